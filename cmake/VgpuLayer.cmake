@@ -1,0 +1,40 @@
+# Targets only: warnings, sanitizers and the layer function. A folder sees only what it links.
+set(VGPU_SANITIZE "" CACHE STRING "Sanitizers for every target, as for -fsanitize= (the asan and tsan presets set it)")
+
+add_library(vgpu_warnings INTERFACE)
+target_compile_options(vgpu_warnings INTERFACE
+  -Wall -Wextra -Wshadow -Wswitch-enum -Wnon-virtual-dtor -Wundef -Werror
+  $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Woverloaded-virtual>)
+
+add_library(vgpu_options INTERFACE)
+if(VGPU_SANITIZE)
+  target_compile_options(vgpu_options INTERFACE -fsanitize=${VGPU_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(vgpu_options INTERFACE -fsanitize=${VGPU_SANITIZE})
+  target_compile_definitions(vgpu_options INTERFACE VGPU_SANITIZED=1)
+endif()
+
+# The layers that end up inside a user's process (libcuda_limiter.so): no exceptions, no RTTI, no libstdc++ at run
+# time, so header-only parts of the standard library only. The CLI and the tests link the same archives.
+add_library(vgpu_embedded INTERFACE)
+target_compile_options(vgpu_embedded INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions -fno-rtti -fno-threadsafe-statics>
+  -fvisibility=hidden -ftls-model=initial-exec -fno-math-errno)
+
+# vgpu_layer(NAME [SOURCES ...] [USES layer ...] [EMBEDDED]): library vgpu_NAME from src/NAME, headers in
+# src/NAME/include/vgpu/NAME/ as "vgpu/NAME/x.h". Without SOURCES it is header-only.
+function(vgpu_layer name)
+  cmake_parse_arguments(ARG "EMBEDDED" "" "SOURCES;USES" ${ARGN})
+  list(TRANSFORM ARG_USES PREPEND vgpu_)
+  if(ARG_SOURCES)
+    add_library(vgpu_${name} STATIC ${ARG_SOURCES})
+    target_include_directories(vgpu_${name} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include)
+    target_link_libraries(vgpu_${name} PUBLIC ${ARG_USES} PRIVATE vgpu_warnings vgpu_options)
+    if(ARG_EMBEDDED)
+      target_link_libraries(vgpu_${name} PRIVATE vgpu_embedded)
+    endif()
+  else()
+    add_library(vgpu_${name} INTERFACE)
+    target_include_directories(vgpu_${name} INTERFACE ${CMAKE_CURRENT_SOURCE_DIR}/include)
+    target_link_libraries(vgpu_${name} INTERFACE ${ARG_USES})
+  endif()
+endfunction()
