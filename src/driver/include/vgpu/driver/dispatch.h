@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real driver and the real NVML, one typed pointer a row of the tables in src/api. Whoever calls through these
+// pointers passes by every hook. Loaded once per process, on the first use of the GPU, never unloaded; a library
+// that is already in the process is taken before one is opened. Any thread; after the first call one load each.
+// A name that this driver doesn't have is a null pointer: test it before you call it.
+#pragma once
+
+#include "vgpu/api/cuda_abi.h"
+#include "vgpu/api/nvml_abi.h"
+
+namespace vgpu::driver {
+
+struct DriverDispatch {
+#define VGPU_HOOK(symbol, family, since, params, args) CUresult(*symbol) params = nullptr;
+#include "vgpu/api/driver_hooks.def"
+#undef VGPU_HOOK
+#define VGPU_CALL(symbol, params) CUresult(*symbol) params = nullptr;
+#include "vgpu/api/driver_calls.def"
+#undef VGPU_CALL
+};
+
+struct NvmlDispatch {
+#define VGPU_NVML_HOOK(symbol, family, params, args) nvmlReturn_t(*symbol) params = nullptr;
+#include "vgpu/api/nvml_hooks.def"
+#undef VGPU_NVML_HOOK
+};
+
+// Every pointer is null when there is no such library on this machine.
+const DriverDispatch& real();
+const NvmlDispatch& real_nvml();
+
+// Whether the library was found; loads it like real() does.
+bool has_driver();
+bool has_nvml();
+
+}  // namespace vgpu::driver
+
+namespace vgpu {
+using driver::real;
+using driver::real_nvml;
+}  // namespace vgpu
