@@ -10,19 +10,21 @@
 
 namespace vgpu::driver {
 
+// Every entry whose signature is known, hooked or not.
 struct DriverDispatch {
-#define VGPU_HOOK(symbol, family, since, params, args) CUresult(*symbol) params = nullptr;
-#include "vgpu/api/driver_hooks.def"
-#undef VGPU_HOOK
-#define VGPU_CALL(symbol, params) CUresult(*symbol) params = nullptr;
-#include "vgpu/api/driver_calls.def"
-#undef VGPU_CALL
+#define VGPU_DRIVER_FUNCTION(symbol, params, args) CUresult(*symbol) params = nullptr;
+#include "vgpu/api/driver_functions.def"
+#undef VGPU_DRIVER_FUNCTION
 };
 
+// The hooked entries, and those that the limiter calls for itself (nvml_calls.def).
 struct NvmlDispatch {
 #define VGPU_NVML_HOOK(symbol, family, params, args) nvmlReturn_t(*symbol) params = nullptr;
 #include "vgpu/api/nvml_hooks.def"
 #undef VGPU_NVML_HOOK
+#define VGPU_NVML_CALL(symbol, params) nvmlReturn_t(*symbol) params = nullptr;
+#include "vgpu/driver/nvml_calls.def"
+#undef VGPU_NVML_CALL
 };
 
 // Every pointer is null when there is no such library on this machine.
