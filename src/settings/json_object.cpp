@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// See json_object.h. The grammar is RFC 8259's, less what a table of GPUs can't contain.
+#include "json_object.h"
+
+namespace vgpu::settings {
+
+bool JsonObject::fail(std::size_t at, std::string_view why) {
+  failed_ = finished_ = true;
+  fault_.at = at;
+  fault_.why = Line(why);
+  return false;
+}
+
+void JsonObject::skip_blanks() {
+  while (!at_end() && is_space(text_[at_])) ++at_;
+}
+
+bool JsonObject::read_string(Piece& piece) {
+  const std::size_t open = at_++;
+  const std::size_t begin = at_;
+  for (; !at_end(); ++at_) {
+    const char c = text_[at_];
+    if (c == '"') {
+      piece = {text_.substr(begin, at_ - begin), begin};
+      ++at_;
+      return true;
+    }
+    if (c == '\\') return fail(at_, "an escape; names of GPUs need none");
+    if (static_cast<unsigned char>(c) < 0x20) return fail(at_, "a control character in a string");
+  }
+  return fail(open, "a string without its closing quote");
+}
+
+bool JsonObject::read_number(Piece& piece) {
+  const std::size_t begin = at_;
+  const auto digits = [this] {
+    const std::size_t from = at_;
+    while (!at_end() && is_digit(text_[at_])) ++at_;
+    return at_ - from;
+  };
+  if (peek() == '-') ++at_;
+  const std::size_t whole = at_;
+  if (digits() == 0) return fail(begin, "broken JSON: a number needs digits");
+  if (at_ - whole > 1 && text_[whole] == '0')
+    return fail(begin, "broken JSON: a number with a leading zero");
+  if (peek() == '.') {
+    ++at_;
+    if (digits() == 0) return fail(at_, "broken JSON: digits are missing behind the point");
+  }
+  if (peek() == 'e' || peek() == 'E') {
+    ++at_;
+    if (peek() == '+' || peek() == '-') ++at_;
+    if (digits() == 0) return fail(at_, "broken JSON: digits are missing in the exponent");
+  }
+  piece = {text_.substr(begin, at_ - begin), begin};
+  return true;
+}
+
+bool JsonObject::read_value(JsonMember& member) {
+  const char c = peek();
+  if (c == '"') {
+    member.kind = JsonMember::Kind::string;
+    return read_string(member.value);
+  }
+  if (c == '-' || is_digit(c)) {
+    member.kind = JsonMember::Kind::number;
+    return read_number(member.value);
+  }
+  if (c == '{' || c == '[') return fail(at_, "a nested value; write one number for each GPU");
+  for (const std::string_view word :
+       {std::string_view("true"), std::string_view("false"), std::string_view("null")}) {
+    if (text_.substr(at_, word.size()) != word) continue;
+    member.kind = JsonMember::Kind::word;
+    member.value = {word, at_};
+    at_ += word.size();
+    return true;
+  }
+  return fail(at_, at_end() ? "broken JSON: ends before a value"
+                            : "broken JSON: a number is expected here");
+}
+
+bool JsonObject::finish() {
+  ++at_;  // the closing brace
+  finished_ = true;
+  skip_blanks();
+  return at_end()
+             ? false
+             : fail(at_,
+                    "something follows the object; write one object, as in {\"0\": 1073741824}");
+}
+
+bool JsonObject::next(JsonMember& member) {
+  if (finished_) return false;
+  skip_blanks();
+  if (!started_) {
+    started_ = true;
+    if (peek() != '{')
+      return fail(at_, "not a JSON object; write one keyed by GPU, as in {\"0\": 1073741824}");
+    ++at_;
+    skip_blanks();
+    if (peek() == '}') return finish();
+  } else if (peek() == '}') {
+    return finish();
+  } else if (peek() == ',') {
+    ++at_;
+    skip_blanks();
+  } else {
+    return fail(at_, at_end() ? "broken JSON: ends before the closing brace"
+                              : "broken JSON: a comma or } is expected here");
+  }
+  if (peek() != '"') {
+    return fail(
+        at_,
+        at_end()
+            ? "broken JSON: ends before the closing brace"
+            : "broken JSON: a GPU in double quotes is expected here, as in {\"0\": 1073741824}");
+  }
+  if (!read_string(member.name)) return false;
+  skip_blanks();
+  if (peek() != ':') return fail(at_, "broken JSON: a colon is expected here");
+  ++at_;
+  skip_blanks();
+  return read_value(member);
+}
+
+}  // namespace vgpu::settings
