@@ -138,7 +138,7 @@ enum CUjitInputType : unsigned int {
 
 struct CUlaunchAttribute {
   CUlaunchAttributeID id;
-  char pad[8 - (sizeof(CUlaunchAttributeID))];
+  char pad[4];
   CUlaunchAttributeValue value;
 };
 
