@@ -151,8 +151,8 @@ TEST(DriverTable, HooksEveryEntryOfAPathFamily) {
       {"pools", "MemPool(Create|Destroy|TrimTo|SetAttribute|Export|Import)|SetMemPool"},
       {"physical memory", "^cuMem(Create|Release|Map|Unmap|RetainAllocation|Export|Import)"},
       {"graph memory",
-       "^cuGraph(AddMemAlloc|AddNode|Instantiate|Upload|Launch|ExecUpdate|ExecDestroy)|GraphMem("
-       "Trim|Attr)"},
+       "^cuGraph(AddMemAlloc|AddNode|Instantiate|Upload|Launch|ExecUpdate|ExecDestroy)|"
+       "GraphMemTrim|SetGraphMem"},
       {"shared and imported memory", "^cuIpc|^cuImportExternal|^cuDestroyExternal"},
       {"contexts", "Ctx(Create|Destroy|Attach|Detach|From)|PrimaryCtx(Retain|Release|Reset)"},
       {"modules and code", "^cuModule(Load|Unload)|^cuLibrary(Load|Unload)|^cuFuncLoad"},
