@@ -74,6 +74,9 @@ void section_ipc();
 void section_ipc_child();
 void section_full();
 void section_order();
+void section_packing();
+void section_objects();
+void section_legacy();
 void section_cost();
 
 }  // namespace conformance
