@@ -108,6 +108,9 @@ def cupy_job(kind):
 
 def numba_job(kind):
     import numpy
+
+    if not hasattr(numpy, "row_stack"):
+        numpy.row_stack = numpy.vstack  # numba builds that still ask numpy 2 for it
     from numba import cuda
 
     try:
