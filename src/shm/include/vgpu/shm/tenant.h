@@ -78,16 +78,20 @@ class Tenant {
   // Publishes a new segment under spec.id; atomically, so nobody ever sees half of one.
   static Status create(const StateDir& dir, const TenantSpec& spec, Tenant& out);
   static Status open(const StateDir& dir, std::string_view id, Tenant& out);
-  // A segment of this process alone, where there is no usable state directory.
+  // A segment of this process and its forked children, where there is no usable state directory.
   static Status create_private(const TenantSpec& spec, Tenant& out);
+  // Takes the segment's name away; `exists` while a live process is in it (nothing changes then).
   static Status remove(const StateDir& dir, std::string_view id);
 
   bool is_open() const;
   // Takes a slot for the calling process; again after fork. Idempotent per process, async-signal-safe from an
-  // atfork child handler.
+  // atfork child handler. not_found: the tenant was removed meanwhile (create or open it again).
+  // A forked child has no slot until it joins; reserve, charge and share do that by themselves.
   Status join();
   bool joined() const;
-  // Gives the slot back (clean exit). Everything charged to it counts no more.
+  // Gives the slot back. Everything charged to it counts no more, so call it only when the driver holds nothing for
+  // this process any more and no thread is in another member; a process that simply ends leaves by dying, which
+  // keeps its memory charged until the kernel has closed its files. ~Tenant leaves only if nothing is charged.
   void leave();
 
   TenantSpec spec() const;                       // identity and the quotas as they are now
@@ -96,21 +100,23 @@ class Tenant {
   std::uint64_t memory_limit_bytes(std::uint32_t gpu) const;
   void set_quota(std::uint32_t gpu, const Quota& quota);
 
-  // Charges `bytes` to the calling process on `gpu` if the tenant stays within its limit. Never passes the limit,
-  // fails only if the others really leave no room (or collide for more than a millisecond at the limit). Dead
-  // slots are reaped before a refusal.
+  // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays within its limit.
+  // Never passes the limit, fails only if the others really leave no room (or collide for more than a millisecond at
+  // the limit, against odds). Dead slots are reaped before a refusal.
   Status reserve(std::uint32_t gpu, std::uint64_t bytes);
   // The same without asking: memory that is already there (imports we learn of too late, growth by measurement).
   void charge(std::uint32_t gpu, std::uint64_t bytes);
   // Cancel or release. More than is charged is clamped and counted as an anomaly, never wrapped.
   void release(std::uint32_t gpu, std::uint64_t bytes);
 
-  std::uint64_t charged_bytes(std::uint32_t gpu) const;      // all live processes and shared objects
+  std::uint64_t charged_bytes(std::uint32_t gpu) const;      // all live processes and shared objects; reaps now and then
   std::uint64_t own_charged_bytes(std::uint32_t gpu) const;  // the calling process
   std::uint64_t denied_count(std::uint32_t gpu) const;
 
   // Memory that several processes of the tenant hold: counted once while any live process holds it. `key` is the
-  // 128-bit hash of the handle's bytes (or another identity). Moves `bytes` of the exporter's own charge into it.
+  // 128-bit hash of the handle's bytes (or another identity). Moves `bytes` of the exporter's own charge into it; a
+  // second time by the same process changes nothing. ledger_full: the table is full and the charge stays where it is.
+  // A process is a holder or not, however often it opened the handle: counting its own opens is the caller's part.
   Status share(std::uint64_t key_high, std::uint64_t key_low, std::uint32_t gpu, std::uint64_t bytes);
   // The calling process becomes a holder. not_found: it comes from outside the tenant (charge it in full).
   Status hold_shared(std::uint64_t key_high, std::uint64_t key_low, std::uint64_t& bytes);
@@ -122,12 +128,14 @@ class Tenant {
   std::uint32_t reap();
   std::size_t processes(std::span<ProcessView> out) const;
 
-  // Acknowledgement: the library is in this process, said before its main (see `vgpu run`).
+  // Acknowledgement: the library is in this process, said before its main (see `vgpu run`). An exec of another program
+  // ends it; a forked child has to say it for itself (async-signal-safe). Who has a slot has acknowledged too.
   void acknowledge();
   bool has_acknowledged(std::int32_t pid, std::uint64_t start_time_ticks) const;
 
+  struct State;  // private to src/shm
+
  private:
-  struct State;
   State* state_ = nullptr;
 };
 
