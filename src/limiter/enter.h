@@ -48,4 +48,50 @@ class RelaxedCapture {
   bool exchanged_ = false;
 };
 
+// What a row's first column after the name means for the gate.
+enum class Gate : std::uint8_t {
+  lookup,     // pointers are mapped in every process, limited or not
+  lifecycle,  // cuInit, nvmlInit*: a refused process is told so here
+  other,      // hooks act in a limited process
+};
+
+// Where a process that isn't known to be limited stands, found out now if need be. Out of line: once a process, or
+// once a call in one that is refused.
+Phase settle_phase(Phase phase);
+
+template <class Result, Gate kGate>
+struct Refusal;
+template <Gate kGate>
+struct Refusal<CUresult, kGate> {
+  // NOT_INITIALIZED is what follows from a cuInit that failed.
+  static constexpr CUresult refused =
+      kGate == Gate::lifecycle ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_NOT_INITIALIZED;
+  static constexpr CUresult missing = CUDA_ERROR_NOT_FOUND;
+  static bool hooks(const Limiter& limiter) { return limiter.hooks_cuda(); }
+};
+template <Gate kGate>
+struct Refusal<nvmlReturn_t, kGate> {
+  static constexpr nvmlReturn_t refused =
+      kGate == Gate::lifecycle ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_UNINITIALIZED;
+  static constexpr nvmlReturn_t missing = NVML_ERROR_FUNCTION_NOT_FOUND;
+  static bool hooks(const Limiter& limiter) { return limiter.hooks_nvml(); }
+};
+
+// `call`: the real entry, null when this driver hasn't got it. `hook`: the body. `pass`: the call of the real entry.
+template <Gate kGate, class Result, class Entry, class Hook, class Pass>
+inline Result enter(Entry call, Hook hook, Pass pass) {
+  using Refuse = Refusal<Result, kGate>;
+  if (call == nullptr) [[unlikely]] return Refuse::missing;
+  if constexpr (kGate == Gate::lookup) return hook();
+  if (t_depth != 0) return pass();
+  Phase phase = Limiter::phase();
+  if (phase != Phase::limited && phase != Phase::unlimited) [[unlikely]] {
+    phase = settle_phase(phase);
+    if (phase == Phase::refused) return Refuse::refused;
+  }
+  if (phase == Phase::unlimited || !Refuse::hooks(*Limiter::active())) return pass();
+  HookScope scope;
+  return hook();
+}
+
 }  // namespace vgpu::limiter

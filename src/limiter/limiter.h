@@ -14,12 +14,12 @@
 
 namespace vgpu::limiter {
 
-// Where a process stands. Everything but `limited` sends a call straight to the driver.
+// Where a process stands.
 enum class Phase : std::uint32_t {
   unstarted,  // the GPU hasn't been used yet
   starting,   // a thread is in start()
   limited,    // a tenant's process: hooks act
-  unlimited,  // no limit, or one that was refused under VGPU_ON_ERROR=open
+  unlimited,  // no limit, or one that was refused under VGPU_ON_ERROR=open: straight to the driver
   refused,    // a setting is wrong: initialisation fails, now and every time
   forked,     // child of a limited process that hasn't used the GPU itself
 };
@@ -27,31 +27,27 @@ enum class Phase : std::uint32_t {
 class Limiter {
  public:
   // nullptr: this process isn't limited, call the driver. One load.
-  static Limiter* active() {
-    return phase_.load(std::memory_order_acquire) == Phase::limited ? instance() : nullptr;
-  }
+  static Limiter* active() { return phase() == Phase::limited ? instance() : nullptr; }
   static Phase phase() { return phase_.load(std::memory_order_acquire); }
 
-  // The first cuInit or nvmlInit comes here: settings, list of GPUs, tenant, slot. Later calls return at once, and
-  // threads that arrive meanwhile wait. Only Phase::refused forbids to go on.
+  // The first use of the GPU comes here: settings, list of GPUs, tenant, slot. Later calls return at once; threads
+  // that arrive meanwhile wait. Gives limited, unlimited or refused.
   static Phase start();
-  // Before a call in a child of fork(): takes the child's own slot.
-  static Phase restart_after_fork();
-  // At exit: gives the slot back if nothing is charged to it; else the kernel's end of the process does.
+  // At exit: gives the slot back if nothing is charged to it, else the kernel's end of the process does.
   static void stop();
 
   shm::Tenant& tenant() { return tenant_; }
 
   static constexpr int kNoPosition = -1;
   // Position in the tenant of a CUDA ordinal, of the current context's device, of an NVML handle. kNoPosition when
-  // there is none: such a GPU isn't the tenant's (or no context is current), so nothing is charged to it.
+  // there is none: such a GPU isn't the tenant's, or no context is current.
   int position_of(CUdevice device);
   int position_of_current_context();
   int position_of(nvmlDevice_t device);
   // The CUDA ordinal of a position; -1 when CUDA doesn't show that GPU to this process.
   CUdevice device_of(int position);
 
-  // The program was stopped from seeing CUDA or NVML hooks by ENABLE_*_HOOKS=false (bare variables only).
+  // False where ENABLE_CUDA_HOOKS or ENABLE_NVML_HOOKS is `false` (bare variables only).
   bool hooks_cuda() const { return hooks_cuda_; }
   bool hooks_nvml() const { return hooks_nvml_; }
 
@@ -59,17 +55,21 @@ class Limiter {
   bool ensure_nvml();
 
  private:
-  friend struct LimiterStorage;
+  friend struct Birth;
   Limiter() = default;
   static Limiter* instance();
+  static void after_fork_in_child();
+  Phase rejoin();
 
+  static constexpr std::size_t kMaxDevices = 4 * std::size_t{shm::kMaxGpus};
   static std::atomic<Phase> phase_;
 
   shm::Tenant tenant_;
   bool hooks_cuda_ = true;
   bool hooks_nvml_ = true;
-  std::atomic<std::int8_t> position_of_device_[shm::kMaxGpus * 4] = {};  // 0: unknown, else position + 2
-  std::atomic<std::uint32_t> nvml_state_{0};
+  std::atomic<std::uint8_t> nvml_state_{0};
+  // By CUDA ordinal: 0 unknown, else position + 2. Ordinals don't change their GPU while a process lives.
+  std::atomic<std::uint8_t> position_by_device_[kMaxDevices] = {};
 };
 
 }  // namespace vgpu::limiter

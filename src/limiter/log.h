@@ -3,12 +3,13 @@
 // a line, so that lines of several processes don't mix. say() is for what the user must see: it goes to stderr.
 #pragma once
 
-#include <cstdint>
 #include <string_view>
+
+#include "vgpu/settings/settings.h"
 
 namespace vgpu::limiter {
 
-enum class LogLevel : std::uint8_t { off = 0, error, warning, info, debug };
+using settings::LogLevel;
 
 // "vgpu: <text>\n" on stderr, whatever the log settings are.
 void say(std::string_view text);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real driver and the real NVML, one typed pointer a row of the tables in src/api. Whoever calls through these
-// pointers passes by every hook. Loaded once per process, on the first use of the GPU, never unloaded; a library
-// that is already in the process is taken before one is opened. Any thread; after the first call one load each.
-// A name that this driver doesn't have is a null pointer: test it before you call it.
+// The real driver and the real NVML, one typed pointer a row of the tables in src/api. Whoever
+// calls through these pointers passes by every hook. Loaded once per process, on the first use of
+// the GPU, never unloaded; a library that is already in the process is taken before one is opened.
+// Any thread; after the first call one load each. A name that this driver doesn't have is a null
+// pointer: test it before you call it.
 #pragma once
 
 #include "vgpu/api/cuda_abi.h"

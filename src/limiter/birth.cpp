@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "birth.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "environment.h"
+#include "log.h"
+#include "vgpu/core/driver_model.h"
+#include "vgpu/driver/dispatch.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/platform/process.h"
+#include "vgpu/settings/settings.h"
+
+namespace vgpu::limiter {
+namespace {
+
+using Reason = FixedString<400>;
+using TenantId = FixedString<shm::kMaxName>;
+
+FixedString<16> hex(std::uint64_t number) {
+  FixedString<16> text;
+  for (int shift = 60; shift >= 0; shift -= 4) text.append("0123456789abcdef"[(number >> shift) & 15]);
+  return text;
+}
+
+// Every failure ends here: refused with its reasons, or open with the same reasons as a warning.
+Phase give_up(const settings::Environment& environment, std::initializer_list<std::string_view> reasons) {
+  const bool open = settings::opens_on_error(environment);
+  for (const std::string_view reason : reasons) {
+    FixedString<600> line(reason);
+    if (open) line.append(" (VGPU_ON_ERROR=open: this process runs without limits)");
+    say(line.view());
+  }
+  return open ? Phase::unlimited : Phase::refused;
+}
+
+Phase give_up(const settings::Environment& environment, const settings::Messages& messages) {
+  for (const settings::Line& error : messages.errors) [[maybe_unused]] const Phase phase = give_up(environment, {error.view()});
+  return settings::opens_on_error(environment) ? Phase::unlimited : Phase::refused;
+}
+
+std::string_view describe(shm::Status status) {
+  switch (status) {
+    case shm::Status::ok: return "ok";
+    case shm::Status::over_quota: return "over its limit";
+    case shm::Status::ledger_full: return "every slot is held by a live process";
+    case shm::Status::not_found: return "there is no such tenant";
+    case shm::Status::exists: return "it exists already";
+    case shm::Status::bad_version: return "its state was written by another version of vgpu";
+    case shm::Status::corrupt: return "its state file is damaged";
+    case shm::Status::unavailable: return "its state can't be opened";
+  }
+  return "";
+}
+
+Reason tenant_reason(std::string_view id, shm::Status status, int error) {
+  Reason reason("tenant ");
+  reason.append(id).append(": ").append(describe(status));
+  if (status == shm::Status::unavailable && error != 0) {
+    reason.append(" (errno ").append_number(static_cast<std::uint64_t>(error)).append(")");
+  }
+  return reason;
+}
+
+// Settings and GPUs to a spec. False: `messages` or `why` say what is wrong.
+bool make_spec(const settings::Environment& environment, std::string_view id, shm::TenantSpec& spec,
+               settings::Messages& messages, Reason& why) {
+  spec.id = TenantId(id);
+  spec.name = spec.id;
+  if (!list_gpus(spec.gpus, why)) return false;
+  FixedVector<settings::GpuIdentity, shm::kMaxGpus> gpus;
+  for (const shm::TenantGpu& gpu : spec.gpus) gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes});
+  const std::span<const settings::GpuIdentity> identities(gpus.begin(), gpus.size());
+
+  static settings::ResolvedQuotas quotas;  // one thread, once: kept off a stack that may be small
+  FixedVector<std::uint32_t, settings::kMaxGpus> set;
+  settings::resolve_quotas(environment, identities, driver_model::kContextBytes, quotas, messages);
+  settings::resolve_gpu_set(environment, identities, set, messages);
+  if (!messages.errors.empty()) return false;
+  for (std::size_t i = 0; i < spec.gpus.size(); ++i) {
+    spec.gpus[i].quota = quotas.per_gpu[i];
+    spec.gpus[i].in_set = std::find(set.begin(), set.end(), i) != set.end();
+  }
+  return true;
+}
+
+}  // namespace
+
+FixedString<shm::kMaxName> bare_tenant_id() {
+  TenantId id;
+  const FirstProcessEnvironment first;
+  if (getpid() == 1 || (first.available() && settings::any_limit_set(first))) {
+    id.append("container-").append_number(platform::pid_namespace());
+    return id.append("-").append_number(platform::start_time_ticks(1));
+  }
+  std::uint64_t number = 0;
+  if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != static_cast<ssize_t>(sizeof(number))) {
+    number = platform::monotonic_ns() * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(getpid());
+  }
+  return id.append("t-").append(hex(number).view());
+}
+
+bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400>& why) {
+  const driver::NvmlDispatch& nvml = real_nvml();
+  if (nvml.nvmlInit_v2 == nullptr || nvml.nvmlDeviceGetCount_v2 == nullptr ||
+      nvml.nvmlDeviceGetHandleByIndex_v2 == nullptr || nvml.nvmlDeviceGetUUID == nullptr ||
+      nvml.nvmlDeviceGetMemoryInfo == nullptr) {
+    why.append("limits need libnvidia-ml.so.1 to tell the GPUs apart, and it can't be opened");
+    return false;
+  }
+  nvmlReturn_t result = nvml.nvmlInit_v2();
+  unsigned int count = 0;
+  if (result == NVML_SUCCESS) result = nvml.nvmlDeviceGetCount_v2(&count);
+  for (unsigned int i = 0; result == NVML_SUCCESS && i < count; ++i) {
+    nvmlDevice_t device = nullptr;
+    char text[96] = "";
+    nvmlMemory_t memory{};
+    result = nvml.nvmlDeviceGetHandleByIndex_v2(i, &device);
+    // GPUs that this process may not touch are counted but can't be asked.
+    if (result == NVML_ERROR_NO_PERMISSION || result == NVML_ERROR_GPU_IS_LOST) {
+      result = NVML_SUCCESS;
+      continue;
+    }
+    if (result == NVML_SUCCESS) result = nvml.nvmlDeviceGetUUID(device, text, sizeof(text));
+    if (result == NVML_SUCCESS) result = nvml.nvmlDeviceGetMemoryInfo(device, &memory);
+    if (result != NVML_SUCCESS) break;
+    const auto uuid = GpuUuid::parse(text);
+    if (!uuid.has_value()) continue;
+    shm::TenantGpu gpu;
+    gpu.uuid = *uuid;
+    gpu.nvml_index = i;
+    gpu.total_bytes = memory.total;
+    if (!gpus.push_back(gpu)) {
+      why.append("more GPUs than the ").append_number(shm::kMaxGpus).append(" that a tenant can have");
+      return false;
+    }
+  }
+  if (result == NVML_SUCCESS) return true;
+  why.append("NVML can't list the GPUs (error ").append_number(static_cast<std::uint64_t>(result)).append(")");
+  return false;
+}
+
+Phase Birth::of(Limiter& limiter) {
+  const ProcessEnvironment own;
+  const FirstProcessEnvironment first;
+  // A shell in a container that doesn't carry the container's variables still belongs to it.
+  const char* id_variable = own.get("VGPU_TENANT");
+  const bool has_id = id_variable != nullptr && *id_variable != '\0';
+  const bool by_first = !has_id && !settings::any_limit_set(own) && first.available() && settings::any_limit_set(first);
+  const settings::Environment& environment = by_first ? static_cast<const settings::Environment&>(first) : own;
+  if (!has_id && !settings::any_limit_set(environment)) return Phase::unlimited;
+
+  TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
+  const char* acknowledge = own.get("VGPU_ACK");
+  const bool must_exist = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
+
+  const shm::StateDir directory = shm::state_dir(own_variable);
+  shm::Status status = directory.error == 0 ? shm::Tenant::open(directory, id.view(), limiter.tenant_)
+                                            : shm::Status::unavailable;
+  if (status == shm::Status::not_found && !must_exist && has_id && !settings::any_limit_set(environment)) {
+    return give_up(environment, {tenant_reason(id.view(), status, 0).view()});
+  }
+  if ((status == shm::Status::not_found || status == shm::Status::unavailable) && !must_exist) {
+    shm::TenantSpec spec;
+    settings::Messages messages;
+    Reason why;
+    if (!make_spec(environment, id.view(), spec, messages, why)) {
+      return messages.errors.empty() ? give_up(environment, {why.view()}) : give_up(environment, messages);
+    }
+    const bool shared = status == shm::Status::not_found;
+    status = shared ? shm::Tenant::create(directory, spec, limiter.tenant_) : shm::Status::unavailable;
+    const bool made = status == shm::Status::ok;
+    if (status == shm::Status::exists) status = shm::Tenant::open(directory, id.view(), limiter.tenant_);
+    if (status == shm::Status::unavailable) {
+      Reason line("no usable state directory (");
+      line.append(directory.path.view()).append("): the limit binds this process alone");
+      say(line.view());
+      status = shm::Tenant::create_private(spec, limiter.tenant_);
+    }
+    if (made) {
+      for (const settings::Line& notice : messages.notices) say(notice.view());
+    }
+  }
+  if (status == shm::Status::ok) status = limiter.tenant_.join();
+  if (status != shm::Status::ok) {
+    return give_up(environment, {tenant_reason(id.view(), status, directory.error).view()});
+  }
+
+  const shm::TenantSpec spec = limiter.tenant_.spec();
+  if (!spec.made_by_run) {
+    const settings::HookSwitches switches = settings::hook_switches(environment);
+    limiter.hooks_cuda_ = switches.cuda;
+    limiter.hooks_nvml_ = switches.nvml;
+  }
+  Reason line("tenant.joined id=");
+  log(LogLevel::info, "VG2001", line.append(id.view()).view());
+  return Phase::limited;
+}
+
+}  // namespace vgpu::limiter
