@@ -41,14 +41,14 @@ bool parse_gpu_name(Piece piece, GpuName& name, Fault& fault) {
                   " is no index; write it without leading zeros, or as GPU-... if a UUID is meant");
     }
     std::uint64_t index = 0;
-    for (const char c : piece.text.substr(0, 10))
+    for (const char c : part(piece.text, 0, 10))
       index = index * 10 + static_cast<std::uint64_t>(c - '0');
     name.is_index = true;
     name.index = piece.text.size() > 9 ? UINT32_MAX : static_cast<std::uint32_t>(index);
     return true;
   }
   std::string_view text = piece.text;
-  if (same_word(text.substr(0, 4), "GPU-")) text.remove_prefix(4);
+  if (same_word(part(text, 0, 4), "GPU-")) text.remove_prefix(4);
   if (!is_uuid_prefix(text)) {
     return fail(fault, piece,
                 " names no GPU; write an index or a UUID, as `nvidia-smi -L` prints them");
@@ -66,8 +66,8 @@ bool has_prefix(const GpuUuid& uuid, std::string_view prefix, bool exact_case) {
   const auto text = uuid.text();
   const std::string_view own(text.data() + 4, kUuidTextSize);
   if (prefix.size() > own.size()) return false;
-  return exact_case ? own.substr(0, prefix.size()) == prefix
-                    : same_word(own.substr(0, prefix.size()), prefix);
+  return exact_case ? part(own, 0, prefix.size()) == prefix
+                    : same_word(part(own, 0, prefix.size()), prefix);
 }
 
 bool find_gpu(const GpuName& name, Piece piece, std::span<const GpuIdentity> gpus,

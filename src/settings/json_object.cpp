@@ -21,7 +21,7 @@ bool JsonObject::read_string(Piece& piece) {
   for (; !at_end(); ++at_) {
     const char c = text_[at_];
     if (c == '"') {
-      piece = {text_.substr(begin, at_ - begin), begin};
+      piece = {part(text_, begin, at_ - begin), begin};
       ++at_;
       return true;
     }
@@ -52,7 +52,7 @@ bool JsonObject::read_number(Piece& piece) {
     if (peek() == '+' || peek() == '-') ++at_;
     if (digits() == 0) return fail(at_, "broken JSON: digits are missing in the exponent");
   }
-  piece = {text_.substr(begin, at_ - begin), begin};
+  piece = {part(text_, begin, at_ - begin), begin};
   return true;
 }
 
@@ -69,7 +69,7 @@ bool JsonObject::read_value(JsonMember& member) {
   if (c == '{' || c == '[') return fail(at_, "a nested value; write one number for each GPU");
   for (const std::string_view word :
        {std::string_view("true"), std::string_view("false"), std::string_view("null")}) {
-    if (text_.substr(at_, word.size()) != word) continue;
+    if (part(text_, at_, word.size()) != word) continue;
     member.kind = JsonMember::Kind::word;
     member.value = {word, at_};
     at_ += word.size();

@@ -40,7 +40,7 @@ int unit_shift(std::string_view unit) {
   constexpr std::string_view kUnits = "kmgt";
   const std::size_t which = kUnits.find(GpuUuid::lower(unit[0]));
   if (which == std::string_view::npos) return -1;
-  const std::string_view tail = unit.substr(1);
+  const std::string_view tail = part(unit, 1);
   if (!tail.empty() && !same_word(tail, "B") && !same_word(tail, "iB") && !same_word(tail, "i"))
     return -1;
   return static_cast<int>(10 * (which + 1));
@@ -51,7 +51,7 @@ int unit_shift(std::string_view unit) {
 std::uint64_t fraction_of(std::string_view digits, int shift) {
   std::uint64_t numerator = 0;
   std::uint64_t denominator = 1;
-  for (const char c : digits.substr(0, 18)) {
+  for (const char c : part(digits, 0, 18)) {
     numerator = numerator * 10 + static_cast<std::uint64_t>(c - '0');
     denominator *= 10;
   }
@@ -177,13 +177,13 @@ bool parse_size(Piece piece, std::uint64_t& bytes, Fault& fault) {
     return fail_quoting(fault, unit,
                         " is not a unit; write B, K, M, G or T, with or without iB, as in 4GiB");
   const std::string_view fraction_digits =
-      piece.text.substr(whole + (fraction > 0 ? 1 : 0), fraction);
+      part(piece.text, whole + (fraction > 0 ? 1 : 0), fraction);
   if (shift == 0 && fraction_digits.find_first_not_of('0') != std::string_view::npos) {
     return fail_quoting(fault, piece,
                         " is not a whole number of bytes; is the unit missing, as in 1.5G?");
   }
   std::uint64_t number = 0;
-  if (!accumulate(piece.text.substr(0, whole), kMaxSize >> shift, number)) {
+  if (!accumulate(part(piece.text, 0, whole), kMaxSize >> shift, number)) {
     return fail(fault, piece.at, kTooLarge);
   }
   const std::uint64_t size = (number << shift) + fraction_of(fraction_digits, shift);
@@ -289,8 +289,7 @@ bool parse_value(Value kind, Piece piece, std::uint64_t& value, Fault& fault) {
 bool parse_log(std::string_view text, LogSettings& log, Fault& fault) {
   const std::size_t colon = text.find(':');
   std::uint64_t level = 0;
-  if (!parse_word(Piece{text.substr(0, colon), 0}.trimmed(), kLogLevels, level, fault))
-    return false;
+  if (!parse_word(Piece{part(text, 0, colon), 0}.trimmed(), kLogLevels, level, fault)) return false;
   log = LogSettings{};
   log.level = static_cast<LogLevel>(level);
   if (colon == std::string_view::npos) return true;

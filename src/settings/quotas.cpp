@@ -237,7 +237,7 @@ bool Resolver::read_per_gpu(const Variable& variable, std::string_view value, Fa
           "\" names no GPU; write GPU=VALUE for each, or one value alone for all GPUs");
       return false;
     }
-    const Piece name_piece = Piece{entry.text.substr(0, equals), entry.at}.trimmed();
+    const Piece name_piece = Piece{part(entry.text, 0, equals), entry.at}.trimmed();
     const Piece value_piece = entry.from(equals + 1).trimmed();
     GpuName name;
     std::uint64_t number = 0;

@@ -20,6 +20,15 @@ struct Fault {
 constexpr bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 constexpr bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
+// substr without its exception, which would bring libstdc++ into the user's process: past the end
+// there is nothing.
+constexpr std::string_view part(std::string_view text, std::size_t from,
+                                std::size_t count = std::string_view::npos) {
+  text.remove_prefix(from < text.size() ? from : text.size());
+  text.remove_suffix(count < text.size() ? text.size() - count : 0);
+  return text;
+}
+
 // A piece of a value that remembers where in the value it stands.
 struct Piece {
   std::string_view text;
@@ -34,7 +43,7 @@ struct Piece {
     while (!piece.text.empty() && is_space(piece.text.back())) piece.text.remove_suffix(1);
     return piece;
   }
-  constexpr Piece from(std::size_t offset) const { return {text.substr(offset), at + offset}; }
+  constexpr Piece from(std::size_t offset) const { return {part(text, offset), at + offset}; }
 };
 
 constexpr bool same_word(std::string_view a, std::string_view b) {
@@ -53,7 +62,7 @@ class Entries {
   constexpr bool next(Piece& entry) {
     if (done_) return false;
     const std::size_t comma = rest_.text.find(',');
-    entry = Piece{rest_.text.substr(0, comma), rest_.at}.trimmed();
+    entry = Piece{part(rest_.text, 0, comma), rest_.at}.trimmed();
     done_ = comma == std::string_view::npos;
     if (!done_) rest_ = rest_.from(comma + 1);
     return true;

@@ -70,8 +70,8 @@ const Variable* find_variable(std::string_view name) {
     const std::string_view own = variable.name;
     if (name == own) return &variable;
     if (variable.shape == Shape::indexed && name.size() > own.size() + 1 &&
-        name.substr(0, own.size()) == own && name[own.size()] == '_' &&
-        is_index(name.substr(own.size() + 1))) {
+        part(name, 0, own.size()) == own && name[own.size()] == '_' &&
+        is_index(part(name, own.size() + 1))) {
       return &variable;
     }
   }
@@ -141,7 +141,7 @@ void append_excerpt(Line& line, std::string_view text, std::size_t at, std::size
   if (text.size() > most && at > most / 2)
     begin = at - most / 2 < text.size() - most ? at - most / 2 : text.size() - most;
   if (begin > 0) line.append("...");
-  for (const char c : text.substr(begin, most)) line.append(c >= 0x20 && c < 0x7f ? c : '?');
+  for (const char c : part(text, begin, most)) line.append(c >= 0x20 && c < 0x7f ? c : '?');
   if (begin + most < text.size()) line.append("...");
 }
 

@@ -21,10 +21,10 @@ std::size_t ordinal_of(std::string_view entry) {
 }
 
 std::size_t find_by_uuid(std::string_view entry, std::span<const GpuUuid> gpus) {
-  if (entry.substr(0, 4) != "GPU-") return kNone;
+  if (part(entry, 0, 4) != "GPU-") return kNone;
   std::size_t found = kNone;
   for (std::size_t i = 0; i < gpus.size(); ++i) {
-    if (!has_prefix(gpus[i], entry.substr(4))) continue;
+    if (!has_prefix(gpus[i], part(entry, 4))) continue;
     if (found != kNone) return kNone;  // several GPUs begin like that
     found = i;
   }
@@ -41,7 +41,7 @@ void visible_devices(const char* value, std::span<const GpuUuid> gpus,
     return;
   }
   const std::string_view list = Piece{value, 0}.trimmed().text;
-  const bool by_uuid = list.substr(0, 4) == "GPU-";
+  const bool by_uuid = part(list, 0, 4) == "GPU-";
   std::uint64_t seen = 0;
   Entries entries(list);
   for (Piece entry; entries.next(entry);) {
