@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A hash map from a driver handle or address to a small record, for code without libstdc++: sharded, open addressing,
 // O(1), growing, exact under threads. Records live in pages mapped for them, so the program's own malloc (which may
-// itself be interposed) is never entered. Key 0 is no handle and is never stored.
+// itself be interposed) is never entered. Key 0 is no handle and is never stored. Trivially destructible, because the
+// one ledger outlives everything; clear() gives the pages back.
 //
 // Invariant of a shard: from a key's home place to where it lies there is no empty place (removal shifts back).
 #pragma once
@@ -24,7 +25,6 @@ class HandleMap {
   HandleMap() = default;
   HandleMap(const HandleMap&) = delete;
   HandleMap& operator=(const HandleMap&) = delete;
-  ~HandleMap() { clear(); }
 
   // False when there is no memory to record it in.
   bool insert(std::uint64_t key, const Value& value) {

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one path from hooks to the tenant's ledger; see charge.h.
+#include "charge.h"
+
+#include "settle.h"
+
+namespace vgpu::limiter {
+
+namespace {
+
+std::uint64_t handle_of(CUcontext context) { return reinterpret_cast<std::uint64_t>(context); }
+
+GpuAccount& account(int gpu) { return ledger().gpus[gpu]; }
+shm::Tenant& tenant() { return Limiter::active()->tenant(); }
+std::uint32_t position(int gpu) { return static_cast<std::uint32_t>(gpu); }
+
+void count(int gpu, std::uint64_t bytes, Charge kind) {
+  switch (kind) {
+    case Charge::explicit_memory:
+      account(gpu).visible_bytes.fetch_add(bytes, std::memory_order_relaxed);
+      return;
+    case Charge::implicit:
+      account(gpu).implicit.add_estimate(bytes);
+      note_implicit_change(gpu);
+      return;
+    case Charge::promised:
+      account(gpu).implicit.add_promise(bytes);
+      note_implicit_change(gpu);
+      return;
+    case Charge::imported:
+      account(gpu).imports.fetch_add(1, std::memory_order_relaxed);
+      return;
+    case Charge::managed:
+      return;
+  }
+}
+
+}  // namespace
+
+int gpu_of(CUdevice device) { return Limiter::active()->position_of(device); }
+
+Place place_of(CUcontext context) {
+  Context known;
+  if (ledger().contexts.find(handle_of(context), known)) {
+    return {.gpu = static_cast<int>(known.gpu), .owner = known.owner, .context = handle_of(context)};
+  }
+  return {.gpu = kNoGpu, .owner = handle_of(context), .context = handle_of(context)};
+}
+
+Place current_place() {
+  CUcontext context = nullptr;
+  if (real().cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr) return {};
+  Place place = place_of(context);
+  if (place.gpu != kNoGpu) return place;
+  place.gpu = Limiter::active()->position_of_current_context();
+  if (place.gpu == kNoGpu) return place;
+  // Made by a way that no hook saw (an interop library): its own memory is found by the next measurement.
+  ledger().contexts.add(place.context, {.owner = place.context,
+                                        .gpu = position(place.gpu),
+                                        .kind = ContextKind::created});
+  note_implicit_change(place.gpu);
+  return place;
+}
+
+Charge charge_of(AllocationKind kind) {
+  switch (kind) {
+    case AllocationKind::linear:
+    case AllocationKind::in_block:
+    case AllocationKind::array:
+      return Charge::explicit_memory;
+    case AllocationKind::small_array:
+      return Charge::implicit;
+    case AllocationKind::managed:
+    case AllocationKind::held_in_pool:
+      return Charge::managed;
+    case AllocationKind::imported:
+    case AllocationKind::held:
+      return Charge::imported;
+  }
+  __builtin_unreachable();  // written by this process's own hooks only
+}
+
+ChangeScope::ChangeScope(int gpu) : gpu_(gpu) {
+  if (gpu_ != kNoGpu) account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
+}
+ChangeScope::~ChangeScope() {
+  if (gpu_ != kNoGpu) account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
+}
+
+Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge)
+    : gpu_(gpu), bytes_(gpu == kNoGpu ? 0 : bytes), charge_(charge) {
+  if (gpu_ == kNoGpu) return;
+  account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
+  if (bytes_ == 0) return;
+  if (tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+  // Only now is it worth asking the driver what pools and contexts really take.
+  account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
+  const bool gained = settle(gpu_);
+  account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
+  if (gained && tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+  refused_ = true;
+  bytes_ = 0;
+}
+
+Reservation::~Reservation() {
+  if (gpu_ == kNoGpu) return;
+  if (bytes_ != 0) tenant().release(position(gpu_), bytes_);
+  account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
+}
+
+void Reservation::keep(std::uint64_t bytes) {
+  if (gpu_ == kNoGpu) return;
+  if (bytes > bytes_) tenant().charge(position(gpu_), bytes - bytes_);
+  if (bytes < bytes_) tenant().release(position(gpu_), bytes_ - bytes);
+  bytes_ = 0;
+  count(gpu_, bytes, charge_);
+}
+
+void charge(int gpu, std::uint64_t bytes, Charge kind) {
+  if (gpu == kNoGpu || bytes == 0) return;
+  tenant().charge(position(gpu), bytes);
+  count(gpu, bytes, kind);
+}
+
+void release(int gpu, std::uint64_t bytes, Charge kind) {
+  if (gpu == kNoGpu || bytes == 0) return;
+  switch (kind) {
+    case Charge::explicit_memory:
+      account(gpu).visible_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+      break;
+    case Charge::implicit:
+      bytes = account(gpu).implicit.remove(bytes);
+      note_implicit_change(gpu);
+      break;
+    case Charge::promised:
+      bytes = account(gpu).implicit.withdraw_promise(bytes);
+      note_implicit_change(gpu);
+      break;
+    case Charge::imported:
+      account(gpu).imports.fetch_sub(1, std::memory_order_relaxed);
+      break;
+    case Charge::managed:
+      break;
+  }
+  if (bytes != 0) tenant().release(position(gpu), bytes);
+}
+
+void release(const Freed& freed) {
+  const int gpu = static_cast<int>(freed.gpu);
+  if (!freed.key.is_set()) return release(gpu, freed.bytes, charge_of(freed.kind));
+  // The tenant's object carries the charge; only this process's own counts change.
+  if (charge_of(freed.kind) == Charge::explicit_memory) {
+    account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_relaxed);
+  } else if (charge_of(freed.kind) == Charge::imported) {
+    account(gpu).imports.fetch_sub(1, std::memory_order_relaxed);
+  }
+  tenant().release_shared(freed.key.high, freed.key.low);
+}
+
+void release_when_gone(const Freed& freed) {
+  const int gpu = static_cast<int>(freed.gpu);
+  if (freed.bytes == 0 || freed.key.is_set() || charge_of(freed.kind) != Charge::explicit_memory) {
+    if (freed.key.is_set() && charge_of(freed.kind) == Charge::explicit_memory) {
+      charge(gpu, freed.bytes, Charge::implicit);
+    }
+    return release(freed);
+  }
+  ChangeScope change(gpu);
+  account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_relaxed);
+  count(gpu, freed.bytes, Charge::implicit);
+}
+
+}  // namespace vgpu::limiter

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a hook charges: find the place (GPU and context), reserve before the driver is called, keep or let go after.
+// Used by every hook body in this folder; any thread. A place that isn't the tenant's charges nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "../ledger/process_ledger.h"
+#include "../limiter.h"
+#include "vgpu/api/cuda_abi.h"
+#include "vgpu/driver/dispatch.h"
+
+namespace vgpu::limiter {
+
+inline constexpr int kNoGpu = Limiter::kNoPosition;
+
+struct Place {
+  int gpu = kNoGpu;           // position in the tenant
+  std::uint64_t owner = 0;    // the context that memory made here dies with
+  std::uint64_t context = 0;  // the current one
+};
+
+Place current_place();
+Place place_of(CUcontext context);
+int gpu_of(CUdevice device);
+
+// What a reservation is for: how it shows in NVML decides how a measurement counts it.
+enum class Charge : std::uint8_t {
+  explicit_memory,  // NVML shows it
+  managed,          // NVML doesn't show managed memory, nor what another process's pool holds
+  imported,         // from another process: it may or may not
+  implicit,         // contexts, code, stacks: measured, not counted
+  promised,         // implicit memory that comes at a later launch
+};
+
+Charge charge_of(AllocationKind kind);
+
+// Reserves in its constructor, settling this process's own pools and estimates once before it gives up. What isn't
+// kept is given back by the destructor.
+class Reservation {
+ public:
+  Reservation(int gpu, std::uint64_t bytes, Charge charge);
+  ~Reservation();
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+
+  bool refused() const { return refused_; }
+  // Keeps `bytes` of it; more than was reserved is charged without asking, because it is there already.
+  void keep(std::uint64_t bytes);
+  void keep() { keep(bytes_); }
+
+ private:
+  int gpu_;
+  std::uint64_t bytes_;
+  Charge charge_;
+  bool refused_ = false;
+};
+
+// Around a free: tells measurements that a change is in flight.
+class ChangeScope {
+ public:
+  explicit ChangeScope(int gpu);
+  ~ChangeScope();
+  ChangeScope(const ChangeScope&) = delete;
+  ChangeScope& operator=(const ChangeScope&) = delete;
+
+ private:
+  int gpu_;
+};
+
+// Without the driver's say: what was found to be there, what is known to be gone.
+void charge(int gpu, std::uint64_t bytes, Charge kind);
+void release(int gpu, std::uint64_t bytes, Charge kind);
+void release(const Freed& freed);
+// Memory whose end can't be seen (freed in stream order, exported, left behind by a destroyed pool): from now on it is
+// charged as long as a measurement shows it.
+void release_when_gone(const Freed& freed);
+
+}  // namespace vgpu::limiter

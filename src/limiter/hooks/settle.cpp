@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settlement of pools and measurement of implicit memory; see settle.h.
+#include "settle.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "../enter.h"
+#include "charge.h"
+#include "vgpu/core/driver_model.h"
+
+namespace vgpu::limiter {
+
+namespace {
+
+constexpr std::uint64_t kBeatNs = 100'000'000;
+constexpr unsigned kMostProcesses = 256;
+
+constinit std::atomic<nvmlDevice_t> g_nvml_devices[shm::kMaxGpus] = {};
+
+std::uint64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+bool read_reserved(Pool& pool, std::uint64_t& bytes) {
+  const std::uint64_t handle = pool.handle.load(std::memory_order_relaxed);
+  if (handle == 0) return false;
+  cuuint64_t value = 0;
+  if (pool.of_graphs) {
+    if (real().cuDeviceGetGraphMemAttribute == nullptr) return false;
+    const auto device = static_cast<CUdevice>(handle - 1);
+    if (real().cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) {
+      return false;
+    }
+  } else {
+    if (real().cuMemPoolGetAttribute == nullptr) return false;
+    const auto driver_pool = reinterpret_cast<CUmemoryPool>(handle);
+    if (real().cuMemPoolGetAttribute(driver_pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) {
+      return false;
+    }
+  }
+  bytes = value;
+  return true;
+}
+
+void settle_pool_relaxed(Pool& pool) {
+  if (!pool.charged) return;
+  const auto settlement = pool.account.begin_settlement();
+  std::uint64_t reserved = 0;
+  if (!read_reserved(pool, reserved)) return;
+  std::uint64_t missing = 0;
+  const std::uint64_t released = pool.account.end_settlement(settlement, reserved, missing);
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  if (missing != 0) tenant.charge(pool.gpu, missing);
+  if (released != 0) tenant.release(pool.gpu, released);
+}
+
+std::uint64_t reserved_by_pools(int gpu) {
+  std::uint64_t sum = 0;
+  ledger().pools.for_each([&](Pool& pool) {
+    std::uint64_t bytes = 0;
+    if (static_cast<int>(pool.gpu) == gpu && pool.charged && !pool.managed && read_reserved(pool, bytes)) sum += bytes;
+  });
+  return sum;
+}
+
+nvmlDevice_t nvml_device(int gpu) {
+  std::atomic<nvmlDevice_t>& cached = g_nvml_devices[gpu];
+  nvmlDevice_t device = cached.load(std::memory_order_acquire);
+  if (device != nullptr) return device;
+  if (!Limiter::active()->ensure_nvml() || real_nvml().nvmlDeviceGetHandleByUUID == nullptr) return nullptr;
+  const auto text = Limiter::active()->tenant().spec().gpus[static_cast<std::size_t>(gpu)].uuid.text();
+  if (real_nvml().nvmlDeviceGetHandleByUUID(text.data(), &device) != NVML_SUCCESS) return nullptr;
+  cached.store(device, std::memory_order_release);
+  return device;
+}
+
+// Calls visit(pid, bytes) for each process that NVML lists. False: it can't say.
+template <class Visit>
+bool for_each_process(int gpu, Visit visit) {
+  const nvmlDevice_t device = nvml_device(gpu);
+  if (device == nullptr) return false;
+  nvmlProcessInfo_t processes[kMostProcesses];
+  unsigned count = kMostProcesses;
+  const auto list = real_nvml().nvmlDeviceGetComputeRunningProcesses_v3;
+  if (list == nullptr || list(device, &count, processes) != NVML_SUCCESS) return false;
+  for (unsigned i = 0; i < count && i < kMostProcesses; ++i) visit(processes[i].pid, processes[i].usedGpuMemory);
+  return true;
+}
+
+bool own_nvml_bytes(int gpu, std::uint64_t& bytes) {
+  const unsigned known = ledger().nvml_pid.load(std::memory_order_relaxed);
+  const unsigned wanted = known != 0 ? known : static_cast<unsigned>(getpid());
+  bool found = false;
+  for_each_process(gpu, [&](unsigned pid, unsigned long long used) {
+    if (pid != wanted || used == static_cast<unsigned long long>(NVML_VALUE_NOT_AVAILABLE)) return;
+    bytes = used;
+    found = true;
+  });
+  return found;
+}
+
+}  // namespace
+
+void settle_pool(Pool& pool) {
+  RelaxedCapture relaxed;
+  settle_pool_relaxed(pool);
+}
+
+void settle_pools_after_frees() {
+  if (!ledger().pools.has_frees()) return;
+  RelaxedCapture relaxed;
+  ledger().pools.clear_frees();
+  ledger().pools.for_each([](Pool& pool) { settle_pool_relaxed(pool); });
+}
+
+bool settle(int gpu) {
+  const std::uint64_t before = Limiter::active()->tenant().own_charged_bytes(static_cast<std::uint32_t>(gpu));
+  RelaxedCapture relaxed;
+  ledger().pools.for_each([&](Pool& pool) {
+    if (static_cast<int>(pool.gpu) == gpu) settle_pool_relaxed(pool);
+  });
+  measure(gpu);
+  return Limiter::active()->tenant().own_charged_bytes(static_cast<std::uint32_t>(gpu)) < before;
+}
+
+void note_implicit_change(int gpu) {
+  // Relaxed: only decides whether the next settlement measures.
+  std::atomic<bool>& wanted = ledger().gpus[gpu].wants_measurement;
+  if (!wanted.load(std::memory_order_relaxed)) wanted.store(true, std::memory_order_relaxed);
+}
+
+bool measure(int gpu) {
+  GpuAccount& account = ledger().gpus[gpu];
+  // Imports may or may not show: then only the estimates count.
+  if (!account.wants_measurement.load(std::memory_order_relaxed) || account.imports.load(std::memory_order_relaxed) != 0) {
+    return false;
+  }
+  account.measured_at_ns.store(now_ns(), std::memory_order_relaxed);
+  RelaxedCapture relaxed;
+  // Acquire: if both counts are equal before and unchanged after, no change was in flight at the reading.
+  const std::uint64_t ended = account.changes_ended.load(std::memory_order_acquire);
+  const std::uint64_t begun = account.changes_begun.load(std::memory_order_acquire);
+  if (begun != ended) return false;
+  const std::uint64_t visible = account.visible_bytes.load(std::memory_order_relaxed);
+  const std::uint64_t pools = reserved_by_pools(gpu);
+  std::uint64_t shown = 0;
+  if (!own_nvml_bytes(gpu, shown) || shown < visible + pools) return false;
+  if (pools != reserved_by_pools(gpu) || account.changes_begun.load(std::memory_order_acquire) != begun) return false;
+  account.wants_measurement.store(false, std::memory_order_relaxed);
+  const auto change = account.implicit.settle(shown - visible - pools);
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
+  if (change.release_bytes != 0) tenant.release(static_cast<std::uint32_t>(gpu), change.release_bytes);
+  return true;
+}
+
+void measure_at_beat(int gpu) {
+  if (!ledger().gpus[gpu].wants_measurement.load(std::memory_order_relaxed)) return;
+  if (now_ns() - ledger().gpus[gpu].measured_at_ns.load(std::memory_order_relaxed) < kBeatNs) return;
+  measure(gpu);
+}
+
+OwnPidSearch::OwnPidSearch(int gpu) : gpu_(gpu) {
+  if (gpu_ == kNoGpu || ledger().nvml_pid.load(std::memory_order_relaxed) != 0) {
+    gpu_ = kNoGpu;
+    return;
+  }
+  const bool listed = for_each_process(gpu_, [&](unsigned pid, unsigned long long) {
+    if (count_ < kMost) pids_[count_++] = pid;
+  });
+  if (!listed) gpu_ = kNoGpu;
+}
+
+void OwnPidSearch::finish() {
+  if (gpu_ == kNoGpu) return;
+  const auto own = static_cast<unsigned>(getpid());
+  unsigned found = 0;
+  unsigned fresh = 0;
+  for_each_process(gpu_, [&](unsigned pid, unsigned long long) {
+    bool old = false;
+    for (unsigned i = 0; i < count_; ++i) old = old || pids_[i] == pid;
+    if (old) return;
+    ++fresh;
+    found = pid;
+    if (pid == own) fresh = 1, found = own;
+  });
+  // Two new processes at once can't be told apart; another context will tell.
+  if (fresh == 1 || found == own) ledger().nvml_pid.store(found, std::memory_order_relaxed);
+}
+
+}  // namespace vgpu::limiter

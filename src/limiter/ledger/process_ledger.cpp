@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one process ledger: constant-initialised (hooks may run before this library's constructors) and never destroyed
+// (other threads may still call the driver while the process exits).
+#include "process_ledger.h"
+
+#include <type_traits>
+
+namespace vgpu::limiter {
+
+namespace {
+
+constinit ProcessLedger g_ledger;
+static_assert(std::is_trivially_destructible_v<ProcessLedger>);
+
+}  // namespace
+
+ProcessLedger& ledger() { return g_ledger; }
+
+void ProcessLedger::reset_after_fork() {
+  allocations.reset_after_fork();
+  physical.reset_after_fork();
+  pools.reset_after_fork();
+  graphs.reset_after_fork();
+  contexts.reset_after_fork();
+  for (GpuAccount& gpu : gpus) {
+    gpu.visible_bytes.store(0, std::memory_order_relaxed);
+    gpu.imports.store(0, std::memory_order_relaxed);
+    gpu.changes_begun.store(0, std::memory_order_relaxed);
+    gpu.changes_ended.store(0, std::memory_order_relaxed);
+    gpu.implicit.reset_after_fork();
+    gpu.wants_measurement.store(false, std::memory_order_relaxed);
+    gpu.measured_at_ns.store(0, std::memory_order_relaxed);
+  }
+  nvml_pid.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace vgpu::limiter

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this process holds and is charged: the tables of its memory, and one account per GPU. Everything that changes
+// the tenant's ledger goes through reserve(), charge() and release() here, so that the account and the tenant's slot
+// always say the same. Any thread; no lock is held across a driver call.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "allocation_table.h"
+#include "context_table.h"
+#include "graph_table.h"
+#include "implicit_account.h"
+#include "physical_table.h"
+#include "pool_table.h"
+#include "vgpu/shm/tenant.h"
+
+namespace vgpu::limiter {
+
+// One GPU as this process uses it. The counters are statistics and inputs of a measurement; the tenant's slot is the
+// account.
+struct GpuAccount {
+  // What NVML shows for this process because of explicit allocations (not managed memory, not pools).
+  std::atomic<std::uint64_t> visible_bytes{0};
+  // Imports from other processes: whether NVML shows those differs, so nothing is measured while there are any.
+  std::atomic<std::uint32_t> imports{0};
+  // Both are counted by every change; equal and unchanged around a reading means that none was in flight.
+  std::atomic<std::uint64_t> changes_begun{0};
+  std::atomic<std::uint64_t> changes_ended{0};
+  ImplicitAccount implicit;
+  // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
+  std::atomic<bool> wants_measurement{false};
+  std::atomic<std::uint64_t> measured_at_ns{0};
+};
+
+struct ProcessLedger {
+  AllocationTable allocations;
+  PhysicalTable physical;
+  PoolTable pools;
+  GraphTable graphs;
+  ContextTable contexts;
+  GpuAccount gpus[shm::kMaxGpus];
+  // This process in NVML's eyes, which in a PID namespace is another number; 0: not known yet.
+  std::atomic<unsigned> nvml_pid{0};
+
+  // In a forked child, before it uses the GPU: the parent's memory is the parent's.
+  void reset_after_fork();
+};
+
+ProcessLedger& ledger();
+
+}  // namespace vgpu::limiter
