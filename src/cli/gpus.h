@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The machine's GPUs as NVML tells them, read once per command: identity, memory, processes. NVML
+// is loaded at run time (nothing of NVIDIA's is needed to start the tool); the simulated one by its
+// path. What NVML doesn't say is nullopt, never 0.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vgpu/base/gpu_uuid.h"
+
+namespace vgpu::cli {
+
+// Where the tool's own pieces are: beside the binary, in ../lib/vgpu, or where VGPU_LIBRARY points.
+struct Installation {
+  std::string limiter;           // libcuda_limiter.so, empty: not found
+  std::string add_path;          // libadd_path.so
+  std::string simulated_folder;  // with libcuda.so.1, libnvidia-ml.so.1, nvidia-smi
+  std::string searched;          // for the message when the limiter isn't found
+};
+Installation find_installation();
+
+struct GpuProcess {
+  std::uint32_t pid = 0;                    // in this PID namespace; 0: belongs to another one
+  std::optional<std::uint64_t> used_bytes;  // NVML may not say
+};
+
+struct Gpu {
+  GpuUuid uuid;
+  std::uint32_t nvml_index = 0;
+  std::string name;
+  std::string pci_bus_id;
+  std::optional<std::uint64_t> total_bytes;
+  std::optional<std::uint64_t> used_bytes;
+  std::vector<GpuProcess> processes;  // compute and graphics, each pid once
+  std::string uuid_text() const { return uuid.text().data(); }
+};
+
+struct Driver {
+  bool available = false;
+  bool simulated = false;
+  std::string version;       // "580.159.04"
+  std::string cuda_version;  // "13.0"
+  std::string library;       // the NVML that was loaded
+  std::string why;           // not available: the reason in words
+  std::vector<Gpu> gpus;     // by NVML index
+};
+
+// True when --simulated was given or VGPU_SIMULATED says so.
+bool simulation_wanted(bool flag);
+
+Driver read_driver(const Installation& installation, bool simulated, bool with_processes);
+
+// The same GPUs in the order in which CUDA numbers them, asked of the driver in a child process
+// (cuInit in this one would hold a GPU for as long as the run lasts). Where CUDA doesn't answer,
+// NVML's order.
+std::vector<GpuUuid> cuda_order(const Installation& installation, const Driver& driver);
+
+// "0,GPU-3f2a", "all": positions in driver.gpus, in NVML order, each once. Throws Problem.
+std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list);
+
+}  // namespace vgpu::cli

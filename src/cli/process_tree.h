@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What /proc says about the processes of a run: who descends from whom, who has the GPU open, who
+// they are. Everything may vanish between two reads; a process that is gone answers with nothing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vgpu::cli {
+
+struct ProcessIdentity {
+  pid_t pid = 0;
+  std::uint64_t start_time_ticks = 0;
+  std::uint64_t executable_device =
+      0;  // with the inode: another program after exec is another identity
+  std::uint64_t executable_inode = 0;
+  friend auto operator<=>(const ProcessIdentity&, const ProcessIdentity&) = default;
+};
+
+// All descendants of `root`, without it.
+std::vector<pid_t> descendants_of(pid_t root);
+
+bool identify(pid_t pid, ProcessIdentity& identity);
+
+// The pid that the process itself sees (the innermost of NSpid).
+pid_t pid_in_own_namespace(pid_t pid);
+// The inode of its PID namespace, 0 if it can't be read.
+std::uint64_t pid_namespace_of(pid_t pid);
+
+// The files that mean use of a GPU: device nodes, and the simulated GPU's state.
+class GpuFiles {
+ public:
+  explicit GpuFiles(std::string simulated_state_folder)
+      : simulated_(std::move(simulated_state_folder)) {}
+  bool is_gpu(std::string_view path) const;
+  // What can be watched for being opened.
+  std::vector<std::string> watchable() const;
+  const std::string& simulated_folder() const { return simulated_; }
+
+ private:
+  std::string simulated_;
+};
+
+// Has the process one of them open or mapped?
+bool uses_gpu(pid_t pid, const GpuFiles& files);
+bool has_mapped(pid_t pid, std::string_view file_name);
+
+std::string program_name(pid_t pid);  // "-" if unknown
+std::string command_line(pid_t pid);
+
+}  // namespace vgpu::cli

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tenants as the tool meets them: found by what people type, held while a run lasts, removed when
+// their last process is gone. A keeper (launch.h) holds a shared lock on the segment's file;
+// whoever can have it alone may remove the tenant.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vgpu/shm/tenant.h"
+
+namespace vgpu::cli {
+
+struct KnownTenant {
+  shm::TenantSpec spec;
+  shm::Tenant tenant;
+  bool stale = false;  // made by a run whose keeper is gone, and without processes
+};
+
+// Where tenants are. Throws Problem when the directory can't be used and `must_work`.
+shm::StateDir state_directory(bool must_work);
+
+// All tenants of this user; unreadable ones (another version) are named in `skipped`.
+std::vector<KnownTenant> known_tenants(const shm::StateDir& dir, std::vector<std::string>& skipped);
+
+// By id, name, or the unique beginning of one. Throws Problem.
+KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed);
+
+std::vector<shm::ProcessView> processes_of(const shm::Tenant& tenant);
+
+// The segment's file, locked for as long as this object lives.
+class TenantHold {
+ public:
+  static std::optional<TenantHold> acquire(const shm::StateDir& dir, std::string_view id);
+  TenantHold(TenantHold&& other) noexcept;
+  TenantHold& operator=(TenantHold&&) = delete;
+  ~TenantHold();
+
+  int descriptor() const { return descriptor_; }
+  // Removes the tenant if nobody else holds it. The lock is gone afterwards either way.
+  void end(const shm::StateDir& dir, const shm::Tenant& tenant);
+
+ private:
+  TenantHold(int descriptor, std::string_view id) : descriptor_(descriptor), id_(id) {}
+  int descriptor_;
+  std::string id_;
+};
+
+}  // namespace vgpu::cli

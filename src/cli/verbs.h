@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function a verb; each returns the exit status and throws Problem for what it can't do.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <string>
+
+#include "options.h"
+
+namespace vgpu::cli {
+
+int run_verb(const RunOptions& options);
+int exec_verb(const ExecOptions& options);
+int list_verb(const ListOptions& options);
+int doctor_verb(const DoctorOptions& options);
+int completion_verb(const CompletionOptions& options);
+
+// Generated from the declared commands; packaging installs them.
+std::string completion_script(const std::string& shell);  // bash, zsh or fish
+std::string man_page(const std::string& verb);            // "" is vgpu(1)
+
+}  // namespace vgpu::cli

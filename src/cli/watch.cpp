@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rule of who may have the GPU open, for watch.h.
+#include "watch.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "program.h"
+
+namespace vgpu::cli {
+namespace {
+
+// What a process was started with. Programs that write their title over it (setproctitle) leave no
+// list of K=V: then nothing can be said, and `intact` is false.
+struct StartEnvironment {
+  bool intact = false;
+  bool names_tenant = false;
+};
+
+StartEnvironment start_environment(pid_t pid, std::string_view tenant_id) {
+  StartEnvironment found;
+  const int descriptor = open(fmt::format("/proc/{}/environ", pid).c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return found;
+  std::string text;
+  std::array<char, 16384> chunk{};
+  ssize_t got = 0;
+  while ((got = read(descriptor, chunk.data(), chunk.size())) > 0)
+    text.append(chunk.data(), static_cast<std::size_t>(got));
+  close(descriptor);
+  found.intact = got == 0;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const auto end = std::min(rest.find('\0'), rest.size());
+    const std::string_view entry = rest.substr(0, end);
+    if (entry.find('=') == std::string_view::npos) found.intact = false;
+    if (entry == fmt::format("VGPU_TENANT={}", tenant_id)) found.names_tenant = true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return found;
+}
+
+}  // namespace
+
+RunWatch::RunWatch(const shm::Tenant& tenant, std::string tenant_id, std::string limiter_file,
+                   GpuFiles files)
+    : tenant_(tenant),
+      tenant_id_(std::move(tenant_id)),
+      limiter_file_(std::move(limiter_file)),
+      files_(std::move(files)),
+      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
+  if (inotify_ < 0) return;
+  bool any = false;
+  for (const auto& path : files_.watchable())
+    any = inotify_add_watch(inotify_, path.c_str(), IN_OPEN) >= 0 || any;
+  if (!any) close(std::exchange(inotify_, -1));
+}
+
+RunWatch::~RunWatch() {
+  if (inotify_ >= 0) close(inotify_);
+}
+
+void RunWatch::take_news() {
+  std::array<char, 4096> events{};
+  while (inotify_ >= 0 && read(inotify_, events.data(), events.size()) > 0) {
+  }
+}
+
+std::optional<Escape> RunWatch::look() {
+  take_news();
+  std::map<ProcessIdentity, bool> still;
+  std::optional<Escape> escape;
+  for (const pid_t pid : descendants_of(getpid())) {
+    ProcessIdentity identity;
+    if (!identify(pid, identity)) continue;
+    if (fine_.count(identity) != 0) {
+      still.emplace(identity, true);
+      continue;
+    }
+    const bool acknowledged =
+        tenant_.has_acknowledged(pid_in_own_namespace(pid), identity.start_time_ticks);
+    if (acknowledged && has_mapped(pid, limiter_file_)) {
+      still.emplace(identity, true);
+      continue;
+    }
+    if (!escape) escape = look_at(pid);
+  }
+  fine_ = std::move(still);
+  return escape;
+}
+
+// `pid` hasn't acknowledged as the program that it is now. A forked child that keeps running its
+// parent's program is one of those: it has the limiter from its parent, and the tenant's name in
+// the environment it came with.
+std::optional<Escape> RunWatch::look_at(pid_t pid) {
+  if (!uses_gpu(pid, files_)) return std::nullopt;
+  std::string cause;
+  if (has_mapped(pid, limiter_file_)) {
+    const StartEnvironment environment = start_environment(pid, tenant_id_);
+    if (environment.names_tenant || !environment.intact) return std::nullopt;
+    cause = "VGPU_TENANT was taken out of its environment";
+  } else {
+    cause = explain_missing_limiter(pid);
+  }
+  const std::string shown = command_line(pid);
+  // It may have ended, or become another program, while we looked: then what was read belongs
+  // together no more.
+  if (!uses_gpu(pid, files_)) return std::nullopt;
+  return Escape{
+      pid, fmt::format("{} (pid {}) opened the GPU without the limiter: {}", shown, pid, cause)};
+}
+
+}  // namespace vgpu::cli
