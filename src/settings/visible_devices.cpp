@@ -20,8 +20,10 @@ std::size_t ordinal_of(std::string_view entry) {
   return ordinal;
 }
 
+// The driver compares as many characters as a UUID has; what follows them doesn't matter.
 std::size_t find_by_uuid(std::string_view entry, std::span<const GpuUuid> gpus) {
-  if (part(entry, 0, 4) != "GPU-") return kNone;
+  if (part(entry, 0, 4) != "GPU-" || entry.size() == 4) return kNone;
+  entry = part(entry, 0, GpuUuid::kTextSize);
   std::size_t found = kNone;
   for (std::size_t i = 0; i < gpus.size(); ++i) {
     if (!has_prefix(gpus[i], part(entry, 4))) continue;
@@ -40,7 +42,7 @@ void visible_devices(const char* value, std::span<const GpuUuid> gpus,
     for (std::uint32_t i = 0; i < gpus.size(); ++i) positions.push_back(i);
     return;
   }
-  const std::string_view list = Piece{value, 0}.trimmed().text;
+  const std::string_view list = value;
   const bool by_uuid = part(list, 0, 4) == "GPU-";
   std::uint64_t seen = 0;
   Entries entries(list);

@@ -52,16 +52,30 @@ TEST(VisibleDevices, OrdinalsAreReadAsFarAsDigitsGo) {
 TEST(VisibleDevices, TakeUuidsAndUniquePrefixes) {
   EXPECT_EQ(visible("GPU-ab12cd34-0000-1111-2222-333344445555"), Positions{2});
   EXPECT_EQ(visible("GPU-ab,GPU-3430a"), (Positions{2, 1}));
-  EXPECT_EQ(visible(" GPU-ab , GPU-3430f"), (Positions{2, 0}));
+  EXPECT_EQ(visible("GPU-ab , GPU-3430f"), (Positions{2, 0}));
+  EXPECT_EQ(visible("GPU-AB12CD34-0000-1111-2222-333344445555"), Positions{2});
+  EXPECT_EQ(visible(" GPU-ab"), Positions{});
+  EXPECT_EQ(visible("gpu-ab"), Positions{});
+  EXPECT_EQ(visible("ab12cd34-0000-1111-2222-333344445555"), Positions{});
   EXPECT_EQ(visible("GPU-ab,GPU-3430"), Positions{2});  // two begin like that
   EXPECT_EQ(visible("GPU-ffff,GPU-ab"), Positions{});
-  EXPECT_EQ(visible("GPU-ab12cd34-0000-1111-2222-3333444455556"), Positions{});
+  EXPECT_EQ(visible("GPU-ab12cd34-0000-1111-2222-3333444455556"), Positions{2});
   EXPECT_EQ(visible("GPU-"), Positions{});
+  EXPECT_EQ(visible("GPU"), Positions{});
 }
 
 TEST(VisibleDevices, DoNotMixKinds) {
   EXPECT_EQ(visible("GPU-ab,0"), Positions{2});
   EXPECT_EQ(visible("0,GPU-ab"), Positions{0});
+}
+
+TEST(VisibleDevices, LoneGpuStillNeedsADigitOfItsUuid) {
+  const std::vector<GpuUuid> one = {*GpuUuid::parse(kUuid0)};
+  FixedVector<std::uint32_t, kMaxGpus> positions;
+  visible_devices("GPU-", one, positions);
+  EXPECT_TRUE(positions.empty());
+  visible_devices("GPU-3", one, positions);
+  EXPECT_EQ(positions.size(), 1u);
 }
 
 TEST(VisibleDevices, MigNamesMatchNoWholeGpu) {

@@ -70,12 +70,15 @@ constexpr char kVisibleDevices[] = R"(
 Inside a tenant it selects among the tenant's GPUs, in CUDA's order, as the driver reads it:
 
 * Unset: all. Empty: none.
-* A list that begins with `GPU-`: UUIDs, or prefixes that only one GPU has. One that none or several have, or an entry of
-  another kind, ends the list.
+* A list that begins with `GPU-` (capitals, no space before it): UUIDs in any case, or prefixes of at least one digit that
+  only one GPU has. A prefix that none or several have, or an entry of another kind, ends the list. What follows a whole UUID
+  doesn't matter.
 * A list that begins with `MIG-`: instances of a partitioned GPU. A tenant holds whole GPUs, so none is visible.
 * Anything else: ordinals, read as far as digits go (`1x` is 1). One that isn't there, an empty or a negative one ends the
   list; what stands before it counts.
-* Spaces around an entry don't matter. A GPU that is named twice leaves none.
+* Spaces around an entry don't matter otherwise. A GPU that is named twice leaves none.
+
+Driver 580 on an H200 answered so, as far as one GPU can tell; lists that need two follow what frameworks assume.
 )";
 
 void write_family(std::ostream& out, Family family, const char* heading, const char* before) {

@@ -158,7 +158,11 @@ bool opens_on_error(const Environment& environment);
 //  * Anything else: ordinals, read as far as digits go ("1x" is 1); one that isn't there, an empty
 //  or a negative one
 //    ends the list, what stands before it counts.
-//  * Spaces around an entry don't matter. A GPU that is named twice leaves none.
+//  * Spaces around an entry don't matter otherwise. A GPU that is named twice leaves none (the
+//  driver's cuInit fails with
+//    INVALID_DEVICE then, and with NO_DEVICE where a list names none).
+// Driver 580 on an H200 answers so (tests/conformance/answers, "visible."); lists that need two
+// GPUs follow what frameworks assume.
 void visible_devices(const char* value, std::span<const GpuUuid> gpus,
                      FixedVector<std::uint32_t, kMaxGpus>& positions);
 
