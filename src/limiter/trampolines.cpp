@@ -26,7 +26,7 @@ constexpr Gate gate_for(const char* name) {
 #ifdef VGPU_PLAIN_EXPORTS
 #define VGPU_EXPORT_AS(symbol)
 #else
-#define VGPU_EXPORT_AS(symbol) __asm__(".symver vgpu_export_" #symbol ", \"" #symbol "@libnvidia-ml.so.1\"");
+#define VGPU_EXPORT_AS(symbol) __asm__(".symver vgpu_export_" #symbol ", " #symbol "@VGPU_HOOKS");
 #endif
 
 #define VGPU_TRAMPOLINE(Result, table, symbol, family, params, args)                          \

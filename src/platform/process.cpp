@@ -56,7 +56,7 @@ std::optional<Stat> parse_stat(std::string_view text) {
   Stat stat;
   for (int field = kState; field <= kStartTime; ++field) {
     const std::size_t end = text.find(' ');
-    const std::string_view value = text.substr(0, end);
+    const std::string_view value(text.data(), end < text.size() ? end : text.size());
     if (field == kState && !value.empty()) stat.state = value[0];
     if (field == kFlags || field == kStartTime) {
       const std::optional<std::uint64_t> parsed = number(value);
