@@ -12,7 +12,7 @@
 namespace vgpu::limiter {
 
 // Hooks that this thread is inside of. Initial-exec: one add through the thread pointer, no call into the loader.
-extern thread_local std::uint32_t t_depth __attribute__((tls_model("initial-exec")));
+extern constinit thread_local std::uint32_t t_depth __attribute__((tls_model("initial-exec")));
 
 class HookScope {
  public:

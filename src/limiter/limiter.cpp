@@ -14,7 +14,7 @@
 
 namespace vgpu::limiter {
 
-thread_local std::uint32_t t_depth = 0;
+constinit thread_local std::uint32_t t_depth = 0;
 
 std::atomic<Phase> Limiter::phase_{Phase::unstarted};
 
