@@ -323,7 +323,6 @@ void section_lookup() {
     answer("lookup.v1." + key, std::to_string(old) + "," + old_where);
   }
   void* pointer = nullptr;
-  CUdriverProcAddressQueryResult status{};
   answer_code("lookup.null_status", cu.cuGetProcAddress_v2("cuInit", &pointer, 12000, 0, nullptr));
   // Which exports share one address: a table keyed by address must know.
   std::map<void*, std::string> by_address;
