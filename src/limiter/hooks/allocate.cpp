@@ -100,7 +100,7 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* ptr, size_t* pitch, size_t width_in_byt
 CUresult cuMemAllocManaged(CUdeviceptr* ptr, size_t bytes, unsigned int flags) {
   const Place place = current_place();
   const std::uint64_t charged = driver_model::linear_bytes(bytes);
-  Reservation reservation(place.gpu, charged, Charge::managed);
+  Reservation reservation(place.gpu, charged, Charge::unseen);
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = real().cuMemAllocManaged(ptr, bytes, flags);
   if (result != CUDA_SUCCESS || place.gpu == kNoGpu) return result;

@@ -27,10 +27,7 @@ void count(int gpu, std::uint64_t bytes, Charge kind) {
       account(gpu).implicit.add_promise(bytes);
       note_implicit_change(gpu);
       return;
-    case Charge::imported:
-      account(gpu).imports.fetch_add(1, std::memory_order_relaxed);
-      return;
-    case Charge::managed:
+    case Charge::unseen:
       return;
   }
 }
@@ -71,41 +68,27 @@ Charge charge_of(AllocationKind kind) {
     case AllocationKind::small_array:
       return Charge::implicit;
     case AllocationKind::managed:
-    case AllocationKind::held_in_pool:
-      return Charge::managed;
     case AllocationKind::imported:
     case AllocationKind::held:
-      return Charge::imported;
+      return Charge::unseen;
   }
   __builtin_unreachable();  // written by this process's own hooks only
 }
 
-ChangeScope::ChangeScope(int gpu) : gpu_(gpu) {
-  if (gpu_ != kNoGpu) account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
-}
-ChangeScope::~ChangeScope() {
-  if (gpu_ != kNoGpu) account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
-}
-
 Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge)
     : gpu_(gpu), bytes_(gpu == kNoGpu ? 0 : bytes), charge_(charge) {
-  if (gpu_ == kNoGpu) return;
-  account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
-  if (bytes_ == 0) return;
-  if (tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
-  // Only now is it worth asking the driver what pools and contexts really take.
-  account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
+  if (bytes_ == 0 || tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+  // Only now is it worth asking the driver what pools and contexts really take. Nothing is in flight here yet.
+  ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel);
   const bool gained = settle(gpu_);
-  account(gpu_).changes_begun.fetch_add(1, std::memory_order_acq_rel);
+  ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel);
   if (gained && tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
   refused_ = true;
   bytes_ = 0;
 }
 
 Reservation::~Reservation() {
-  if (gpu_ == kNoGpu) return;
   if (bytes_ != 0) tenant().release(position(gpu_), bytes_);
-  account(gpu_).changes_ended.fetch_add(1, std::memory_order_acq_rel);
 }
 
 void Reservation::keep(std::uint64_t bytes) {
@@ -136,10 +119,7 @@ void release(int gpu, std::uint64_t bytes, Charge kind) {
       bytes = account(gpu).implicit.withdraw_promise(bytes);
       note_implicit_change(gpu);
       break;
-    case Charge::imported:
-      account(gpu).imports.fetch_sub(1, std::memory_order_relaxed);
-      break;
-    case Charge::managed:
+    case Charge::unseen:
       break;
   }
   if (bytes != 0) tenant().release(position(gpu), bytes);
@@ -151,23 +131,14 @@ void release(const Freed& freed) {
   // The tenant's object carries the charge; only this process's own counts change.
   if (charge_of(freed.kind) == Charge::explicit_memory) {
     account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_relaxed);
-  } else if (charge_of(freed.kind) == Charge::imported) {
-    account(gpu).imports.fetch_sub(1, std::memory_order_relaxed);
   }
   tenant().release_shared(freed.key.high, freed.key.low);
 }
 
 void release_when_gone(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (freed.bytes == 0 || freed.key.is_set() || charge_of(freed.kind) != Charge::explicit_memory) {
-    if (freed.key.is_set() && charge_of(freed.kind) == Charge::explicit_memory) {
-      charge(gpu, freed.bytes, Charge::implicit);
-    }
-    return release(freed);
-  }
-  ChangeScope change(gpu);
-  account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_relaxed);
-  count(gpu, freed.bytes, Charge::implicit);
+  if (charge_of(freed.kind) == Charge::explicit_memory) charge(gpu, freed.bytes, Charge::implicit);
+  release(freed);
 }
 
 }  // namespace vgpu::limiter

@@ -27,13 +27,22 @@ int gpu_of(CUdevice device);
 // What a reservation is for: how it shows in NVML decides how a measurement counts it.
 enum class Charge : std::uint8_t {
   explicit_memory,  // NVML shows it
-  managed,          // NVML doesn't show managed memory, nor what another process's pool holds
-  imported,         // from another process: it may or may not
+  unseen,           // NVML doesn't show it here: managed memory, imports
   implicit,         // contexts, code, stacks: measured, not counted
   promised,         // implicit memory that comes at a later launch
 };
 
 Charge charge_of(AllocationKind kind);
+
+// From before the driver's call to after its record: tells measurements that a change is in flight.
+class ChangeScope {
+ public:
+  // Acquire and release: a measurement that sees equal counts also sees what the changes before did.
+  ChangeScope() { ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel); }
+  ~ChangeScope() { ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel); }
+  ChangeScope(const ChangeScope&) = delete;
+  ChangeScope& operator=(const ChangeScope&) = delete;
+};
 
 // Reserves in its constructor, settling this process's own pools and estimates once before it gives up. What isn't
 // kept is given back by the destructor.
@@ -50,22 +59,11 @@ class Reservation {
   void keep() { keep(bytes_); }
 
  private:
+  ChangeScope change_;
   int gpu_;
   std::uint64_t bytes_;
   Charge charge_;
   bool refused_ = false;
-};
-
-// Around a free: tells measurements that a change is in flight.
-class ChangeScope {
- public:
-  explicit ChangeScope(int gpu);
-  ~ChangeScope();
-  ChangeScope(const ChangeScope&) = delete;
-  ChangeScope& operator=(const ChangeScope&) = delete;
-
- private:
-  int gpu_;
 };
 
 // Without the driver's say: what was found to be there, what is known to be gone.

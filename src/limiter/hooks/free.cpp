@@ -4,6 +4,7 @@
 #include "free.h"
 
 #include "../hooks.h"
+#include "vmm.h"
 
 namespace vgpu::hooks {
 
@@ -17,13 +18,19 @@ CUresult cuMemFree_v2(CUdeviceptr ptr) {
   return free_known(ptr, [&] { return real().cuMemFree_v2(ptr); });
 }
 
+// A sparse array holds no memory of its own, but what was mapped to its tiles.
 CUresult cuArrayDestroy(CUarray array) {
-  return free_known(reinterpret_cast<std::uint64_t>(array), [&] { return real().cuArrayDestroy(array); });
+  const auto handle = reinterpret_cast<std::uint64_t>(array);
+  const CUresult result = free_known(handle, [&] { return real().cuArrayDestroy(array); });
+  if (result == CUDA_SUCCESS) ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
+  return result;
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray mipmapped_array) {
-  return free_known(reinterpret_cast<std::uint64_t>(mipmapped_array),
-                    [&] { return real().cuMipmappedArrayDestroy(mipmapped_array); });
+  const auto handle = reinterpret_cast<std::uint64_t>(mipmapped_array);
+  const CUresult result = free_known(handle, [&] { return real().cuMipmappedArrayDestroy(mipmapped_array); });
+  if (result == CUDA_SUCCESS) ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
+  return result;
 }
 
 }  // namespace vgpu::hooks

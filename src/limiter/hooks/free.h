@@ -14,7 +14,7 @@ CUresult free_known(std::uint64_t handle, Call call) {
     ledger().pools.note_free();  // if it was a pool's
     return call();
   }
-  ChangeScope change(static_cast<int>(taken.gpu));
+  ChangeScope change;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) {
     ledger().allocations.undo_free(handle, taken);
@@ -30,6 +30,7 @@ CUresult free_known_in_stream_order(std::uint64_t handle, Call call) {
   Allocation taken;
   ledger().pools.note_free();
   if (!ledger().allocations.begin_free(handle, taken)) return call();
+  ChangeScope change;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) {
     ledger().allocations.undo_free(handle, taken);

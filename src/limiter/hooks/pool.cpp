@@ -196,7 +196,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   if (known == nullptr) return real().cuMemPoolDestroy(pool);
   settle_pool(*known);
   const bool used = known->charged && is_used(pool);
-  ChangeScope change(static_cast<int>(known->gpu));
+  ChangeScope change;
   ledger().pools.remove(handle_of(pool));
   const CUresult result = real().cuMemPoolDestroy(pool);
   if (result != CUDA_SUCCESS) {
@@ -290,11 +290,11 @@ CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool, CUmemPo
   const ShareKey key = key_of(share_data->reserved, sizeof share_data->reserved);
   std::uint64_t held_bytes = 0;
   if (tenant().hold_shared(key.high, key.low, held_bytes) == shm::Status::ok) {
-    ledger().allocations.add(*ptr_out, {.key = key, .gpu = gpu, .kind = AllocationKind::held_in_pool});
+    ledger().allocations.add(*ptr_out, {.key = key, .gpu = gpu, .kind = AllocationKind::held});
     return result;
   }
   const std::uint64_t bytes = driver_model::linear_bytes(mapped_size(*ptr_out));
-  Reservation reservation(place.gpu, bytes, Charge::imported);
+  Reservation reservation(place.gpu, bytes, Charge::unseen);
   if (reservation.refused()) {
     real().cuMemFree_v2(*ptr_out);
     *ptr_out = 0;

@@ -136,21 +136,18 @@ void note_implicit_change(int gpu) {
 
 bool measure(int gpu) {
   GpuAccount& account = ledger().gpus[gpu];
-  // Imports may or may not show: then only the estimates count.
-  if (!account.wants_measurement.load(std::memory_order_relaxed) || account.imports.load(std::memory_order_relaxed) != 0) {
-    return false;
-  }
+  if (!account.wants_measurement.load(std::memory_order_relaxed)) return false;
   account.measured_at_ns.store(now_ns(), std::memory_order_relaxed);
   RelaxedCapture relaxed;
   // Acquire: if both counts are equal before and unchanged after, no change was in flight at the reading.
-  const std::uint64_t ended = account.changes_ended.load(std::memory_order_acquire);
-  const std::uint64_t begun = account.changes_begun.load(std::memory_order_acquire);
+  const std::uint64_t ended = ledger().changes_ended.load(std::memory_order_acquire);
+  const std::uint64_t begun = ledger().changes_begun.load(std::memory_order_acquire);
   if (begun != ended) return false;
   const std::uint64_t visible = account.visible_bytes.load(std::memory_order_relaxed);
   const std::uint64_t pools = reserved_by_pools(gpu);
   std::uint64_t shown = 0;
   if (!own_nvml_bytes(gpu, shown) || shown < visible + pools) return false;
-  if (pools != reserved_by_pools(gpu) || account.changes_begun.load(std::memory_order_acquire) != begun) return false;
+  if (pools != reserved_by_pools(gpu) || ledger().changes_begun.load(std::memory_order_acquire) != begun) return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
   const auto change = account.implicit.settle(shown - visible - pools);
   shm::Tenant& tenant = Limiter::active()->tenant();

@@ -6,32 +6,35 @@
 #include "../hooks.h"
 #include "charge.h"
 #include "settle.h"
+#include "view.h"
 #include "vgpu/base/quota.h"
+
+namespace vgpu::limiter {
+namespace {
+
+std::uint64_t least(std::uint64_t a, std::uint64_t b) { return a < b ? a : b; }
+
+}  // namespace
+
+MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes) {
+  const auto position = static_cast<std::uint32_t>(gpu);
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  const std::uint64_t limit = tenant.memory_limit_bytes(position);
+  if (limit == kNoLimit) return {free_bytes, total_bytes, total_bytes - free_bytes, false};
+  settle_pools_after_frees();
+  measure_at_beat(gpu);
+  const std::uint64_t used = tenant.charged_bytes(position);
+  const std::uint64_t left = used < limit ? limit - used : 0;
+  return {least(left, free_bytes), least(limit, total_bytes), used, true};
+}
+
+}  // namespace vgpu::limiter
 
 namespace vgpu::hooks {
 
 using namespace limiter;
 
 namespace {
-
-std::uint64_t least(std::uint64_t a, std::uint64_t b) { return a < b ? a : b; }
-
-struct MemoryView {
-  std::uint64_t free_bytes;
-  std::uint64_t total_bytes;
-};
-
-MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes) {
-  const auto position = static_cast<std::uint32_t>(gpu);
-  shm::Tenant& tenant = Limiter::active()->tenant();
-  const std::uint64_t limit = tenant.memory_limit_bytes(position);
-  if (limit == kNoLimit) return {free_bytes, total_bytes};
-  settle_pools_after_frees();
-  measure_at_beat(gpu);
-  const std::uint64_t used = tenant.charged_bytes(position);
-  const std::uint64_t left = used < limit ? limit - used : 0;
-  return {least(left, free_bytes), least(limit, total_bytes)};
-}
 
 // The legacy forms have 32 bits: the driver's own answer saturates there, so does this one.
 unsigned int narrowed(std::uint64_t bytes) { return static_cast<unsigned int>(least(bytes, UINT32_MAX)); }
@@ -45,7 +48,7 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   if (result != CUDA_SUCCESS) return result;
   const int gpu = current_place().gpu;
   const MemoryView view =
-      gpu == kNoGpu ? MemoryView{free_bytes, total_bytes} : view_of(gpu, free_bytes, total_bytes);
+      gpu == kNoGpu ? MemoryView{free_bytes, total_bytes, 0, false} : view_of(gpu, free_bytes, total_bytes);
   if (free != nullptr) *free = view.free_bytes;
   if (total != nullptr) *total = view.total_bytes;
   return result;

@@ -25,7 +25,6 @@ enum class AllocationKind : std::uint8_t {
   small_array,  // in a block that can't be told from its handle: measured
   imported,  // from outside the tenant: charged here
   held,      // from another process of the tenant: charged there, held here under a key
-  held_in_pool,  // the same for a pointer of another process's pool
 };
 
 struct ShareKey {

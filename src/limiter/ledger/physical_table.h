@@ -3,6 +3,8 @@
 // pin and multicast bind is gone, whichever goes last. A handle's value may be used again by the driver once it is
 // released, so memory is known by an id of its own, and the handle maps to it.
 //
+// `release` arguments are called as release(Freed, exported): exported memory may live on behind a descriptor.
+//
 // Around driver calls: a release takes its handle reference away before the call and is finished or undone after it;
 // map, bind and export pin the memory during the call, so that a release in another thread can't end it meanwhile.
 #pragma once
@@ -25,6 +27,8 @@ struct PhysicalMemory {
   std::uint32_t pins = 0;  // calls in flight, multicast binds, sparse arrays
   AllocationKind kind = AllocationKind::linear;
   bool multicast = false;  // owns binds, which end with it
+  bool unsized = false;    // imported: its size shows at the first mapping
+  bool exported = false;   // a descriptor may keep it alive after everything here let go
 
   bool is_held() const { return handle_refs != 0 || pins != 0 || mapped_bytes != 0; }
 };
@@ -33,7 +37,7 @@ class PhysicalTable {
  public:
   // New memory with one handle reference; returns its id, 0 when it can't be recorded.
   std::uint64_t add(std::uint64_t handle, PhysicalMemory memory) {
-    const std::uint64_t id = next_id_.fetch_add(1, std::memory_order_relaxed);  // unique is all it must be
+    const std::uint64_t id = next_id_.fetch_add(1, std::memory_order_relaxed) + 1;  // unique is all it must be
     memory.handle_refs = 1;
     if (!memory_.insert(id, memory)) return 0;
     handles_.insert(handle, id);
@@ -45,11 +49,25 @@ class PhysicalTable {
     return handles_.find(handle, id) && edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; });
   }
 
+  // A handle to the memory mapped at an address: its own may have been released before.
+  bool retain(std::uint64_t handle, std::uint64_t address) {
+    if (add_handle_ref(handle)) return true;
+    const std::uint64_t id = mapped_at(address);
+    return id != 0 && edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; }) && handles_.insert(handle, id);
+  }
+
   std::uint64_t id_of(std::uint64_t handle) {
     std::uint64_t id = 0;
     return handles_.find(handle, id) ? id : 0;
   }
   bool find(std::uint64_t id, PhysicalMemory& out) { return memory_.find(id, out); }
+  template <class Edit>
+  bool edit(std::uint64_t id, Edit change) {
+    return memory_.update(id, [&](PhysicalMemory& memory) {
+      change(memory);
+      return true;
+    });
+  }
 
   // Takes one handle reference. The memory itself goes in end_release.
   std::uint64_t begin_release(std::uint64_t handle) {
@@ -126,7 +144,7 @@ class PhysicalTable {
   void add_bind(std::uint64_t multicast_id, std::uint64_t memory_id, std::uint32_t device, std::uint64_t offset,
                 std::uint64_t size) {
     edit(memory_id, [](PhysicalMemory& memory) { ++memory.pins; });
-    binds_.insert(next_id_.fetch_add(1, std::memory_order_relaxed), {.multicast_id = multicast_id,
+    binds_.insert(next_id_.fetch_add(1, std::memory_order_relaxed) + 1, {.multicast_id = multicast_id,
                                                                      .memory_id = memory_id,
                                                                      .offset = offset,
                                                                      .size = size,
@@ -143,16 +161,18 @@ class PhysicalTable {
         release);
   }
 
-  // Marks memory as shared under `key`; returns the bytes to move into the shared object (0: nothing to do).
-  std::uint64_t mark_shared(std::uint64_t id, const ShareKey& key, ShareKey& existing) {
-    std::uint64_t bytes = 0;
-    edit(id, [&](PhysicalMemory& memory) {
-      existing = memory.key;
-      if (memory.key.is_set()) return;
-      memory.key = key;
-      bytes = memory.bytes;
-    });
-    return bytes;
+  template <class Release>
+  void remove_all_binds(std::uint64_t owner, Release release) {
+    unbind_if([&](const Bind& bind) { return bind.multicast_id == owner; }, release);
+  }
+
+  // Calls visit(id) for each mapping that starts in [address, address + size).
+  template <class Visit>
+  void for_each_mapped(std::uint64_t address, std::uint64_t size, Visit visit) {
+    Mapping mapping;
+    for (std::uint64_t at = address; at < address + size && mappings_.find(at, mapping); at += mapping.size) {
+      visit(mapping.id, mapping.size);
+    }
   }
 
   std::size_t size() { return memory_.size(); }
@@ -177,14 +197,6 @@ class PhysicalTable {
     std::uint32_t device = 0;
   };
 
-  template <class Edit>
-  bool edit(std::uint64_t id, Edit change) {
-    return memory_.update(id, [&](PhysicalMemory& memory) {
-      change(memory);
-      return true;
-    });
-  }
-
   // Applies `change`; when nothing holds the memory any more it ends here, and its charge is released.
   template <class Release, class Change>
   void drop(std::uint64_t id, Release release, Change change) {
@@ -197,11 +209,8 @@ class PhysicalTable {
       return !is_end;
     });
     if (!is_end) return;
-    const Freed freed{.bytes = ended.bytes,
-                      .key = ended.key,
-                      .gpu = ended.gpu,
-                      .kind = ended.kind};
-    if (!freed.nothing()) release(freed);
+    const Freed freed{.bytes = ended.bytes, .key = ended.key, .gpu = ended.gpu, .kind = ended.kind};
+    if (!freed.nothing()) release(freed, ended.exported);
     if (ended.multicast) {
       unbind_if([&](const Bind& bind) { return bind.multicast_id == id; }, release);
     }
@@ -253,7 +262,7 @@ class PhysicalTable {
     }
   }
 
-  std::atomic<std::uint64_t> next_id_{1};
+  std::atomic<std::uint64_t> next_id_{0};
   HandleMap<PhysicalMemory> memory_;
   HandleMap<std::uint64_t> handles_;
   HandleMap<Mapping> mappings_;

@@ -24,13 +24,12 @@ void ProcessLedger::reset_after_fork() {
   contexts.reset_after_fork();
   for (GpuAccount& gpu : gpus) {
     gpu.visible_bytes.store(0, std::memory_order_relaxed);
-    gpu.imports.store(0, std::memory_order_relaxed);
-    gpu.changes_begun.store(0, std::memory_order_relaxed);
-    gpu.changes_ended.store(0, std::memory_order_relaxed);
     gpu.implicit.reset_after_fork();
     gpu.wants_measurement.store(false, std::memory_order_relaxed);
     gpu.measured_at_ns.store(0, std::memory_order_relaxed);
   }
+  changes_begun.store(0, std::memory_order_relaxed);
+  changes_ended.store(0, std::memory_order_relaxed);
   nvml_pid.store(0, std::memory_order_relaxed);
 }
 

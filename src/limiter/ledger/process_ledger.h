@@ -20,13 +20,9 @@ namespace vgpu::limiter {
 // One GPU as this process uses it. The counters are statistics and inputs of a measurement; the tenant's slot is the
 // account.
 struct GpuAccount {
-  // What NVML shows for this process because of explicit allocations (not managed memory, not pools).
+  // What NVML shows for this process because of explicit allocations: not managed memory, not pools, not imports
+  // (which it shows for the exporter, as long as that lives).
   std::atomic<std::uint64_t> visible_bytes{0};
-  // Imports from other processes: whether NVML shows those differs, so nothing is measured while there are any.
-  std::atomic<std::uint32_t> imports{0};
-  // Both are counted by every change; equal and unchanged around a reading means that none was in flight.
-  std::atomic<std::uint64_t> changes_begun{0};
-  std::atomic<std::uint64_t> changes_ended{0};
   ImplicitAccount implicit;
   // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
   std::atomic<bool> wants_measurement{false};
@@ -40,6 +36,9 @@ struct ProcessLedger {
   GraphTable graphs;
   ContextTable contexts;
   GpuAccount gpus[shm::kMaxGpus];
+  // Both are counted by every change; equal and unchanged around a reading means that none was in flight.
+  std::atomic<std::uint64_t> changes_begun{0};
+  std::atomic<std::uint64_t> changes_ended{0};
   // This process in NVML's eyes, which in a PID namespace is another number; 0: not known yet.
   std::atomic<unsigned> nvml_pid{0};
 
