@@ -41,7 +41,7 @@ Place place_of(CUcontext context) {
   if (ledger().contexts.find(handle_of(context), known)) {
     return {.gpu = static_cast<int>(known.gpu), .owner = known.owner, .context = handle_of(context)};
   }
-  return {.gpu = kNoGpu, .owner = handle_of(context), .context = handle_of(context)};
+  return {.gpu = kNoGpu, .owner = 0, .context = handle_of(context)};
 }
 
 Place current_place() {
@@ -52,11 +52,9 @@ Place current_place() {
   place.gpu = Limiter::active()->position_of_current_context();
   if (place.gpu == kNoGpu) return place;
   // Made by a way that no hook saw (an interop library): its own memory is found by the next measurement.
-  ledger().contexts.add(place.context, {.owner = place.context,
-                                        .gpu = position(place.gpu),
-                                        .kind = ContextKind::created});
+  ledger().contexts.add(place.context, {.gpu = position(place.gpu)});
   note_implicit_change(place.gpu);
-  return place;
+  return place_of(context);
 }
 
 Charge charge_of(AllocationKind kind) {

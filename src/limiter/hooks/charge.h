@@ -16,7 +16,7 @@ inline constexpr int kNoGpu = Limiter::kNoPosition;
 
 struct Place {
   int gpu = kNoGpu;           // position in the tenant
-  std::uint64_t owner = 0;    // the context that memory made here dies with
+  std::uint64_t owner = 0;    // what memory made here dies with (Context::owner)
   std::uint64_t context = 0;  // the current one
 };
 

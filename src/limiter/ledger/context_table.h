@@ -4,22 +4,24 @@
 // context is known; memory made under a green context belongs to the primary one below it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "handle_map.h"
-#include "vgpu/core/driver_model.h"
+#include "vgpu/shm/tenant.h"
 
 namespace vgpu::limiter {
 
 enum class ContextKind : std::uint8_t { primary, created, green };
 
 struct Context {
-  std::uint64_t owner = 0;           // the context that memory made here dies with
+  std::uint64_t owner = 0;           // memory made here dies with this: an id, because handles come again
   std::uint64_t charged_bytes = 0;   // for the context itself
   std::uint64_t stack_bytes = 0;     // per thread, as set; 0: the driver's default
   std::uint64_t local_bytes = 0;     // per thread, the most that any function launched here needs
   std::uint64_t local_charged_bytes = 0;  // for all threads, beyond what an empty context holds
-  std::uint64_t heap_charged_bytes = 0;   // malloc heap and printf buffer beyond their defaults
+  std::uint64_t heap_charged_bytes = 0;   // promised, where beyond the default
+  std::uint64_t printf_charged_bytes = 0;
   std::uint32_t gpu = 0;
   std::uint32_t refs = 1;  // cuCtxAttach, cuCtxDetach
   ContextKind kind = ContextKind::created;
@@ -27,7 +29,16 @@ struct Context {
 
 class ContextTable {
  public:
-  bool add(std::uint64_t handle, const Context& context) { return contexts_.insert(handle, context); }
+  // False when the context is known already, or can't be recorded. An owner of 0 becomes one of its own.
+  bool add(std::uint64_t handle, Context context) {
+    if (context.owner == 0) context.owner = owners_.fetch_add(1, std::memory_order_relaxed) + 1;
+    bool is_new = false;
+    contexts_.upsert(handle, [&](Context& slot, bool fresh) {
+      is_new = fresh;
+      if (fresh) slot = context;
+    });
+    return is_new;
+  }
   bool find(std::uint64_t handle, Context& out) { return contexts_.find(handle, out); }
   bool take(std::uint64_t handle, Context& out) { return contexts_.take(handle, out); }
   template <class Edit>
@@ -37,20 +48,25 @@ class ContextTable {
       return true;
     });
   }
-  // Contexts that lie in `owner` (green ones) end with it.
-  template <class Release>
-  void drop_inside(std::uint64_t owner, Release release) {
-    contexts_.sweep([&](std::uint64_t handle, Context& context) {
-      if (context.owner != owner || handle == owner) return true;
-      release(context);
-      return false;
-    });
+  // Forgets the contexts that lie in `owner` (green ones): they end with it.
+  void drop_inside(std::uint64_t owner) {
+    contexts_.sweep([&](std::uint64_t, Context& context) { return context.owner != owner; });
+  }
+  // The handle of a GPU's primary context; 0: not seen yet.
+  std::uint64_t primary(std::uint32_t gpu) const { return primary_[gpu].load(std::memory_order_acquire); }
+  void set_primary(std::uint32_t gpu, std::uint64_t handle) {
+    primary_[gpu].store(handle, std::memory_order_release);
   }
   std::size_t size() { return contexts_.size(); }
-  void reset_after_fork() { contexts_.reset_after_fork(); }
+  void reset_after_fork() {
+    contexts_.reset_after_fork();
+    for (auto& handle : primary_) handle.store(0, std::memory_order_relaxed);
+  }
 
  private:
   HandleMap<Context, 2> contexts_;
+  std::atomic<std::uint64_t> owners_{0};
+  std::atomic<std::uint64_t> primary_[shm::kMaxGpus] = {};
 };
 
 }  // namespace vgpu::limiter

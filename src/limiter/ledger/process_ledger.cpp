@@ -22,11 +22,14 @@ void ProcessLedger::reset_after_fork() {
   pools.reset_after_fork();
   graphs.reset_after_fork();
   contexts.reset_after_fork();
+  code.reset_after_fork();
   for (GpuAccount& gpu : gpus) {
     gpu.visible_bytes.store(0, std::memory_order_relaxed);
     gpu.implicit.reset_after_fork();
     gpu.wants_measurement.store(false, std::memory_order_relaxed);
     gpu.measured_at_ns.store(0, std::memory_order_relaxed);
+    gpu.context_bytes.store(0, std::memory_order_relaxed);
+    gpu.resident_threads.store(0, std::memory_order_relaxed);
   }
   changes_begun.store(0, std::memory_order_relaxed);
   changes_ended.store(0, std::memory_order_relaxed);

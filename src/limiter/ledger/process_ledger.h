@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "allocation_table.h"
+#include "code_table.h"
 #include "context_table.h"
 #include "graph_table.h"
 #include "implicit_account.h"
@@ -27,6 +28,10 @@ struct GpuAccount {
   // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
   std::atomic<bool> wants_measurement{false};
   std::atomic<std::uint64_t> measured_at_ns{0};
+  // What a context took here, once one was measured; 0: not yet.
+  std::atomic<std::uint64_t> context_bytes{0};
+  // What stack and local memory are multiplied by; 0: not asked yet.
+  std::atomic<std::uint64_t> resident_threads{0};
 };
 
 struct ProcessLedger {
@@ -35,6 +40,7 @@ struct ProcessLedger {
   PoolTable pools;
   GraphTable graphs;
   ContextTable contexts;
+  CodeTable code;
   GpuAccount gpus[shm::kMaxGpus];
   // Both are counted by every change; equal and unchanged around a reading means that none was in flight.
   std::atomic<std::uint64_t> changes_begun{0};

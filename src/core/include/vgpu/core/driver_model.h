@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CUDA driver takes for what is asked of it: every constant and formula that the limiter charges by, and
-// nowhere else. Figures are from an H200 with driver 580; where the driver's layout is not documented, a formula is
-// an upper bound (too little charged would pass a limit, too much is given back once the driver can be asked).
-// Pure functions of numbers; any thread.
+// What the CUDA driver takes for what is asked of it: every constant and formula that the limiter
+// charges by, and nowhere else. Figures are from an H200 with driver 580; where the driver's layout
+// is not documented, a formula is an upper bound (too little charged would pass a limit, too much
+// is given back once the driver can be asked). Pure functions of numbers; any thread.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,8 @@ inline constexpr std::uint64_t kKiB = 1024;
 inline constexpr std::uint64_t kMiB = 1024 * kKiB;
 inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
-// Sums of what programs ask for saturate: a request near 2^64 is refused, not wrapped into a small one.
+// Sums of what programs ask for saturate: a request near 2^64 is refused, not wrapped into a small
+// one.
 constexpr std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
   return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
@@ -42,8 +43,9 @@ constexpr std::uint64_t pitched_bytes(std::uint64_t width_bytes, std::uint64_t r
   return saturating_multiply(round_up(width_bytes, kPitchBytes), rows);
 }
 
-// A pool's reservation is one range that grows at its end by whole steps: what the last step left over is used by the
-// next request. So everything asked for since a reading can have added at most its sum, rounded up to a step.
+// A pool's reservation is one range that grows at its end by whole steps: what the last step left
+// over is used by the next request. So everything asked for since a reading can have added at most
+// its sum, rounded up to a step.
 inline constexpr std::uint64_t kPoolGrowthBytes = 32 * kMiB;
 inline constexpr std::uint64_t kPoolAlignBytes = 512;
 constexpr std::uint64_t pool_growth_bytes(std::uint64_t requests_bytes) {
@@ -52,47 +54,42 @@ constexpr std::uint64_t pool_growth_bytes(std::uint64_t requests_bytes) {
 // An unsettled over-charge above this is settled (one query of 40 ns) instead of grown.
 inline constexpr std::uint64_t kPoolSlackBytes = 64 * kMiB;
 
-// Graph memory: each device has one pool for all graphs. It is taken when a graph is uploaded or first launched, each
-// node in steps of its own, and kept until a trim.
+// Graph memory: each device has one pool for all graphs. It is taken when a graph is uploaded or
+// first launched, each node in steps of its own, and kept until a trim.
 inline constexpr std::uint64_t kGraphGrowthBytes = 32 * kMiB;
 constexpr std::uint64_t graph_node_bytes(std::uint64_t request_bytes) {
   return round_up(request_bytes, kGraphGrowthBytes);
 }
 
-// An empty context (518 MiB, up to 526 seen), and what a green context adds to the primary one it lives in. Charged
-// ahead; a reading corrects it.
+// An empty context (518 MiB, up to 526 seen), and what a green context adds to the primary one it
+// lives in. Charged ahead; a reading corrects it.
 inline constexpr std::uint64_t kContextBytes = 530 * kMiB;
 inline constexpr std::uint64_t kGreenContextBytes = 6 * kMiB;
 // The least that a limit must leave room for.
 inline constexpr std::uint64_t kSmallestContextBytes = 518 * kMiB;
 
-// Stack and local memory are taken for every thread that the device can hold at once. A context holds it for the
-// default stack; a larger one takes the difference when it is set, and gives it back when it is lowered.
-struct DeviceShape {
-  std::uint64_t multiprocessors = 0;
-  std::uint64_t threads_per_multiprocessor = 0;
-};
+// Stack and local memory are taken for every thread that the device can hold at once. A context
+// holds it for the default stack; a larger one takes the difference when it is set, and gives it
+// back when it is lowered.
 inline constexpr std::uint64_t kDefaultStackBytes = 1024;
 inline constexpr std::uint64_t kDefaultHeapBytes = 8 * kMiB;
 inline constexpr std::uint64_t kDefaultPrintfBytes = 8 * kMiB + 256 * kKiB;
-constexpr std::uint64_t local_memory_bytes(std::uint64_t bytes_per_thread,
-                                           const DeviceShape& shape) {
-  const std::uint64_t threads = shape.multiprocessors * shape.threads_per_multiprocessor;
-  return round_up(
-      saturating_multiply(round_up(bytes_per_thread, 16), threads), kPageBytes);
+constexpr std::uint64_t local_memory_bytes(std::uint64_t bytes_per_thread, std::uint64_t resident_threads) {
+  return round_up(saturating_multiply(round_up(bytes_per_thread, 16), resident_threads), kPageBytes);
 }
 
-// Arrays are stored in tiles of 64 bytes by 8 rows. Each dimension rounds up to whole tiles, each level of a
-// mipmapped one for itself, and to 64 KiB; the sum is then placed like a linear allocation. Where the driver says what
-// an array needs (cuArrayGetMemoryRequirements of a deferred twin, 8 us), that is used instead.
+// Arrays are stored in tiles of 64 bytes by 8 rows. Each dimension rounds up to whole tiles, each
+// level of a mipmapped one for itself, and to 64 KiB; the sum is then placed like a linear
+// allocation. Where the driver says what an array needs (cuArrayGetMemoryRequirements of a deferred
+// twin, 8 us), that is used instead.
 inline constexpr std::uint64_t kArrayAlignBytes = 64 * kKiB;
 inline constexpr std::uint64_t kTileWidthBytes = 64;
 inline constexpr std::uint64_t kTileRows = 8;
 
 struct ArrayShape {
-  std::uint64_t width = 0;  // in elements
-  std::uint64_t height = 0;  // 0: one row
-  std::uint64_t depth = 0;   // 0: one slice; the number of layers where `layered`
+  std::uint64_t width = 0;         // in elements
+  std::uint64_t height = 0;        // 0: one row
+  std::uint64_t depth = 0;         // 0: one slice; the number of layers where `layered`
   std::uint32_t element_bits = 8;  // all channels of an element, or of a block of compressed ones
   std::uint32_t block_width = 1;   // elements that a compressed block spans in each of x and y
   std::uint32_t levels = 1;
