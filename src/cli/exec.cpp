@@ -40,7 +40,6 @@ int exec_verb(const ExecOptions& options) {
                   "vgpu exec TENANT -- bash");
   }
   refuse_inherited_settings();
-  const Command command = check_command(options.command);
   const Installation installation = find_installation();
   Launch launch;
   launch.limiter = required_limiter(installation);
@@ -53,6 +52,8 @@ int exec_verb(const ExecOptions& options) {
                   fmt::format("tenant {} has just ended", options.tenant), "vgpu ls");
 
   const Driver driver = driver_of(installation, known.spec);
+  const Command command =
+      check_command(options.command, search_path(installation, driver.simulated));
   TenantEnvironment wanted;
   wanted.tenant_id = id;
   wanted.simulated = driver.simulated;

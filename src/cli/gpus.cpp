@@ -35,6 +35,11 @@ std::string folder_of(const std::string& path) {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
+std::string resolved(const std::string& path) {
+  std::array<char, PATH_MAX> out{};
+  return !path.empty() && realpath(path.c_str(), out.data()) != nullptr ? out.data() : path;
+}
+
 std::string own_folder() {
   std::array<char, 4096> path{};
   const ssize_t size = readlink("/proc/self/exe", path.data(), path.size() - 1);
@@ -242,11 +247,7 @@ Installation find_installation() {
         found.limiter = folder + "/libcuda_limiter.so";
     }
   }
-  if (!found.limiter.empty()) {
-    std::array<char, PATH_MAX> resolved{};
-    if (realpath(found.limiter.c_str(), resolved.data()) != nullptr)
-      found.limiter = resolved.data();
-  }
+  found.limiter = resolved(found.limiter);
   for (const auto& folder :
        {found.limiter.empty() ? folders[1] : folder_of(found.limiter), folders[0], folders[1]}) {
     if (found.add_path.empty() && is_file(folder + "/libadd_path.so"))
@@ -255,6 +256,8 @@ Installation find_installation() {
       found.simulated_folder = folder + "/simulated";
     }
   }
+  found.add_path = resolved(found.add_path);
+  found.simulated_folder = resolved(found.simulated_folder);
   return found;
 }
 

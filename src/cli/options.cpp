@@ -190,7 +190,10 @@ std::string render_help(const CLI::App& app, const std::string& verb) {
       rows.push_back({sub->get_name(), sub->get_description()});
     out += "\nCommands (vgpu COMMAND --help says more)\n" + table(rows, "  ");
   }
-  for (const auto& group : app.get_groups()) {
+  auto groups = app.get_groups();
+  std::stable_partition(groups.begin(), groups.end(),
+                        [](const auto& group) { return group != "Other"; });
+  for (const auto& group : groups) {
     std::vector<std::vector<std::string>> rows;
     for (const auto* option : app.get_options()) {
       if (option->get_group() == group && option->nonpositional())

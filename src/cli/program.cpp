@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -171,7 +172,7 @@ bool is_executable_file(const std::string& path) {
 
 // As execvp searches: the first executable; else what was found but isn't executable decides
 // between 126 and 127.
-std::string find_program(const std::string& name, int& not_started) {
+std::string find_program(const std::string& name, std::string_view search, int& not_started) {
   not_started = kExitNotFound;
   auto consider = [&](const std::string& path) {
     if (is_executable_file(path)) return true;
@@ -179,8 +180,6 @@ std::string find_program(const std::string& name, int& not_started) {
     return false;
   };
   if (name.find('/') != std::string::npos) return consider(name) ? name : "";
-  const char* variable = std::getenv("PATH");
-  std::string_view search = variable != nullptr ? variable : "/usr/local/bin:/usr/bin:/bin";
   while (true) {
     const auto colon = search.find(':');
     const std::string_view folder = search.substr(0, colon);
@@ -268,46 +267,66 @@ std::size_t program_after_env(const std::vector<std::string>& words, std::size_t
   return at;
 }
 
-void check_words(const std::vector<std::string>& words, int depth, const std::string& shown_as);
+class CommandCheck {
+ public:
+  explicit CommandCheck(std::string_view search_path) : search_path_(search_path) {}
 
-void check_file(const std::string& path, int depth, const std::string& shown_as) {
-  refuse_by_name(base_name(path));
-  const ProgramFile file = inspect_program(path);
-  if (file.linking == Linking::preloadable || file.linking == Linking::no_format) return;
-  if (file.linking == Linking::script) {
+  std::string find(const std::string& name, int& not_started) const {
+    return find_program(name, search_path_, not_started);
+  }
+
+  // `shown_as`: how messages call it, because the user may have typed something that leads here.
+  void check_words(const std::vector<std::string>& words, int depth,
+                   const std::string& shown_as) const {
+    refuse_by_name(base_name(words.front()));
+    int not_started = 0;
+    const std::string path = find(words.front(), not_started);
+    if (path.empty()) refuse_missing(words.front(), not_started, shown_as);
+    check_file(path, depth, shown_as);
+    if (base_name(path) != "env") return;
+    const std::size_t at = program_after_env(words, 1);
+    if (at >= words.size()) return;
+    check_words({words.begin() + static_cast<std::ptrdiff_t>(at), words.end()}, depth, words[at]);
+  }
+
+  void check_file(const std::string& path, int depth, const std::string& shown_as) const {
+    refuse_by_name(base_name(path));
+    std::array<char, PATH_MAX> resolved{};
+    if (realpath(path.c_str(), resolved.data()) != nullptr) {
+      refuse_by_name(base_name(resolved.data()));
+    }
+    const ProgramFile file = inspect_program(path);
+    if (file.linking == Linking::preloadable || file.linking == Linking::no_format) return;
+    if (file.linking == Linking::script) return check_script(file, depth, shown_as);
+    throw Problem(kExitNotStarted, "VG1103",
+                  fmt::format("{} can't be limited: it is {}", shown_as, file.why),
+                  advice(file.linking));
+  }
+
+ private:
+  void check_script(const ProgramFile& script, int depth, const std::string& shown_as) const {
     if (depth >= kMaxScriptDepth) {
       throw Problem(kExitNotExecutable, "VG1102",
                     fmt::format("{}: too many levels of #! lines", shown_as));
     }
-    std::vector<std::string> words{file.interpreter};
-    words.insert(words.end(), file.script_words.begin(), file.script_words.end());
+    std::vector<std::string> words{script.interpreter};
+    words.insert(words.end(), script.script_words.begin(), script.script_words.end());
     check_words(words, depth + 1,
-                fmt::format("{} (which {} names after #!)", file.interpreter, shown_as));
-    return;
+                fmt::format("{} (which {} names after #!)", script.interpreter, shown_as));
   }
-  throw Problem(kExitNotStarted, "VG1103",
-                fmt::format("{} can't be limited: it is {}", shown_as, file.why),
-                advice(file.linking));
-}
 
-void check_words(const std::vector<std::string>& words, int depth, const std::string& shown_as) {
-  refuse_by_name(base_name(words.front()));
-  int not_started = 0;
-  const std::string path = find_program(words.front(), not_started);
-  if (path.empty()) {
-    const bool found = not_started == kExitNotExecutable;
-    throw Problem(not_started, found ? "VG1105" : "VG1104",
-                  fmt::format("{}: {}", shown_as, found ? "not executable" : "not found"),
-                  found                                          ? "chmod +x " + words.front()
-                  : words.front().find('/') == std::string::npos ? "give its path, or check PATH"
-                                                                 : "");
+  [[noreturn]] static void refuse_missing(const std::string& name, int not_started,
+                                          const std::string& shown_as) {
+    if (not_started == kExitNotExecutable) {
+      throw Problem(not_started, "VG1105", fmt::format("{}: not executable", shown_as),
+                    "chmod +x " + name);
+    }
+    throw Problem(not_started, "VG1104", fmt::format("{}: not found", shown_as),
+                  name.find('/') == std::string::npos ? "give its path, or check PATH" : "");
   }
-  check_file(path, depth, shown_as);
-  if (base_name(path) != "env") return;
-  const std::size_t at = program_after_env(words, 1);
-  if (at >= words.size()) return;
-  check_words({words.begin() + static_cast<std::ptrdiff_t>(at), words.end()}, depth, words[at]);
-}
+
+  std::string_view search_path_;
+};
 
 }  // namespace
 
@@ -341,15 +360,16 @@ ProgramFile inspect_program(const std::string& path) {
   return file;
 }
 
-Command check_command(const std::vector<std::string>& argv) {
-  check_words(argv, 0, argv.front());
+Command check_command(const std::vector<std::string>& argv, const std::string& search_path) {
+  const CommandCheck check(search_path);
+  check.check_words(argv, 0, argv.front());
   int not_started = 0;
-  Command command{find_program(argv.front(), not_started), argv};
+  Command command{check.find(argv.front(), not_started), argv};
   if (inspect_program(command.path).linking == Linking::no_format) {
     command.argv.front() = command.path;
     command.argv.insert(command.argv.begin(), "sh");
     command.path = "/bin/sh";
-    check_file(command.path, 0, command.path);
+    check.check_file(command.path, 0, command.path);
   }
   return command;
 }

@@ -40,9 +40,9 @@ struct Command {
       argv;  // with argv[0]; a file without a format gets /bin/sh in front, as execvp does it
 };
 
-// Resolves argv[0] in PATH and refuses (throws Problem: 125 can't be limited, 126, 127) or returns
-// what to execute.
-Command check_command(const std::vector<std::string>& argv);
+// Resolves argv[0] in `search_path` (as PATH is written) and refuses (throws Problem: 125 can't be
+// limited, 126, 127) or returns what to execute.
+Command check_command(const std::vector<std::string>& argv, const std::string& search_path);
 
 // Why the running process `pid` may be without the limiter, in words: its file, else its
 // environment.

@@ -59,11 +59,11 @@ int run_verb(const RunOptions& options) {
                   "vgpu run --memory 4GiB -- python train.py");
   }
   refuse_inherited_settings();
-  const Command command = check_command(options.command);
   const Installation installation = find_installation();
+  const bool simulated = simulation_wanted(options.simulated);
+  const Command command = check_command(options.command, search_path(installation, simulated));
   Launch launch;
   launch.limiter = required_limiter(installation);
-  const bool simulated = simulation_wanted(options.simulated);
   const Driver driver = required_driver(installation, simulated);
   const PlannedTenant planned = plan_tenant(options, driver, ProcessEnvironment());
 
@@ -81,7 +81,11 @@ int run_verb(const RunOptions& options) {
                   "vgpu run again");
 
   if (!options.quiet) {
-    for (const auto& notice : planned.notices) fmt::print(stderr, "vgpu: note: {}\n", notice);
+    for (const auto& notice : planned.notices) {
+      // Of what isn't enforced yet the line itself says so.
+      if (notice.find("not enforced yet") == std::string::npos)
+        fmt::print(stderr, "vgpu: note: {}\n", notice);
+    }
     fmt::print(stderr, "{}\n", quota_line(planned.spec, driver));
   }
   launch.path = command.path;

@@ -60,9 +60,15 @@ std::vector<std::string> tenant_environment(const TenantEnvironment& wanted,
     set(environment, "VGPU_SIMULATED", "1");
     set(environment, "LD_LIBRARY_PATH",
         in_front(installation.simulated_folder, "LD_LIBRARY_PATH", ':'));
-    set(environment, "PATH", in_front(installation.simulated_folder, "PATH", ':'));
+    set(environment, "PATH", search_path(installation, true));
   }
   return environment;
+}
+
+std::string search_path(const Installation& installation, bool simulated) {
+  const char* variable = std::getenv("PATH");
+  const std::string path = variable != nullptr ? variable : "/usr/local/bin:/usr/bin:/bin";
+  return simulated ? installation.simulated_folder + ":" + path : path;
 }
 
 void refuse_inherited_settings() {

@@ -19,6 +19,10 @@ struct TenantEnvironment {
 std::vector<std::string> tenant_environment(const TenantEnvironment& wanted,
                                             const Installation& installation);
 
+// Where the program is looked for: PATH, with the simulated GPU's nvidia-smi in front where that
+// GPU is used.
+std::string search_path(const Installation& installation, bool simulated);
+
 // What can't be combined with a tenant: an enclosing one, and variables that switch hooks off.
 // Throws Problem.
 void refuse_inherited_settings();
