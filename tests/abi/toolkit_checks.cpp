@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the headers of src/api and writes what toolkit_test.cpp compares: one macro row for each
-// type, field, enumerator and constant that they declare. It knows the few forms of declaration
-// that those headers use, and stops at any other, so that nothing goes unchecked.
+// Reads headers of src/api and writes what the toolkit tests compare: one macro row for each type,
+// field, enumerator and constant that they declare. It knows the few forms of declaration that
+// those headers use, and stops at any other, so that nothing goes unchecked.
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <regex>
@@ -10,101 +11,164 @@
 
 namespace {
 
-// An aggregate being read: how its members are reached from the outermost one ("params.range.").
-// Unions and structs without a member name add nothing to the path.
-struct Scope {
-  std::vector<std::string> fields;  // relative to this scope
-  std::string type;                 // of the outermost only
-};
+class Header {
+ public:
+  explicit Header(std::string file) : file_(std::move(file)) {}
 
-[[noreturn]] void stop(const std::string& file, const std::string& line) {
-  std::cerr << file << ": cannot tell what this declares: " << line << "\n";
-  std::exit(1);
-}
-
-void read_header(const std::string& file) {
-  static const std::regex kSkip(R"(\s*(//.*|#.*)?)");
-  static const std::regex kHandle(R"(using \w+ = struct (\w+)\*;)");
-  static const std::regex kAlias(R"(using (\w+) =.*)");
-  static const std::regex kEnum(R"(enum (\w+)(?: : [\w ]+)? \{)");
-  static const std::regex kEnumLine(R"(enum (\w+)(?: : [\w ]+)? \{(.*)\};)");
-  static const std::regex kEnumerator(R"(\s*(\w+) = [-\w]+,?\s*)");
-  static const std::regex kConstant(R"(inline constexpr [\w ]+ (\w+) = [-\w]+;)");
-  static const std::regex kPointer(R"(inline (?:const \w+|void\* const) (\w+) = .*)");
-  static const std::regex kOpen(R"(\s*(?:struct|union)( \w+)? \{)");
-  static const std::regex kClose(R"(\s*\}( \w+)?;)");
-  static const std::regex kField(R"(\s+[\w: ]+[ *]+(?:const \*)?(\w+)(?:\[\w+\])?;)");
-  static const std::regex kCallback(R"(\s+\w+[ *]*\(\*(\w+)\)\(.*\);)");
-
-  std::ifstream in(file);
-  std::vector<Scope> open;
-  std::string enumeration;
-  std::string pending;  // a declaration that clang-format broke
-  bool any = false;
-  for (std::string line; std::getline(in, line);) {
-    any = true;
-    std::smatch match;
-    if (pending.empty() && std::regex_match(line, kSkip)) continue;
-    if (!pending.empty())
-      line = pending + line.substr(std::min(line.size(), line.find_first_not_of(' ')));
-    pending.clear();
-    if (!enumeration.empty()) {
-      if (line == "};") {
-        enumeration.clear();
-      } else if (std::regex_match(line, match, kEnumerator)) {
-        std::cout << "VGPU_ABI_VALUE(" << match[1] << ")\n";
+  void read() {
+    static const std::regex kMargin(R"(^\s+|\s+$)");
+    std::ifstream in(file_);
+    if (!in) stop("(no such file)");
+    std::string broken;  // the first lines of a declaration that clang-format broke
+    for (std::string line; std::getline(in, line);) {
+      const auto comment = line.find("//");
+      if (comment != std::string::npos) line.erase(comment);
+      line = std::regex_replace(line, kMargin, "");
+      if (line.empty()) continue;
+      line = broken + line;
+      broken.clear();
+      const bool whole = line[0] == '#'
+                             ? line.back() != '\\'
+                             : std::string(";{},").find(line.back()) != std::string::npos;
+      if (!whole) {
+        broken = line + " ";
+      } else if (line[0] == '#') {
+        directive(line);
+      } else if (in_enum_) {
+        enumerator(line);
+      } else if (!open_.empty()) {
+        member(line);
       } else {
-        stop(file, line);
+        declaration(line);
       }
-    } else if (std::regex_match(line, match, kOpen)) {
-      if (open.empty()) std::cout << "VGPU_ABI_TYPE(" << match[1].str().substr(1) << ")\n";
-      open.push_back({{}, open.empty() ? match[1].str().substr(1) : open.front().type});
-    } else if (!open.empty() && std::regex_match(line, match, kClose)) {
-      Scope closed = open.back();
-      open.pop_back();
-      const std::string path = match[1].matched ? match[1].str().substr(1) + "." : "";
-      for (const std::string& field : closed.fields) {
-        if (open.empty()) {
-          std::cout << "VGPU_ABI_FIELD(" << closed.type << ", " << field << ")\n";
-        } else {
-          open.back().fields.push_back(path + field);
-        }
-      }
-      if (!path.empty()) open.back().fields.push_back(match[1].str().substr(1));
-    } else if (!open.empty() && (std::regex_match(line, match, kField) ||
-                                 std::regex_match(line, match, kCallback))) {
-      open.back().fields.push_back(match[1]);
-    } else if (!open.empty()) {
-      stop(file, line);
-    } else if (std::regex_match(line, match, kHandle)) {
-      std::cout << "VGPU_ABI_OPAQUE(" << match[1] << ")\n";
-    } else if (std::regex_match(line, match, kEnumLine)) {
-      std::cout << "VGPU_ABI_TYPE(" << match[1] << ")\n";
-      const std::string list = match[2];
-      static const std::regex kEach(R"((\w+) = )");
-      for (std::sregex_iterator it(list.begin(), list.end(), kEach), end; it != end; ++it) {
-        std::cout << "VGPU_ABI_VALUE(" << (*it)[1] << ")\n";
-      }
-    } else if (std::regex_match(line, match, kEnum)) {
-      enumeration = match[1];
-      std::cout << "VGPU_ABI_TYPE(" << enumeration << ")\n";
-    } else if (line.back() != ';') {
-      pending = line + (line.back() == ' ' ? "" : " ");
-    } else if (std::regex_match(line, match, kConstant)) {
-      std::cout << "VGPU_ABI_CONSTANT(" << match[1] << ")\n";
-    } else if (std::regex_match(line, match, kPointer)) {
-      std::cout << "VGPU_ABI_POINTER(" << match[1] << ")\n";
-    } else if (std::regex_match(line, match, kAlias)) {
-      std::cout << "VGPU_ABI_ALIAS(" << match[1] << ")\n";
+    }
+    if (!open_.empty() || in_enum_ || !broken.empty()) stop("(its end)");
+    std::cout << "#ifdef VGPU_ABI_FORGET_MACROS\n";
+    for (const auto& macro : macros_) std::cout << "#undef " << macro << "\n";
+    std::cout << "#endif\n";
+  }
+
+ private:
+  // An aggregate being read and its fields so far, seen from itself. Unions and structs without a
+  // name of their own as members add nothing to the path of theirs.
+  struct Aggregate {
+    std::string name;  // of the outermost, if it comes first
+    std::vector<std::string> fields;
+  };
+
+  [[noreturn]] void stop(const std::string& line) const {
+    std::cerr << file_ << ": cannot tell what this declares: " << line << "\n";
+    std::exit(1);
+  }
+
+  static void row(const char* kind, const std::string& of) {
+    std::cout << "VGPU_ABI_" << kind << "(" << of << ")\n";
+  }
+
+  void directive(const std::string& line) {
+    static const std::regex kIgnored(R"(#(pragma|include) .*|#define \w+\(.*)");
+    static const std::regex kConstant(R"(#define (\w+) .+)");
+    std::smatch match;
+    if (std::regex_match(line, kIgnored)) return;
+    if (!std::regex_match(line, match, kConstant)) stop(line);
+    row("CONSTANT", match[1]);
+    macros_.push_back(match[1]);
+  }
+
+  void enumerator(const std::string& line) {
+    static const std::regex kEnumerator(R"((\w+) = [-\w]+,?)");
+    static const std::regex kClose(R"(\}( \w+)?;)");
+    std::smatch match;
+    if (std::regex_match(line, match, kEnumerator)) {
+      row("VALUE", match[1]);
+    } else if (std::regex_match(line, match, kClose)) {
+      if (match[1].matched) row("TYPE", match[1].str().substr(1));
+      in_enum_ = false;
     } else {
-      stop(file, line);
+      stop(line);
     }
   }
-  if (!any) stop(file, "(nothing)");
-}
+
+  void member(const std::string& line) {
+    static const std::regex kOpen(R"((?:struct|union) \{)");
+    static const std::regex kClose(R"(\}(?: (\w+)(\[\w+\])?)?;)");
+    static const std::regex kField(R"([\w: ]+[ *]+(?:const \*)?(\w+)(?:\[\w+\])?;)");
+    static const std::regex kCallback(R"([\w *]+\(\*(\w+)\)\(.*\);)");
+    std::smatch match;
+    if (std::regex_match(line, kOpen)) {
+      open_.push_back({});
+    } else if (std::regex_match(line, match, kClose)) {
+      close(match[1], match[2].matched);
+    } else if (std::regex_match(line, match, kField) || std::regex_match(line, match, kCallback)) {
+      open_.back().fields.push_back(match[1]);
+    } else {
+      stop(line);
+    }
+  }
+
+  void close(const std::string& name, bool is_array) {
+    const Aggregate closed = open_.back();
+    open_.pop_back();
+    if (open_.empty()) {
+      const std::string& type = closed.name.empty() ? name : closed.name;
+      row("TYPE", type);
+      for (const auto& field : closed.fields) row("FIELD", type + ", " + field);
+      return;
+    }
+    const std::string path = name.empty() ? "" : name + (is_array ? "[0]." : ".");
+    for (const auto& field : closed.fields) open_.back().fields.push_back(path + field);
+    if (!name.empty()) open_.back().fields.push_back(name);
+  }
+
+  void declaration(const std::string& line) {
+    static const std::regex kIgnored(R"(extern "C" \{|\}|static_assert\(.*\);)");
+    static const std::regex kHandle(R"(using \w+ = struct (\w+)\*;|typedef struct (\w+)\* \w+;)");
+    static const std::regex kAlias(R"(using (\w+) = .*;|typedef \w+ (\w+);)");
+    static const std::regex kConstant(R"(inline constexpr [\w ]+ (\w+) = [-\w]+;)");
+    static const std::regex kPointer(R"(inline (?:const \w+|void\* const) (\w+) = .*;)");
+    static const std::regex kEnum(R"(enum(?: (\w+) : [\w ]+)? \{|typedef enum \w+ \{)");
+    static const std::regex kShortEnum(R"(enum (\w+) : [\w ]+ \{ (\w+) = [-\w]+ \};)");
+    static const std::regex kAggregate(
+        R"((?:struct|union) (\w+) \{|typedef (?:struct|union)(?: \w+)? \{)");
+    std::smatch match;
+    const auto name = [&match] { return match[1].matched ? match[1].str() : match[2].str(); };
+    if (std::regex_match(line, kIgnored)) return;
+    if (std::regex_match(line, match, kHandle)) {
+      row("OPAQUE", name());
+    } else if (std::regex_match(line, match, kAlias)) {
+      row("ALIAS", name());
+    } else if (std::regex_match(line, match, kConstant)) {
+      row("CONSTANT", match[1]);
+    } else if (std::regex_match(line, match, kPointer)) {
+      row("POINTER", match[1]);
+    } else if (std::regex_match(line, match, kShortEnum)) {
+      row("TYPE", match[1]);
+      row("VALUE", match[2]);
+    } else if (std::regex_match(line, match, kEnum)) {
+      if (match[1].matched) row("TYPE", match[1]);
+      in_enum_ = true;
+    } else if (std::regex_match(line, match, kAggregate)) {
+      open_.push_back({match[1], {}});
+    } else {
+      stop(line);
+    }
+  }
+
+  std::string file_;
+  std::vector<std::string> macros_;
+  std::vector<Aggregate> open_;
+  bool in_enum_ = false;
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) read_header(argv[i]);
+  static const char* const kKinds[] = {"TYPE",    "FIELD",  "VALUE", "CONSTANT",
+                                       "POINTER", "OPAQUE", "ALIAS"};
+  for (const char* kind : kKinds) {
+    std::cout << "#ifndef VGPU_ABI_" << kind << "\n#define VGPU_ABI_" << kind << "(...)\n#endif\n";
+  }
+  for (int i = 1; i < argc; ++i) Header(argv[i]).read();
+  for (const char* kind : kKinds) std::cout << "#undef VGPU_ABI_" << kind << "\n";
+  std::cout << "#undef VGPU_ABI_FORGET_MACROS\n";
 }
