@@ -103,9 +103,9 @@ std::string_view describe(Effect effect) {
     case Effect::refused:
       return "refused";
     case Effect::ignored_said:
-      return "ignored, said at start";
+      return "ignored, and said";
     case Effect::ignored:
-      return "ignored, said by doctor";
+      return "ignored";
   }
   return "";
 }
