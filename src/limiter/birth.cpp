@@ -23,12 +23,14 @@ using TenantId = FixedString<shm::kMaxName>;
 
 FixedString<16> hex(std::uint64_t number) {
   FixedString<16> text;
-  for (int shift = 60; shift >= 0; shift -= 4) text.append("0123456789abcdef"[(number >> shift) & 15]);
+  for (int shift = 60; shift >= 0; shift -= 4)
+    text.append("0123456789abcdef"[(number >> shift) & 15]);
   return text;
 }
 
 // Every failure ends here: refused with its reasons, or open with the same reasons as a warning.
-Phase give_up(const settings::Environment& environment, std::initializer_list<std::string_view> reasons) {
+Phase give_up(const settings::Environment& environment,
+              std::initializer_list<std::string_view> reasons) {
   const bool open = settings::opens_on_error(environment);
   for (const std::string_view reason : reasons) {
     FixedString<600> line(reason);
@@ -39,20 +41,29 @@ Phase give_up(const settings::Environment& environment, std::initializer_list<st
 }
 
 Phase give_up(const settings::Environment& environment, const settings::Messages& messages) {
-  for (const settings::Line& error : messages.errors) [[maybe_unused]] const Phase phase = give_up(environment, {error.view()});
+  for (const settings::Line& error : messages.errors)
+    [[maybe_unused]] const Phase phase = give_up(environment, {error.view()});
   return settings::opens_on_error(environment) ? Phase::unlimited : Phase::refused;
 }
 
 std::string_view describe(shm::Status status) {
   switch (status) {
-    case shm::Status::ok: return "ok";
-    case shm::Status::over_quota: return "over its limit";
-    case shm::Status::ledger_full: return "every slot is held by a live process";
-    case shm::Status::not_found: return "there is no such tenant";
-    case shm::Status::exists: return "it exists already";
-    case shm::Status::bad_version: return "its state was written by another version of vgpu";
-    case shm::Status::corrupt: return "its state file is damaged";
-    case shm::Status::unavailable: return "its state can't be opened";
+    case shm::Status::ok:
+      return "ok";
+    case shm::Status::over_quota:
+      return "over its limit";
+    case shm::Status::ledger_full:
+      return "every slot is held by a live process";
+    case shm::Status::not_found:
+      return "there is no such tenant";
+    case shm::Status::exists:
+      return "it exists already";
+    case shm::Status::bad_version:
+      return "its state was written by another version of vgpu";
+    case shm::Status::corrupt:
+      return "its state file is damaged";
+    case shm::Status::unavailable:
+      return "its state can't be opened";
   }
   return "";
 }
@@ -73,7 +84,8 @@ bool make_spec(const settings::Environment& environment, std::string_view id, sh
   spec.name = spec.id;
   if (!list_gpus(spec.gpus, why)) return false;
   FixedVector<settings::GpuIdentity, shm::kMaxGpus> gpus;
-  for (const shm::TenantGpu& gpu : spec.gpus) gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes});
+  for (const shm::TenantGpu& gpu : spec.gpus)
+    gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes});
   const std::span<const settings::GpuIdentity> identities(gpus.begin(), gpus.size());
 
   static settings::ResolvedQuotas quotas;  // one thread, once: kept off a stack that may be small
@@ -99,7 +111,8 @@ FixedString<shm::kMaxName> bare_tenant_id() {
   }
   std::uint64_t number = 0;
   if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != static_cast<ssize_t>(sizeof(number))) {
-    number = platform::monotonic_ns() * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(getpid());
+    number =
+        platform::monotonic_ns() * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(getpid());
   }
   return id.append("t-").append(hex(number).view());
 }
@@ -135,12 +148,16 @@ bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400
     gpu.nvml_index = i;
     gpu.total_bytes = memory.total;
     if (!gpus.push_back(gpu)) {
-      why.append("more GPUs than the ").append_number(shm::kMaxGpus).append(" that a tenant can have");
+      why.append("more GPUs than the ")
+          .append_number(shm::kMaxGpus)
+          .append(" that a tenant can have");
       return false;
     }
   }
   if (result == NVML_SUCCESS) return true;
-  why.append("NVML can't list the GPUs (error ").append_number(static_cast<std::uint64_t>(result)).append(")");
+  why.append("NVML can't list the GPUs (error ")
+      .append_number(static_cast<std::uint64_t>(result))
+      .append(")");
   return false;
 }
 
@@ -150,8 +167,10 @@ Phase Birth::of(Limiter& limiter) {
   // A shell in a container that doesn't carry the container's variables still belongs to it.
   const char* id_variable = own.get("VGPU_TENANT");
   const bool has_id = id_variable != nullptr && *id_variable != '\0';
-  const bool by_first = !has_id && !settings::any_limit_set(own) && first.available() && settings::any_limit_set(first);
-  const settings::Environment& environment = by_first ? static_cast<const settings::Environment&>(first) : own;
+  const bool by_first = !has_id && !settings::any_limit_set(own) && first.available() &&
+                        settings::any_limit_set(first);
+  const settings::Environment& environment =
+      by_first ? static_cast<const settings::Environment&>(first) : own;
   if (!has_id && !settings::any_limit_set(environment)) return Phase::unlimited;
 
   TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
@@ -159,9 +178,11 @@ Phase Birth::of(Limiter& limiter) {
   const bool must_exist = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
 
   const shm::StateDir directory = shm::state_dir(own_variable);
-  shm::Status status = directory.error == 0 ? shm::Tenant::open(directory, id.view(), limiter.tenant_)
-                                            : shm::Status::unavailable;
-  if (status == shm::Status::not_found && !must_exist && has_id && !settings::any_limit_set(environment)) {
+  shm::Status status = directory.error == 0
+                           ? shm::Tenant::open(directory, id.view(), limiter.tenant_)
+                           : shm::Status::unavailable;
+  if (status == shm::Status::not_found && !must_exist && has_id &&
+      !settings::any_limit_set(environment)) {
     return give_up(environment, {tenant_reason(id.view(), status, 0).view()});
   }
   if ((status == shm::Status::not_found || status == shm::Status::unavailable) && !must_exist) {
@@ -169,12 +190,15 @@ Phase Birth::of(Limiter& limiter) {
     settings::Messages messages;
     Reason why;
     if (!make_spec(environment, id.view(), spec, messages, why)) {
-      return messages.errors.empty() ? give_up(environment, {why.view()}) : give_up(environment, messages);
+      return messages.errors.empty() ? give_up(environment, {why.view()})
+                                     : give_up(environment, messages);
     }
     const bool shared = status == shm::Status::not_found;
-    status = shared ? shm::Tenant::create(directory, spec, limiter.tenant_) : shm::Status::unavailable;
+    status =
+        shared ? shm::Tenant::create(directory, spec, limiter.tenant_) : shm::Status::unavailable;
     const bool made = status == shm::Status::ok;
-    if (status == shm::Status::exists) status = shm::Tenant::open(directory, id.view(), limiter.tenant_);
+    if (status == shm::Status::exists)
+      status = shm::Tenant::open(directory, id.view(), limiter.tenant_);
     if (status == shm::Status::unavailable) {
       Reason line("no usable state directory (");
       line.append(directory.path.view()).append("): the limit binds this process alone");

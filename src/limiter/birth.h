@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a process finds its tenant: which environment speaks, which GPUs there are, what the settings make of both.
-// Runs once, inside Limiter::start(), in one thread.
+// How a process finds its tenant: which environment speaks, which GPUs there are, what the settings
+// make of both. Runs once, inside Limiter::start(), in one thread.
 #pragma once
 
 #include "limiter.h"
@@ -8,14 +8,16 @@
 namespace vgpu::limiter {
 
 struct Birth {
-  // Opens or makes the tenant of this process in `limiter`. limited, unlimited, or refused with the reasons on stderr.
+  // Opens or makes the tenant of this process in `limiter`. limited, unlimited, or refused with the
+  // reasons on stderr.
   static Phase of(Limiter& limiter);
 };
 
 // Longest "VGPU_TENANT=<id>" with its terminator.
 inline constexpr std::size_t kTenantEntryBytes = 12 + shm::kMaxName + 1;
 
-// The id that a tenant by bare variables gets: the container's if its first process carries a limit, else a random one.
+// The id that a tenant by bare variables gets: the container's if its first process carries a
+// limit, else a random one.
 FixedString<shm::kMaxName> bare_tenant_id();
 
 // The GPUs of NVML, in its order, with quotas of the environment left at none. False with a reason.

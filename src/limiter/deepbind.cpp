@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// RTLD_DEEPBIND: a library opened so looks for symbols among its own dependencies first, finds the real driver there
-// and libc's dlsym, and passes by the hooks that everybody else is bound to. So once it is open, the places where
-// its relocations stored those addresses get the hooks' instead. Its constructors have run by then: what they
-// bound by themselves stays; Limiter::start() is asked for at any hooked call, not only at cuInit.
+// RTLD_DEEPBIND: a library opened so looks for symbols among its own dependencies first, finds the
+// real driver there and libc's dlsym, and passes by the hooks that everybody else is bound to. So
+// once it is open, the places where its relocations stored those addresses get the hooks' instead.
+// Its constructors have run by then: what they bound by themselves stays; Limiter::start() is asked
+// for at any hooked call, not only at cuInit.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,8 +22,8 @@ namespace {
 using driver::LoadedObject;
 using driver::RealLoader;
 
-// Opens `file` by the search path of `caller`, since libc would take this library's: LD_LIBRARY_PATH and the
-// system's directories are the same for both, RPATH and RUNPATH aren't.
+// Opens `file` by the search path of `caller`, since libc would take this library's:
+// LD_LIBRARY_PATH and the system's directories are the same for both, RPATH and RUNPATH aren't.
 void* open_as(const char* file, int mode, const void* caller) {
   const RealLoader& loader = driver::real_loader();
   if (std::strchr(file, '/') != nullptr || loader.dladdr1 == nullptr || loader.dlinfo == nullptr) {
@@ -38,7 +39,8 @@ void* open_as(const char* file, int mode, const void* caller) {
     void* opened = nullptr;
     if (paths != nullptr) {
       *paths = size;
-      if (loader.dlinfo(object, RTLD_DI_SERINFOSIZE, paths) == 0 && loader.dlinfo(object, RTLD_DI_SERINFO, paths) == 0) {
+      if (loader.dlinfo(object, RTLD_DI_SERINFOSIZE, paths) == 0 &&
+          loader.dlinfo(object, RTLD_DI_SERINFO, paths) == 0) {
         for (unsigned i = 0; i < paths->dls_cnt && opened == nullptr; ++i) {
           char path[4096];
           const char* directory = paths->dls_serpath[i].dls_name;
@@ -61,12 +63,16 @@ void* replacement_for(const LoadedObject& object, const char* name, void* stored
   if (void* hook = known_hook_for(stored); hook != nullptr) return hook;
   if (void* own = replacement_of_loader_function(stored); own != nullptr) return own;
   if (!object.contains(stored)) return nullptr;  // bound, and to something else
-  // Not bound yet (the place leads back into the object's own PLT): decided by name, as the dynamic linker would.
+  // Not bound yet (the place leads back into the object's own PLT): decided by name, as the dynamic
+  // linker would.
   if (void* hook = hook_named(name); hook != nullptr) return hook;
   const RealLoader& loader = driver::real_loader();
-  if (std::strcmp(name, "dlsym") == 0) return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlsym));
-  if (std::strcmp(name, "dlvsym") == 0) return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlvsym));
-  if (std::strcmp(name, "dlopen") == 0) return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlopen));
+  if (std::strcmp(name, "dlsym") == 0)
+    return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlsym));
+  if (std::strcmp(name, "dlvsym") == 0)
+    return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlvsym));
+  if (std::strcmp(name, "dlopen") == 0)
+    return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlopen));
   return nullptr;
 }
 
@@ -83,7 +89,8 @@ void store(const LoadedObject& object, void** slot, void* value) {
 }
 
 bool is_rebindable(const LoadedObject& object) {
-  return driver::library_of(object.image.soname()) == driver::Library::none && object.dynamic != nullptr &&
+  return driver::library_of(object.image.soname()) == driver::Library::none &&
+         object.dynamic != nullptr &&
          !object.contains(reinterpret_cast<const void*>(&open_deeply_bound)) &&
          object.image.find("dlsym") == nullptr;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of a row that hooks/<family>.cpp doesn't define: the real call. Weak, so a definition anywhere wins.
+// The body of a row that hooks/<family>.cpp doesn't define: the real call. Weak, so a definition
+// anywhere wins.
 #include "hooks.h"
 #include "vgpu/driver/dispatch.h"
 

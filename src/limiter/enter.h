@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate of every hook: straight to the driver when nested (the driver, or a hook of ours, calling the driver) or
-// when the process isn't limited. errno is the program's again on the way out.
+// The gate of every hook: straight to the driver when nested (the driver, or a hook of ours,
+// calling the driver) or when the process isn't limited. errno is the program's again on the way
+// out.
 #pragma once
 
 #include <cerrno>
@@ -11,7 +12,8 @@
 
 namespace vgpu::limiter {
 
-// Hooks that this thread is inside of. Initial-exec: one add through the thread pointer, no call into the loader.
+// Hooks that this thread is inside of. Initial-exec: one add through the thread pointer, no call
+// into the loader.
 extern constinit thread_local std::uint32_t t_depth __attribute__((tls_model("initial-exec")));
 
 class HookScope {
@@ -28,8 +30,8 @@ class HookScope {
   int saved_errno_;
 };
 
-// Around driver calls that we add to the program's own: in a thread that captures a stream in another mode than
-// relaxed they would fail, or end its capture.
+// Around driver calls that we add to the program's own: in a thread that captures a stream in
+// another mode than relaxed they would fail, or end its capture.
 class RelaxedCapture {
  public:
   RelaxedCapture() {
@@ -55,8 +57,8 @@ enum class Gate : std::uint8_t {
   other,      // hooks act in a limited process
 };
 
-// Where a process that isn't known to be limited stands, found out now if need be. Out of line: once a process, or
-// once a call in one that is refused.
+// Where a process that isn't known to be limited stands, found out now if need be. Out of line:
+// once a process, or once a call in one that is refused.
 Phase settle_phase(Phase phase);
 
 template <class Result, Gate kGate>
@@ -77,11 +79,13 @@ struct Refusal<nvmlReturn_t, kGate> {
   static bool hooks(const Limiter& limiter) { return limiter.hooks_nvml(); }
 };
 
-// `call`: the real entry, null when this driver hasn't got it. `hook`: the body. `pass`: the call of the real entry.
+// `call`: the real entry, null when this driver hasn't got it. `hook`: the body. `pass`: the call
+// of the real entry.
 template <Gate kGate, class Result, class Entry, class Hook, class Pass>
 inline Result enter(Entry call, Hook hook, Pass pass) {
   using Refuse = Refusal<Result, kGate>;
-  if (call == nullptr) [[unlikely]] return Refuse::missing;
+  if (call == nullptr) [[unlikely]]
+    return Refuse::missing;
   if constexpr (kGate == Gate::lookup) return hook();
   if (t_depth != 0) return pass();
   Phase phase = Limiter::phase();

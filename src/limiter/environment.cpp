@@ -15,7 +15,8 @@ namespace {
 
 // The value in "NAME=value" if that entry is `name`'s.
 const char* value_in(const char* entry, const char* name, std::size_t length) {
-  return std::strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1 : nullptr;
+  return std::strncmp(entry, name, length) == 0 && entry[length] == '=' ? entry + length + 1
+                                                                        : nullptr;
 }
 
 std::size_t entry_count() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Environments that settings are read from: this process's own, and that of the first process of the container.
-// Read without getenv: shells define a getenv of their own that isn't ready before their main.
+// Environments that settings are read from: this process's own, and that of the first process of
+// the container. Read without getenv: shells define a getenv of their own that isn't ready before
+// their main.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,8 @@ class ProcessEnvironment final : public settings::Environment {
   const char* get(const char* name) const override;
 };
 
-// /proc/1/environ, where this process may read it. `available()` is false in a container's first process itself.
+// /proc/1/environ, where this process may read it. `available()` is false in a container's first
+// process itself.
 class FirstProcessEnvironment final : public settings::Environment {
  public:
   FirstProcessEnvironment();
@@ -34,8 +36,9 @@ class FirstProcessEnvironment final : public settings::Environment {
 
 const char* own_variable(const char* name);
 
-// Puts "NAME=value" (kept by reference) in front of a copy of `environ`. Nothing is freed or reused, so whoever holds
-// the old array goes on reading it. The array isn't setenv's either: shells define their own setenv.
+// Puts "NAME=value" (kept by reference) in front of a copy of `environ`. Nothing is freed or
+// reused, so whoever holds the old array goes on reading it. The array isn't setenv's either:
+// shells define their own setenv.
 bool add_to_environment(char* entry);
 
 // While it lives, `environ` holds "NAME=value" (by reference) instead of what it holds for NAME.

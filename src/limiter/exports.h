@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The exported functions, as the limiter itself refers to them: vgpu_export_cuInit is the symbol behind cuInit.
-// In the shared library the API's names are versions of these that the dynamic linker binds references to but that
-// dlsym doesn't find (see exports.map.in); in an instrumented test program they have the API's names directly.
+// The exported functions, as the limiter itself refers to them: vgpu_export_cuInit is the symbol
+// behind cuInit. In the shared library the API's names are versions of these that the dynamic
+// linker binds references to but that dlsym doesn't find (see exports.map.in); in an instrumented
+// test program they have the API's names directly.
 #pragma once
 
 #include "vgpu/api/cuda_abi.h"

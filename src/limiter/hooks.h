@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bodies of the hooks, one function a row of the tables; hooks/<family>.cpp define them. They run only in a
-// limited process (Limiter::active() isn't null), at depth 1, with their own entry of the driver present, and may call
-// real() without being hooked again.
+// The bodies of the hooks, one function a row of the tables; hooks/<family>.cpp define them. They
+// run only in a limited process (Limiter::active() isn't null), at depth 1, with their own entry of
+// the driver present, and may call real() without being hooked again.
 #pragma once
 
 #include "vgpu/api/cuda_abi.h"

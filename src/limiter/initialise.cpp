@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuInit in a limited process: the driver sees the tenant's GPUs and no others, in CUDA's order, by UUID. It reads
-// CUDA_VISIBLE_DEVICES inside cuInit, so that is when the variable says so; before and after it is the program's.
+// cuInit in a limited process: the driver sees the tenant's GPUs and no others, in CUDA's order, by
+// UUID. It reads CUDA_VISIBLE_DEVICES inside cuInit, so that is when the variable says so; before
+// and after it is the program's.
 #include "environment.h"
 #include "hooks.h"
 #include "limiter.h"
@@ -14,8 +15,9 @@ using limiter::Limiter;
 
 constexpr char kVariable[] = "CUDA_VISIBLE_DEVICES";
 
-// "CUDA_VISIBLE_DEVICES=GPU-...,GPU-..." for what of the tenant's set stays visible under the program's own value.
-// False: the tenant has every GPU, so the driver reads the program's value itself.
+// "CUDA_VISIBLE_DEVICES=GPU-...,GPU-..." for what of the tenant's set stays visible under the
+// program's own value. False: the tenant has every GPU, so the driver reads the program's value
+// itself.
 bool visible_entry(char (&entry)[sizeof(kVariable) + shm::kMaxGpus * (GpuUuid::kTextSize + 1)]) {
   const shm::TenantSpec spec = Limiter::active()->tenant().spec();
   FixedVector<GpuUuid, shm::kMaxGpus> set;

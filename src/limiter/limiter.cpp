@@ -23,7 +23,8 @@ namespace {
 // Not destroyed at exit: threads may be inside a hook then.
 alignas(Limiter) std::byte g_storage[sizeof(Limiter)];
 
-// The process whose thread is in start(); 0: none. A child that was forked meanwhile has another pid.
+// The process whose thread is in start(); 0: none. A child that was forked meanwhile has another
+// pid.
 std::atomic<std::int32_t> g_starter{0};
 
 GpuUuid uuid_of(const CUuuid& uuid) {
@@ -52,7 +53,8 @@ Phase Limiter::start() {
       case Phase::forked:
         break;
     }
-    if (starter == self || !g_starter.compare_exchange_strong(starter, self, std::memory_order_acq_rel)) {
+    if (starter == self ||
+        !g_starter.compare_exchange_strong(starter, self, std::memory_order_acq_rel)) {
       sched_yield();
       continue;
     }
@@ -84,17 +86,20 @@ void Limiter::stop() {
   if (limiter == nullptr) return;
   shm::Tenant& tenant = limiter->tenant_;
   for (std::uint32_t gpu = 0; gpu < tenant.gpu_count(); ++gpu) {
-    // The driver holds the memory until the kernel has closed its files: until then it stays charged.
+    // The driver holds the memory until the kernel has closed its files: until then it stays
+    // charged.
     if (tenant.own_charged_bytes(gpu) != 0) return;
   }
   Phase expected = Phase::limited;
-  if (phase_.compare_exchange_strong(expected, Phase::forked, std::memory_order_acq_rel)) tenant.leave();
+  if (phase_.compare_exchange_strong(expected, Phase::forked, std::memory_order_acq_rel))
+    tenant.leave();
 }
 
 int Limiter::position_of(CUdevice device) {
   if (device < 0 || static_cast<std::size_t>(device) >= kMaxDevices) return kNoPosition;
   std::atomic<std::uint8_t>& cached = position_by_device_[device];
-  if (const std::uint8_t known = cached.load(std::memory_order_relaxed); known != 0) return known - 2;
+  if (const std::uint8_t known = cached.load(std::memory_order_relaxed); known != 0)
+    return known - 2;
 
   const driver::DriverDispatch& cuda = real();
   CUuuid uuid{};
@@ -107,13 +112,15 @@ int Limiter::position_of(CUdevice device) {
     result = cuda.cuDeviceGetUuid(&uuid, device);
     if (result == CUDA_SUCCESS) position = tenant_.gpu_position(uuid_of(uuid));
   }
-  if (result == CUDA_SUCCESS) cached.store(static_cast<std::uint8_t>(position + 2), std::memory_order_relaxed);
+  if (result == CUDA_SUCCESS)
+    cached.store(static_cast<std::uint8_t>(position + 2), std::memory_order_relaxed);
   return position;
 }
 
 int Limiter::position_of_current_context() {
   CUdevice device = -1;
-  if (real().cuCtxGetDevice == nullptr || real().cuCtxGetDevice(&device) != CUDA_SUCCESS) return kNoPosition;
+  if (real().cuCtxGetDevice == nullptr || real().cuCtxGetDevice(&device) != CUDA_SUCCESS)
+    return kNoPosition;
   return position_of(device);
 }
 
@@ -129,7 +136,9 @@ int Limiter::position_of(nvmlDevice_t device) {
 
 CUdevice Limiter::device_of(int position) {
   int count = 0;
-  if (position < 0 || real().cuDeviceGetCount == nullptr || real().cuDeviceGetCount(&count) != CUDA_SUCCESS) return -1;
+  if (position < 0 || real().cuDeviceGetCount == nullptr ||
+      real().cuDeviceGetCount(&count) != CUDA_SUCCESS)
+    return -1;
   for (CUdevice device = 0; device < count; ++device) {
     if (position_of(device) == position) return device;
   }
@@ -142,7 +151,9 @@ bool Limiter::ensure_nvml() {
   std::uint8_t state = nvml_state_.load(std::memory_order_relaxed);
   if (state == 0) {
     // Threads that come at the same time initialise it twice: NVML counts.
-    state = real_nvml().nvmlInit_v2 != nullptr && real_nvml().nvmlInit_v2() == NVML_SUCCESS ? kReady : kFailed;
+    state = real_nvml().nvmlInit_v2 != nullptr && real_nvml().nvmlInit_v2() == NVML_SUCCESS
+                ? kReady
+                : kFailed;
     nvml_state_.store(state, std::memory_order_relaxed);
   }
   return state == kReady;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one object that stands for "this process is a tenant's": its birth at the first use of the GPU, its copy in a
-// forked child, its end at exit. Hooks ask it for the tenant and for the position of a GPU in it, nothing else.
-// Any thread. Invariant: active() is the same pointer for the rest of the process once it isn't null.
+// The one object that stands for "this process is a tenant's": its birth at the first use of the
+// GPU, its copy in a forked child, its end at exit. Hooks ask it for the tenant and for the
+// position of a GPU in it, nothing else. Any thread. Invariant: active() is the same pointer for
+// the rest of the process once it isn't null.
 #pragma once
 
 #include <atomic>
@@ -30,17 +31,18 @@ class Limiter {
   static Limiter* active() { return phase() == Phase::limited ? instance() : nullptr; }
   static Phase phase() { return phase_.load(std::memory_order_acquire); }
 
-  // The first use of the GPU comes here: settings, list of GPUs, tenant, slot. Later calls return at once; threads
-  // that arrive meanwhile wait. Gives limited, unlimited or refused.
+  // The first use of the GPU comes here: settings, list of GPUs, tenant, slot. Later calls return
+  // at once; threads that arrive meanwhile wait. Gives limited, unlimited or refused.
   static Phase start();
-  // At exit: gives the slot back if nothing is charged to it, else the kernel's end of the process does.
+  // At exit: gives the slot back if nothing is charged to it, else the kernel's end of the process
+  // does.
   static void stop();
 
   shm::Tenant& tenant() { return tenant_; }
 
   static constexpr int kNoPosition = -1;
-  // Position in the tenant of a CUDA ordinal, of the current context's device, of an NVML handle. kNoPosition when
-  // there is none: such a GPU isn't the tenant's, or no context is current.
+  // Position in the tenant of a CUDA ordinal, of the current context's device, of an NVML handle.
+  // kNoPosition when there is none: such a GPU isn't the tenant's, or no context is current.
   int position_of(CUdevice device);
   int position_of_current_context();
   int position_of(nvmlDevice_t device);
@@ -68,7 +70,8 @@ class Limiter {
   bool hooks_cuda_ = true;
   bool hooks_nvml_ = true;
   std::atomic<std::uint8_t> nvml_state_{0};
-  // By CUDA ordinal: 0 unknown, else position + 2. Ordinals don't change their GPU while a process lives.
+  // By CUDA ordinal: 0 unknown, else position + 2. Ordinals don't change their GPU while a process
+  // lives.
   std::atomic<std::uint8_t> position_by_device_[kMaxDevices] = {};
 };
 

@@ -18,8 +18,9 @@ namespace {
 using settings::LogLevel;
 
 constexpr int kUnread = -2;
-// Descriptor that log lines go to, and their level; read from the environment once, by whoever logs first. Threads
-// that come at the same time may open the file twice, which costs a descriptor and no line.
+// Descriptor that log lines go to, and their level; read from the environment once, by whoever logs
+// first. Threads that come at the same time may open the file twice, which costs a descriptor and
+// no line.
 std::atomic<int> g_fd{kUnread};
 std::atomic<std::uint8_t> g_level{0};
 
@@ -36,7 +37,8 @@ void read_settings() {
       fd = open(file.c_str(), kFlags, 0644);
     }
   }
-  g_level.store(static_cast<std::uint8_t>(fd < 0 ? LogLevel::off : wanted.level), std::memory_order_relaxed);
+  g_level.store(static_cast<std::uint8_t>(fd < 0 ? LogLevel::off : wanted.level),
+                std::memory_order_relaxed);
   g_fd.store(fd, std::memory_order_release);
   errno = saved_errno;
 }
@@ -63,7 +65,8 @@ bool log_enabled(LogLevel level) {
 void log(LogLevel level, const char* code, std::string_view text) {
   if (level == LogLevel::off || !log_enabled(level)) return;
   constexpr std::string_view kLetters[] = {"", "E", "W", "I", "D"};
-  write_line(g_fd.load(std::memory_order_acquire), {kLetters[static_cast<std::size_t>(level)], " ", code, " ", text});
+  write_line(g_fd.load(std::memory_order_acquire),
+             {kLetters[static_cast<std::size_t>(level)], " ", code, " ", text});
 }
 
 }  // namespace vgpu::limiter

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines of the limiter. Silent unless VGPU_LOG (or TF_ENABLE_LOG and its sisters) asks; never on stdout; one write()
-// a line, so that lines of several processes don't mix. say() is for what the user must see: it goes to stderr.
+// Lines of the limiter. Silent unless VGPU_LOG (or TF_ENABLE_LOG and its sisters) asks; never on
+// stdout; one write() a line, so that lines of several processes don't mix. say() is for what the
+// user must see: it goes to stderr.
 #pragma once
 
 #include <string_view>

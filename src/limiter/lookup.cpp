@@ -38,10 +38,13 @@ bool is_nvidia_name(const char* name) {
 
 bool is_loader_name(const char* name) {
   return name != nullptr && name[0] == 'd' && name[1] == 'l' &&
-         (std::strcmp(name, "dlsym") == 0 || std::strcmp(name, "dlvsym") == 0 || std::strcmp(name, "dlopen") == 0);
+         (std::strcmp(name, "dlsym") == 0 || std::strcmp(name, "dlvsym") == 0 ||
+          std::strcmp(name, "dlopen") == 0);
 }
 
-bool is_nvidia_library(const char* soname) { return driver::library_of(soname) != driver::Library::none; }
+bool is_nvidia_library(const char* soname) {
+  return driver::library_of(soname) != driver::Library::none;
+}
 
 void* real_lookup(void* handle, const char* name, const char* version) {
   const RealLoader& loader = driver::real_loader();
@@ -52,12 +55,14 @@ link_map* object_of(const void* address) {
   Dl_info info;
   void* object = nullptr;
   const RealLoader& loader = driver::real_loader();
-  if (loader.dladdr1 == nullptr || loader.dladdr1(address, &info, &object, RTLD_DL_LINKMAP) == 0) return nullptr;
+  if (loader.dladdr1 == nullptr || loader.dladdr1(address, &info, &object, RTLD_DL_LINKMAP) == 0)
+    return nullptr;
   return static_cast<link_map*>(object);
 }
 
-// What RTLD_NEXT means for `caller`: asked from here libc would search behind this library instead, and give a
-// wrapper of cuInit its own wrapper again. Only asked whether the answer is the driver's; libc answers the rest.
+// What RTLD_NEXT means for `caller`: asked from here libc would search behind this library instead,
+// and give a wrapper of cuInit its own wrapper again. Only asked whether the answer is the
+// driver's; libc answers the rest.
 void* next_after(const void* caller, const char* name, const char* version) {
   bool passed_caller = false;
   bool caller_defines_it = false;
@@ -92,22 +97,25 @@ void* next_after(const void* caller, const char* name, const char* version) {
 VgpuAnswer look_up(void* handle, const char* name, const char* version, const void* caller) {
   const RealLoader& loader = prepared_loader();
   const bool loader_name = is_loader_name(name);
-  if ((!loader_name && !is_nvidia_name(name)) || loader.dlsym == nullptr || loader.dlvsym == nullptr ||
-      is_in_real_library(caller)) {
+  if ((!loader_name && !is_nvidia_name(name)) || loader.dlsym == nullptr ||
+      loader.dlvsym == nullptr || is_in_real_library(caller)) {
     return {nullptr, 0};
   }
   const int saved_errno = errno;
   void* hook = nullptr;
   if (loader_name) {
-    // Whoever fetches libc's dlsym to look up the driver with it. RTLD_NEXT is how an interposer reaches the next.
-    if (handle != RTLD_NEXT) hook = replacement_of_loader_function(real_lookup(handle, name, version));
+    // Whoever fetches libc's dlsym to look up the driver with it. RTLD_NEXT is how an interposer
+    // reaches the next.
+    if (handle != RTLD_NEXT)
+      hook = replacement_of_loader_function(real_lookup(handle, name, version));
   } else if (handle == RTLD_NEXT) {
     hook = hook_for(next_after(caller, name, version));
   } else {
     void* found = real_lookup(handle, name, version);
     if (found == nullptr && handle == RTLD_DEFAULT) {
       // From here only the global scope was searched; the caller may have a local one.
-      if (link_map* object = object_of(caller); object != nullptr) found = real_lookup(object, name, version);
+      if (link_map* object = object_of(caller); object != nullptr)
+        found = real_lookup(object, name, version);
     }
     hook = hook_for(found);
   }
@@ -121,8 +129,10 @@ void* replacement_of_loader_function(const void* address) {
   const RealLoader& loader = driver::real_loader();
   if (address == nullptr) return nullptr;
   if (address == reinterpret_cast<void*>(loader.dlsym)) return reinterpret_cast<void*>(&vgpu_dlsym);
-  if (address == reinterpret_cast<void*>(loader.dlvsym)) return reinterpret_cast<void*>(&vgpu_dlvsym);
-  if (address == reinterpret_cast<void*>(loader.dlopen)) return reinterpret_cast<void*>(&vgpu_dlopen);
+  if (address == reinterpret_cast<void*>(loader.dlvsym))
+    return reinterpret_cast<void*>(&vgpu_dlvsym);
+  if (address == reinterpret_cast<void*>(loader.dlopen))
+    return reinterpret_cast<void*>(&vgpu_dlopen);
   return nullptr;
 }
 
@@ -132,12 +142,14 @@ VgpuAnswer vgpu_before_dlsym(void* handle, const char* name, const void* caller)
   return vgpu::limiter::look_up(handle, name, nullptr, caller);
 }
 
-VgpuAnswer vgpu_before_dlvsym(void* handle, const char* name, const char* version, const void* caller) {
+VgpuAnswer vgpu_before_dlvsym(void* handle, const char* name, const char* version,
+                              const void* caller) {
   return vgpu::limiter::look_up(handle, name, version, caller);
 }
 
 VgpuAnswer vgpu_before_dlopen(const char* file, int mode, const void* caller) {
   const vgpu::driver::RealLoader& loader = vgpu::limiter::prepared_loader();
-  if ((mode & RTLD_DEEPBIND) == 0 || file == nullptr || loader.dlopen == nullptr) return {nullptr, 0};
+  if ((mode & RTLD_DEEPBIND) == 0 || file == nullptr || loader.dlopen == nullptr)
+    return {nullptr, 0};
   return {vgpu::limiter::open_deeply_bound(file, mode, caller), 1};
 }

@@ -26,8 +26,9 @@ const HookedName kHooked[] = {
 };
 constexpr std::size_t kHookedCount = sizeof(kHooked) / sizeof(kHooked[0]);
 
-// Open addressing. An entry goes from free (address 0) to taken by CAS, then gets its hook; both never change again.
-// A reader that sees the address without the hook takes it for a miss and enters the library itself.
+// Open addressing. An entry goes from free (address 0) to taken by CAS, then gets its hook; both
+// never change again. A reader that sees the address without the hook takes it for a miss and
+// enters the library itself.
 constexpr std::size_t kEntries = 8192;
 static_assert(kHookedCount * 8 < kEntries, "room for several copies of the driver");
 struct Entry {
@@ -53,7 +54,8 @@ void enter(std::uintptr_t address, void* hook) {
   for (std::size_t slot = slot_of(address);; slot = (slot + 1) % kEntries) {
     std::uintptr_t there = 0;
     // Of two names with one address the first row's hook stays, whichever thread comes first.
-    if (g_entries[slot].address.compare_exchange_strong(there, address, std::memory_order_relaxed) ||
+    if (g_entries[slot].address.compare_exchange_strong(there, address,
+                                                        std::memory_order_relaxed) ||
         there == address) {
       void* none = nullptr;
       g_entries[slot].hook.compare_exchange_strong(none, hook, std::memory_order_relaxed);
@@ -62,7 +64,8 @@ void enter(std::uintptr_t address, void* hook) {
   }
 }
 
-// The libraries that are entered. `complete` is stored (release) after every entry and loaded (acquire) by readers.
+// The libraries that are entered. `complete` is stored (release) after every entry and loaded
+// (acquire) by readers.
 struct KnownLibrary {
   std::atomic<std::uintptr_t> low;  // 0: free; taken by CAS
   std::atomic<std::uintptr_t> high;
@@ -74,7 +77,9 @@ KnownLibrary g_libraries[kMaxLibraries];
 void enter_library(const LoadedObject& object, Library kind) {
   for (KnownLibrary& known : g_libraries) {
     std::uintptr_t low = 0;
-    if (!known.low.compare_exchange_strong(low, object.low, std::memory_order_relaxed) && low != object.low) continue;
+    if (!known.low.compare_exchange_strong(low, object.low, std::memory_order_relaxed) &&
+        low != object.low)
+      continue;
     if (known.complete.load(std::memory_order_acquire)) return;
     for (const HookedName& row : kHooked) {
       if (row.library != kind) continue;
@@ -90,7 +95,8 @@ void enter_library(const LoadedObject& object, Library kind) {
 // An entered library must never be unmapped: something else could get its addresses.
 void pin(const char* path) {
   const driver::RealLoader& loader = driver::real_loader();
-  if (loader.dlopen != nullptr && *path != '\0') loader.dlopen(path, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  if (loader.dlopen != nullptr && *path != '\0')
+    loader.dlopen(path, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 }  // namespace
@@ -102,7 +108,9 @@ bool is_in_real_library(const void* address) {
       if (known.low.load(std::memory_order_relaxed) == 0) return false;
       continue;
     }
-    if (at >= known.low.load(std::memory_order_relaxed) && at < known.high.load(std::memory_order_relaxed)) return true;
+    if (at >= known.low.load(std::memory_order_relaxed) &&
+        at < known.high.load(std::memory_order_relaxed))
+      return true;
   }
   return false;
 }

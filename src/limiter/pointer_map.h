@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// From an address in a real driver or NVML to the hook that stands for it. By address, never by name: whatever name,
-// version or flag a program asked with, what it got is one of the library's exports or it isn't.
-// A library is entered when the first address in it is seen, and pinned; a second copy (opened by another path) is
-// entered beside the first, and its addresses lead to the same hooks, so to the one driver that real() calls.
-// Any thread, no lock: concurrent writers write the same values.
+// From an address in a real driver or NVML to the hook that stands for it. By address, never by
+// name: whatever name, version or flag a program asked with, what it got is one of the library's
+// exports or it isn't. A library is entered when the first address in it is seen, and pinned; a
+// second copy (opened by another path) is entered beside the first, and its addresses lead to the
+// same hooks, so to the one driver that real() calls. Any thread, no lock: concurrent writers write
+// the same values.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +25,8 @@ void enter_loaded_libraries();
 // Whether `address` lies in a library that is entered: the driver calling itself.
 bool is_in_real_library(const void* address);
 
-// The hook of that name, or nullptr. Only for places that the dynamic linker fills by name (see deepbind.cpp).
+// The hook of that name, or nullptr. Only for places that the dynamic linker fills by name (see
+// deepbind.cpp).
 void* hook_named(const char* name);
 
 // For tests and coverage: all hooked names.

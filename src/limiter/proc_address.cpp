@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuGetProcAddress: the driver decides what a name means for the caller's version and flags, then the address that it
-// gives is mapped. These run in every process, limited or not: a program looks up once and calls later.
+// cuGetProcAddress: the driver decides what a name means for the caller's version and flags, then
+// the address that it gives is mapped. These run in every process, limited or not: a program looks
+// up once and calls later.
 #include "hooks.h"
 #include "pointer_map.h"
 #include "vgpu/driver/dispatch.h"

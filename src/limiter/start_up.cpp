@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens in every program that this library is preloaded into, GPU or not: the constructor gives a tenant by
-// bare variables its identity, and tells the tenant of a `vgpu run` that the library is here. No driver call, no
-// thread, no signal, nothing written.
+// What happens in every program that this library is preloaded into, GPU or not: the constructor
+// gives a tenant by bare variables its identity, and tells the tenant of a `vgpu run` that the
+// library is here. No driver call, no thread, no signal, nothing written.
 #include <cstring>
 
 #include "birth.h"
@@ -25,7 +25,8 @@ void name_tenant() {
 void acknowledge(const char* id) {
   shm::Tenant tenant;
   const shm::StateDir directory = shm::state_dir(own_variable);
-  if (directory.error == 0 && shm::Tenant::open(directory, id, tenant) == shm::Status::ok) tenant.acknowledge();
+  if (directory.error == 0 && shm::Tenant::open(directory, id, tenant) == shm::Status::ok)
+    tenant.acknowledge();
 }
 
 __attribute__((constructor)) void at_load() {

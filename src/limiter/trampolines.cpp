@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The exported functions, one a row of the tables: through the gate to the hook or straight to the driver. They are
-// exported as versions of the API's names, see exports.map.in.
+// The exported functions, one a row of the tables: through the gate to the hook or straight to the
+// driver. They are exported as versions of the API's names, see exports.map.in.
 #include "enter.h"
 #include "exports.h"
 #include "hooks.h"
@@ -29,12 +29,12 @@ constexpr Gate gate_for(const char* name) {
 #define VGPU_EXPORT_AS(symbol) __asm__(".symver vgpu_export_" #symbol ", " #symbol "@VGPU_HOOKS");
 #endif
 
-#define VGPU_TRAMPOLINE(Result, table, symbol, family, params, args)                          \
-  VGPU_EXPORT_AS(symbol)                                                                      \
-  extern "C" __attribute__((visibility("default"))) Result VGPU_EXPORTED(symbol) params {     \
-    const auto call = table().symbol;                                                         \
-    return vgpu::limiter::enter<vgpu::limiter::gate_for(#family), Result>(             \
-        call, [&] { return vgpu::hooks::symbol args; }, [&] { return call args; });           \
+#define VGPU_TRAMPOLINE(Result, table, symbol, family, params, args)                      \
+  VGPU_EXPORT_AS(symbol)                                                                  \
+  extern "C" __attribute__((visibility("default"))) Result VGPU_EXPORTED(symbol) params { \
+    const auto call = table().symbol;                                                     \
+    return vgpu::limiter::enter<vgpu::limiter::gate_for(#family), Result>(                \
+        call, [&] { return vgpu::hooks::symbol args; }, [&] { return call args; });       \
   }
 
 #define VGPU_HOOK(symbol, family, since, params, args) \
