@@ -260,6 +260,21 @@ TEST_F(SystemPreload, ServesEveryProcess) {
   EXPECT_EQ(seen.at("PATH"), "/b:/usr/local/bin:/usr/bin:/bin:/a");
 }
 
+#ifdef VGPU_LIMITER_LIBRARY
+TEST_F(SystemPreload, ServesEveryProcessBesideTheLimiter) {
+  std::filesystem::copy_file(VGPU_LIMITER_LIBRARY, root_ + "/libcuda_limiter.so");
+  for (const char* list : {"/etc/libadd_path.so /etc/libcuda_limiter.so",
+                           "/etc/libcuda_limiter.so /etc/libadd_path.so"}) {
+    std::ofstream(root_ + "/ld.so.preload") << list << "\n";
+    const auto seen =
+        environment_inside({kPath, "TF_PATH=/a", "VGPU_MEMORY_LIMIT=1GiB"}, "bash -c 'exec env'");
+    ASSERT_TRUE(seen.contains("PATH")) << list;
+    EXPECT_EQ(seen.at("PATH"), "/usr/local/bin:/usr/bin:/bin:/a") << list;
+    EXPECT_TRUE(seen.contains("VGPU_TENANT")) << list;
+  }
+}
+#endif
+
 TEST_F(SystemPreload, GivesAPrivilegedProgramNothingThatItsCallerChose) {
   if (geteuid() != 0 || unshare_.back() != "-m")
     GTEST_SKIP() << "needs root to make a setuid program";
