@@ -283,25 +283,28 @@ CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* share_data_out, CUdevice
 }
 
 CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool, CUmemPoolPtrExportData* share_data) {
-  const CUresult result = real().cuMemPoolImportPointer(ptr_out, pool, share_data);
   const Place place = current_place();
-  if (result != CUDA_SUCCESS || place.gpu == kNoGpu) return result;
+  if (ptr_out == nullptr || place.gpu == kNoGpu) return real().cuMemPoolImportPointer(ptr_out, pool, share_data);
+  CUdeviceptr imported = 0;
+  const CUresult result = real().cuMemPoolImportPointer(&imported, pool, share_data);
+  if (result != CUDA_SUCCESS) return result;
   const auto gpu = static_cast<std::uint32_t>(place.gpu);
   const ShareKey key = key_of(share_data->reserved, sizeof share_data->reserved);
   std::uint64_t held_bytes = 0;
   if (tenant().hold_shared(key.high, key.low, held_bytes) == shm::Status::ok) {
-    ledger().allocations.add(*ptr_out, {.key = key, .gpu = gpu, .kind = AllocationKind::held});
+    ledger().allocations.add(imported, {.key = key, .gpu = gpu, .kind = AllocationKind::held});
+    *ptr_out = imported;
     return result;
   }
-  const std::uint64_t bytes = driver_model::linear_bytes(mapped_size(*ptr_out));
+  const std::uint64_t bytes = driver_model::linear_bytes(mapped_size(imported));
   Reservation reservation(place.gpu, bytes, Charge::unseen);
   if (reservation.refused()) {
-    real().cuMemFree_v2(*ptr_out);
-    *ptr_out = 0;
+    real().cuMemFree_v2(imported);
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  ledger().allocations.add(*ptr_out, {.bytes = bytes, .gpu = gpu, .kind = AllocationKind::imported});
+  ledger().allocations.add(imported, {.bytes = bytes, .gpu = gpu, .kind = AllocationKind::imported});
   reservation.keep();
+  *ptr_out = imported;
   return result;
 }
 

@@ -146,6 +146,19 @@ class AllocationTable {
     return bytes;
   }
 
+  // The tenant couldn't take it.
+  void unmark_shared(std::uint64_t handle) {
+    const bool in_own_pages = allocations_.update(handle, [](Allocation& allocation) {
+      allocation.key = {};
+      return true;
+    });
+    if (!in_own_pages) return;
+    blocks_.update(block_key(handle), [](Block& block) {
+      block.key = {};
+      return true;
+    });
+  }
+
   // Everything that lived in a context is gone with it: release(Freed) for each.
   template <class Release>
   void drop_context(std::uint64_t context, Release release) {

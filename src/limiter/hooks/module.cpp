@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// Code: a module is taken into the current context when it is loaded, a library into each context when something of it
+// is first used there. Reserved by an estimate from the image's headers, corrected by a measurement (25 us, beside a
+// load of hundreds); a load that turns out to have passed the limit is undone.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../enter.h"
+#include "../hooks.h"
+#include "code.h"
+#include "settle.h"
+#include "vgpu/core/module_image.h"
+
+namespace vgpu::limiter {
+
+namespace {
+
+std::uint64_t implicit_bytes(int gpu) { return ledger().gpus[gpu].implicit.charged_bytes(); }
+
+bool is_past_limit(int gpu) {
+  const auto position = static_cast<std::uint32_t>(gpu);
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  return tenant.charged_bytes(position) > tenant.memory_limit_bytes(position);
+}
+
+std::uint64_t library_bytes(CUlibrary library) {
+  LoadedCode code;
+  return ledger().code.find(reinterpret_cast<std::uint64_t>(library), code) ? code.bytes : 0;
+}
+
+}  // namespace
+
+bool use_library(CUlibrary library, const Place& place) {
+  const auto handle = reinterpret_cast<std::uint64_t>(library);
+  if (place.gpu == kNoGpu || ledger().code.has_use(handle, place.owner)) return true;
+  Reservation reservation(place.gpu, library_bytes(library), Charge::implicit);
+  if (reservation.refused()) return false;
+  const bool is_first = ledger().code.add_use(handle, {.bytes = library_bytes(library),
+                                                       .owner = place.owner,
+                                                       .library = handle,
+                                                       .gpu = static_cast<std::uint32_t>(place.gpu)});
+  if (is_first) reservation.keep();
+  note_implicit_change(place.gpu);
+  return true;
+}
+
+}  // namespace vgpu::limiter
+
+namespace vgpu::hooks {
+
+using namespace limiter;
+
+namespace {
+
+std::uint64_t handle_of(CUmodule module) { return reinterpret_cast<std::uint64_t>(module); }
+std::uint64_t handle_of(CUlibrary library) { return reinterpret_cast<std::uint64_t>(library); }
+
+std::uint64_t estimated_file_bytes(const char* path) {
+  const int file = path == nullptr ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  struct stat status {};
+  std::uint64_t bytes = 0;
+  if (fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
+    const auto size = static_cast<std::size_t>(status.st_size);
+    void* image = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (image != MAP_FAILED) {
+      bytes = module_image::estimate(image, size).device_bytes();
+      munmap(image, size);
+    }
+  }
+  close(file);
+  return bytes;
+}
+
+std::uint64_t estimated_bytes(const void* image) { return module_image::estimate(image, SIZE_MAX).device_bytes(); }
+
+// Makes the module's charge what a measurement says. True: it passed the limit and has to go.
+bool correct_module(CUmodule module, const Place& place, std::uint64_t before, std::uint64_t bytes) {
+  if (measure(place.gpu)) {
+    const std::uint64_t after = implicit_bytes(place.gpu);
+    bytes = after > before ? after - before : 0;
+  }
+  ledger().code.add(handle_of(module),
+                    {.bytes = bytes, .owner = place.owner, .gpu = static_cast<std::uint32_t>(place.gpu)});
+  return bytes != 0 && is_past_limit(place.gpu);
+}
+
+CUresult unload(CUmodule module) {
+  LoadedCode code;
+  const bool known = ledger().code.take(handle_of(module), code);
+  const CUresult result = real().cuModuleUnload(module);
+  if (result != CUDA_SUCCESS) {
+    if (known) ledger().code.add(handle_of(module), code);
+    return result;
+  }
+  ledger().code.forget_launches();
+  if (!known) return result;
+  release(static_cast<int>(code.gpu), code.bytes, Charge::implicit);
+  measure(static_cast<int>(code.gpu));
+  return result;
+}
+
+template <class Call>
+CUresult load_module(CUmodule* module, std::uint64_t bytes, Call call) {
+  const Place place = current_place();
+  if (place.gpu == kNoGpu || module == nullptr) return call(module);
+  measure(place.gpu);
+  const std::uint64_t before = implicit_bytes(place.gpu);
+  CUmodule loaded = nullptr;
+  {
+    Reservation reservation(place.gpu, bytes, Charge::implicit);
+    if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
+    const CUresult result = call(&loaded);
+    if (result != CUDA_SUCCESS) return result;
+    reservation.keep();
+  }
+  note_implicit_change(place.gpu);
+  if (correct_module(loaded, place, before, bytes)) {
+    unload(loaded);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  *module = loaded;
+  return CUDA_SUCCESS;
+}
+
+template <class Call>
+CUresult load_library(CUlibrary* library, std::uint64_t bytes, Call call) {
+  const CUresult result = call();
+  if (result == CUDA_SUCCESS) ledger().code.add(handle_of(*library), {.bytes = bytes});
+  return result;
+}
+
+// A call that brings a library's code into the current context.
+template <class Call>
+CUresult use(CUlibrary library, Call call) {
+  const Place place = current_place();
+  if (library == nullptr || place.gpu == kNoGpu) return call();
+  const bool was_used = ledger().code.has_use(handle_of(library), place.owner);
+  if (!use_library(library, place)) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = call();
+  if (!was_used) measure(place.gpu);
+  return result;
+}
+
+}  // namespace
+
+CUresult cuModuleLoad(CUmodule* module, const char* path) {
+  return load_module(module, estimated_file_bytes(path), [&](CUmodule* out) { return real().cuModuleLoad(out, path); });
+}
+
+CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+  return load_module(module, estimated_bytes(image), [&](CUmodule* out) { return real().cuModuleLoadData(out, image); });
+}
+
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int num_options, CUjit_option* options,
+                            void** option_values) {
+  return load_module(module, estimated_bytes(image), [&](CUmodule* out) {
+    return real().cuModuleLoadDataEx(out, image, num_options, options, option_values);
+  });
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule* module, const void* fat_cubin) {
+  return load_module(module, estimated_bytes(fat_cubin),
+                     [&](CUmodule* out) { return real().cuModuleLoadFatBinary(out, fat_cubin); });
+}
+
+CUresult cuModuleUnload(CUmodule module) { return unload(module); }
+
+// Under lazy loading a function's code comes with the first request for it, or with its first launch.
+CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
+  const CUresult result = real().cuModuleGetFunction(function, module, name);
+  LoadedCode code;
+  if (result == CUDA_SUCCESS && ledger().code.find(handle_of(module), code)) {
+    note_implicit_change(static_cast<int>(code.gpu));
+  }
+  return result;
+}
+
+CUresult cuFuncLoad(CUfunction function) {
+  const CUresult result = real().cuFuncLoad(function);
+  const Place place = current_place();
+  if (result == CUDA_SUCCESS && place.gpu != kNoGpu) note_implicit_change(place.gpu);
+  return result;
+}
+
+CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jit_options, void** jit_options_values,
+                           unsigned int num_jit_options, CUlibraryOption* library_options,
+                           void** library_option_values, unsigned int num_library_options) {
+  return load_library(library, estimated_bytes(code), [&] {
+    return real().cuLibraryLoadData(library, code, jit_options, jit_options_values, num_jit_options, library_options,
+                                    library_option_values, num_library_options);
+  });
+}
+
+CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_option* jit_options,
+                               void** jit_options_values, unsigned int num_jit_options,
+                               CUlibraryOption* library_options, void** library_option_values,
+                               unsigned int num_library_options) {
+  return load_library(library, estimated_file_bytes(path), [&] {
+    return real().cuLibraryLoadFromFile(library, path, jit_options, jit_options_values, num_jit_options,
+                                        library_options, library_option_values, num_library_options);
+  });
+}
+
+CUresult cuLibraryUnload(CUlibrary library) {
+  const CUresult result = real().cuLibraryUnload(library);
+  if (result != CUDA_SUCCESS) return result;
+  LoadedCode code;
+  ledger().code.take(handle_of(library), code);
+  ledger().code.forget_launches();
+  ledger().code.drop_library(handle_of(library), [](const LoadedCode& used) {
+    release(static_cast<int>(used.gpu), used.bytes, Charge::implicit);
+  });
+  return result;
+}
+
+CUresult cuLibraryGetKernel(CUkernel* kernel, CUlibrary library, const char* name) {
+  return real().cuLibraryGetKernel(kernel, library, name);
+}
+
+CUresult cuLibraryGetModule(CUmodule* module, CUlibrary library) {
+  return use(library, [&] { return real().cuLibraryGetModule(module, library); });
+}
+
+CUresult cuLibraryGetGlobal(CUdeviceptr* ptr, size_t* bytes, CUlibrary library, const char* name) {
+  return use(library, [&] { return real().cuLibraryGetGlobal(ptr, bytes, library, name); });
+}
+
+CUresult cuLibraryGetManaged(CUdeviceptr* ptr, size_t* bytes, CUlibrary library, const char* name) {
+  return use(library, [&] { return real().cuLibraryGetManaged(ptr, bytes, library, name); });
+}
+
+CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {
+  CUlibrary library = nullptr;
+  if (real().cuKernelGetLibrary != nullptr) real().cuKernelGetLibrary(&library, kernel);
+  return use(library, [&] { return real().cuKernelGetFunction(function, kernel); });
+}
+
+}  // namespace vgpu::hooks
