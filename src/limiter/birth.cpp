@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "environment.h"
 #include "log.h"
@@ -163,15 +164,14 @@ bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400
 
 Phase Birth::of(Limiter& limiter) {
   const ProcessEnvironment own;
-  const FirstProcessEnvironment first;
-  // A shell in a container that doesn't carry the container's variables still belongs to it.
   const char* id_variable = own.get("VGPU_TENANT");
   const bool has_id = id_variable != nullptr && *id_variable != '\0';
-  const bool by_first = !has_id && !settings::any_limit_set(own) && first.available() &&
-                        settings::any_limit_set(first);
+  // A shell in a container that doesn't carry the container's variables still belongs to it.
+  std::optional<FirstProcessEnvironment> first;
+  if (!has_id && !settings::any_limit_set(own)) first.emplace();
+  if (first.has_value() && !settings::any_limit_set(*first)) return Phase::unlimited;
   const settings::Environment& environment =
-      by_first ? static_cast<const settings::Environment&>(first) : own;
-  if (!has_id && !settings::any_limit_set(environment)) return Phase::unlimited;
+      first.has_value() ? static_cast<const settings::Environment&>(*first) : own;
 
   TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
   const char* acknowledge = own.get("VGPU_ACK");

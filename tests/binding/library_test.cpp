@@ -6,7 +6,6 @@
 
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,8 +17,10 @@ namespace {
 class ObjectFile {
  public:
   explicit ObjectFile(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    bytes_.resize(static_cast<std::size_t>(file.tellg()));
+    file.seekg(0);
+    file.read(bytes_.data(), static_cast<std::streamsize>(bytes_.size()));
     const auto* header = at<Elf64_Ehdr>(0);
     const auto* sections = at<Elf64_Shdr>(header->e_shoff);
     for (std::size_t i = 0; i < header->e_shnum; ++i) {

@@ -51,6 +51,25 @@ TEST_F(WithoutADriver, PythonIsTheSame) {
                "except AttributeError as error: print(error)\n"});
 }
 
+// Opening and mapping the library, and nothing else: no thread, no file, no call of the driver.
+TEST_F(WithoutADriver, StartCostsAProgramNothingButMappingTheLibrary) {
+  const std::size_t without = count_system_calls({"/bin/true"}, environment(false));
+  const std::size_t with = count_system_calls({"/bin/true"}, environment(true));
+  if (without == 0 || with == 0) GTEST_SKIP() << "system calls can't be watched here";
+  EXPECT_LE(with, without + 16);
+}
+
+TEST_F(WithoutADriver, StartOfATenantsProcessCostsAFewCallsMore) {
+  auto variables = environment(true);
+  variables["VGPU_MEMORY_LIMIT"] = "4GiB";
+  const std::size_t without = count_system_calls({"/bin/true"}, environment(true));
+  const std::size_t with = count_system_calls({"/bin/true"}, variables);
+  if (without == 0 || with == 0) GTEST_SKIP() << "system calls can't be watched here";
+  EXPECT_LE(with, without + 16);
+  variables["VGPU_TENANT"] = "inherited";
+  EXPECT_EQ(count_system_calls({"/bin/true"}, variables), without);
+}
+
 TEST_F(WithoutADriver, LimitVariablesChangeNothingButTheTenant) {
   auto variables = environment(true);
   variables["VGPU_MEMORY_LIMIT"] = "4GiB";

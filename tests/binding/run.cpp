@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,18 +12,55 @@
 #include <stdexcept>
 
 namespace vgpu::test {
+namespace {
+
+// A command and an environment as execve takes them.
+class Image {
+ public:
+  Image(const std::vector<std::string>& command,
+        const std::map<std::string, std::string>& environment) {
+    for (const std::string& word : command) argv_.push_back(const_cast<char*>(word.c_str()));
+    argv_.push_back(nullptr);
+    for (const auto& [name, value] : environment) entries_.push_back(name + "=" + value);
+    for (std::string& entry : entries_) envp_.push_back(entry.data());
+    envp_.push_back(nullptr);
+  }
+  void execute() { execve(argv_[0], argv_.data(), envp_.data()); }
+
+ private:
+  std::vector<char*> argv_;
+  std::vector<std::string> entries_;
+  std::vector<char*> envp_;
+};
+
+}  // namespace
+
+std::size_t count_system_calls(const std::vector<std::string>& command,
+                               const std::map<std::string, std::string>& environment) {
+  Image image(command, environment);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int nowhere = open("/dev/null", O_WRONLY);
+    dup2(nowhere, 1);
+    if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(127);
+    image.execute();  // stops here for the parent
+    _exit(127);
+  }
+  int status = 0;
+  std::size_t stops = 0;
+  waitpid(child, &status, 0);
+  while (WIFSTOPPED(status)) {
+    if (ptrace(PTRACE_SYSCALL, child, nullptr, nullptr) != 0) return 0;
+    waitpid(child, &status, 0);
+    ++stops;
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? stops / 2
+                                                       : 0;  // a stop at entry, one at exit
+}
 
 Ended run(const std::vector<std::string>& command,
           const std::map<std::string, std::string>& environment) {
-  std::vector<char*> argv;
-  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  std::vector<std::string> entries;
-  for (const auto& [name, value] : environment) entries.push_back(name + "=" + value);
-  std::vector<char*> envp;
-  for (std::string& entry : entries) envp.push_back(entry.data());
-  envp.push_back(nullptr);
-
+  Image image(command, environment);
   int out[2];
   int err[2];
   if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
@@ -30,7 +68,7 @@ Ended run(const std::vector<std::string>& command,
   if (child == 0) {
     dup2(out[1], 1);
     dup2(err[1], 2);
-    execve(argv[0], argv.data(), envp.data());
+    image.execute();
     _exit(127);
   }
   close(out[1]);

@@ -20,6 +20,11 @@ struct Ended {
 Ended run(const std::vector<std::string>& command,
           const std::map<std::string, std::string>& environment);
 
+// How many system calls the program makes from its exec to its end; 0 where they can't be watched.
+// The measure of what a preload costs at start: times vary with the machine, this doesn't.
+std::size_t count_system_calls(const std::vector<std::string>& command,
+                               const std::map<std::string, std::string>& environment);
+
 // A directory that goes with the object.
 class TemporaryDirectory {
  public:

@@ -3,8 +3,8 @@
 #include <dlfcn.h>
 
 #include <cstdio>
-#include <initializer_list>
 #include <cstring>
+#include <initializer_list>
 
 int main() {
   void* driver = dlopen("libcuda.so.1", RTLD_NOW);
