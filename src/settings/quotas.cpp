@@ -52,6 +52,25 @@ std::string_view value_of(const Environment& environment, const Variable& variab
   return settings::value_of(environment, full_name(variable, suffix).c_str());
 }
 
+bool makes_a_tenant(const Variable& variable) {
+  switch (variable.quantity) {
+    case Quantity::memory:
+    case Quantity::share:
+    case Quantity::limit:
+    case Quantity::gpu_set:
+      return true;
+    case Quantity::policy:
+    case Quantity::priority:
+      return variable.family == Family::vgpu;
+    case Quantity::log:
+    case Quantity::hooks:
+    case Quantity::on_error:
+    case Quantity::none:
+      break;
+  }
+  return variable.effect == Effect::refused;
+}
+
 template <class Function>  // bool(int suffix, string_view value): false stops
 bool for_each_value(const Environment& environment, const Variable& variable, Function&& function) {
   const int last = variable.shape == Shape::indexed ? static_cast<int>(kMaxGpus) - 1 : kNoSuffix;
@@ -473,12 +492,23 @@ void Resolver::resolve_gpu_set(FixedVector<std::uint32_t, kMaxGpus>& positions) 
 
 bool any_limit_set(const Environment& environment) {
   for (const Variable& variable : variables()) {
-    const bool own = variable.family == Family::vgpu && decides_quota(variable);
-    const bool limits =
-        variable.quantity == Quantity::memory || variable.quantity == Quantity::share ||
-        variable.quantity == Quantity::limit || variable.quantity == Quantity::gpu_set;
-    if ((own || limits || variable.effect == Effect::refused) && is_set(environment, variable))
-      return true;
+    if (makes_a_tenant(variable) && is_set(environment, variable)) return true;
+  }
+  return false;
+}
+
+bool any_limit_set(const char* const* entries) {
+  if (entries == nullptr) return false;
+  for (; *entries != nullptr; ++entries) {
+    const std::string_view entry = *entries;
+    // What the names of all of them begin with: most variables of a program end here.
+    if (entry.empty() || std::string_view("CMTV").find(entry[0]) == std::string_view::npos)
+      continue;
+    const std::size_t equals = entry.find('=');
+    if (equals == std::string_view::npos) continue;
+    if (Piece{part(entry, equals + 1), 0}.trimmed().text.empty()) continue;
+    const Variable* variable = find_variable(part(entry, 0, equals));
+    if (variable != nullptr && makes_a_tenant(*variable)) return true;
   }
   return false;
 }

@@ -57,8 +57,13 @@ std::string_view describe(Value value) {
   return "";
 }
 
-bool is_index(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+// What may follow NAME_: 0 to 31, as it is looked for.
+bool is_suffix(std::string_view text) {
+  if (text.empty() || text.size() > 2 ||
+      text.find_first_not_of("0123456789") != std::string_view::npos)
+    return false;
+  if (text.size() == 1) return true;
+  return text[0] != '0' && (text[0] - '0') * 10 + (text[1] - '0') < static_cast<int>(kMaxGpus);
 }
 
 }  // namespace
@@ -71,7 +76,7 @@ const Variable* find_variable(std::string_view name) {
     if (name == own) return &variable;
     if (variable.shape == Shape::indexed && name.size() > own.size() + 1 &&
         part(name, 0, own.size()) == own && name[own.size()] == '_' &&
-        is_index(part(name, own.size() + 1))) {
+        is_suffix(part(name, own.size() + 1))) {
       return &variable;
     }
   }

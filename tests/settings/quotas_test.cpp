@@ -535,6 +535,26 @@ TEST(GpuSet, IsAllUnlessRestricted) {
             (Positions{0}));
 }
 
+bool any_limit_in(const std::vector<std::string>& entries) {
+  std::vector<const char*> environment;
+  for (const std::string& entry : entries) environment.push_back(entry.c_str());
+  environment.push_back(nullptr);
+  return any_limit_set(environment.data());
+}
+
+// What the one-pass form skips by its first letter must not be one that counts.
+TEST(Tenant, IsFoundAlikeInBothForms) {
+  for (const Variable& variable : variables()) {
+    for (const std::string& name :
+         {std::string(variable.name), std::string(variable.name) + "_3"}) {
+      if (find_variable(name) == nullptr) continue;
+      EXPECT_EQ(any_limit_in({name + "=1"}), any_limit_set(TableEnvironment{{name, "1"}})) << name;
+    }
+  }
+  EXPECT_FALSE(any_limit_set(static_cast<const char* const*>(nullptr)));
+  EXPECT_FALSE(any_limit_in({}));
+}
+
 TEST(Tenant, IsWhoeverCarriesALimit) {
   for (const char* name :
        {"VGPU_MEMORY_LIMIT", "VGPU_COMPUTE", "VGPU_COMPUTE_LIMIT", "VGPU_POLICY", "VGPU_PRIORITY",
@@ -544,11 +564,16 @@ TEST(Tenant, IsWhoeverCarriesALimit) {
         "CUDA_CORE_SOFT_LIMIT_1", "MANAGER_VISIBLE_DEVICES", "MANAGER_VISIBLE_DEVICE_1",
         "TF_GPU_MEMORY_LIMIT"}) {
     EXPECT_TRUE(any_limit_set(TableEnvironment{{name, "1"}})) << name;
+    EXPECT_TRUE(any_limit_in({"PATH=/bin", std::string(name) + "=1"})) << name;
+    EXPECT_FALSE(
+        any_limit_in({std::string(name) + "= ", std::string(name), "X" + std::string(name) + "=1"}))
+        << name;
   }
   for (const char* name : {"VGPU_LOG", "VGPU_TENANT", "CUDA_VISIBLE_DEVICES",
                            "GPU_CORE_UTILIZATION_POLICY", "CUDA_TASK_PRIORITY", "POD_NAME",
                            "CUDA_OVERSUBSCRIBE", "TF_LOG_PATH", "NVIDIA_VISIBLE_DEVICES"}) {
     EXPECT_FALSE(any_limit_set(TableEnvironment{{name, "1"}})) << name;
+    EXPECT_FALSE(any_limit_in({std::string(name) + "=1"})) << name;
   }
 }
 

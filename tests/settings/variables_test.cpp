@@ -26,6 +26,9 @@ TEST(Table, FindsIndexedNames) {
   EXPECT_STREQ(find_variable("CUDA_MEM_LIMIT")->name, "CUDA_MEM_LIMIT");
   EXPECT_EQ(find_variable("CUDA_MEM_LIMIT_"), nullptr);
   EXPECT_EQ(find_variable("CUDA_MEM_LIMIT_x"), nullptr);
+  EXPECT_NE(find_variable("CUDA_MEM_LIMIT_31"), nullptr);
+  EXPECT_EQ(find_variable("CUDA_MEM_LIMIT_32"), nullptr);
+  EXPECT_EQ(find_variable("CUDA_MEM_LIMIT_01"), nullptr);
   EXPECT_EQ(find_variable("VGPU_MEMORY_LIMIT_0"), nullptr);
   EXPECT_EQ(find_variable("VGPU_MEMORY_LIMT"), nullptr);
 }
