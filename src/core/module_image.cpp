@@ -9,9 +9,9 @@ namespace {
 constexpr std::uint32_t kElfMagic = 0x464c457f;
 constexpr std::uint32_t kFatBinaryMagic = 0xba55ed50;
 constexpr std::uint32_t kWrapperMagic = 0x466243b1;
-constexpr std::uint32_t kNoBits = 8;          // SHT_NOBITS
-constexpr std::uint64_t kAllocated = 2;       // SHF_ALLOC
-constexpr std::uint64_t kExecutable = 4;      // SHF_EXECINSTR
+constexpr std::uint32_t kNoBits = 8;      // SHT_NOBITS
+constexpr std::uint64_t kAllocated = 2;   // SHF_ALLOC
+constexpr std::uint64_t kExecutable = 4;  // SHF_EXECINSTR
 constexpr std::uint64_t kMostSections = 1 << 20;
 constexpr std::uint64_t kMostEntries = 1 << 16;
 constexpr std::uint16_t kPtxEntry = 1;
@@ -28,8 +28,8 @@ bool fits(std::uint64_t offset, std::uint64_t bytes, std::size_t size) {
   return offset <= size && bytes <= size - offset;
 }
 
-// Names of entries differ, sections don't: what is allocated and executable is code, the rest of what is allocated is
-// data, except constant banks and shared memory, which take no global memory.
+// Names of entries differ, sections don't: what is allocated and executable is code, the rest of
+// what is allocated is data, except constant banks and shared memory, which take no global memory.
 Estimate estimate_elf(const unsigned char* elf, std::size_t size) {
   Estimate sum;
   if (!fits(0, 64, size) || elf[4] != 2) return sum;
@@ -41,7 +41,8 @@ Estimate estimate_elf(const unsigned char* elf, std::size_t size) {
       !fits(sections_at, std::uint64_t{section_bytes} * count, size)) {
     return sum;
   }
-  const unsigned char* names_header = elf + sections_at + std::uint64_t{section_bytes} * names_index;
+  const unsigned char* names_header =
+      elf + sections_at + std::uint64_t{section_bytes} * names_index;
   const auto names_at = read<std::uint64_t>(names_header + 24);
   const auto names_bytes = read<std::uint64_t>(names_header + 32);
   if (!fits(names_at, names_bytes, size)) return sum;
@@ -53,8 +54,11 @@ Estimate estimate_elf(const unsigned char* elf, std::size_t size) {
     const auto bytes = read<std::uint64_t>(header + 32);
     if ((flags & kAllocated) == 0 || name_offset >= names_bytes) continue;
     const auto* name = reinterpret_cast<const char*>(elf + names_at + name_offset);
-    const std::string_view text(name, strnlen(name, static_cast<std::size_t>(names_bytes - name_offset)));
-    if (text.find(".nv.shared") == 0 || text.find(".nv.constant") == 0 || text.find(".nv.local") == 0) continue;
+    const std::string_view text(name,
+                                strnlen(name, static_cast<std::size_t>(names_bytes - name_offset)));
+    if (text.find(".nv.shared") == 0 || text.find(".nv.constant") == 0 ||
+        text.find(".nv.local") == 0)
+      continue;
     std::uint64_t& part = (flags & kExecutable) != 0 ? sum.code_bytes : sum.global_bytes;
     if ((flags & kExecutable) == 0 && type != kNoBits && text.find(".nv.global") != 0) continue;
     part = driver_model::saturating_add(part, bytes);
@@ -62,10 +66,12 @@ Estimate estimate_elf(const unsigned char* elf, std::size_t size) {
   return sum;
 }
 
-Estimate larger(const Estimate& a, const Estimate& b) { return a.device_bytes() < b.device_bytes() ? b : a; }
+Estimate larger(const Estimate& a, const Estimate& b) {
+  return a.device_bytes() < b.device_bytes() ? b : a;
+}
 
-// A fat binary holds the same program for several architectures; one of them is loaded. Compressed entries count by
-// their unpacked size, as code.
+// A fat binary holds the same program for several architectures; one of them is loaded. Compressed
+// entries count by their unpacked size, as code.
 Estimate estimate_fat(const unsigned char* fat, std::size_t size) {
   Estimate most;
   if (!fits(0, 16, size)) return most;
@@ -95,7 +101,8 @@ Estimate estimate_fat(const unsigned char* fat, std::size_t size) {
 
 bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 bool is_word(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$' || c == '.';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '$' || c == '.';
 }
 
 std::uint64_t element_bytes(std::string_view type) {
@@ -106,7 +113,8 @@ std::uint64_t element_bytes(std::string_view type) {
   return bits >= 8 && bits <= 128 ? bits / 8 : 1;
 }
 
-// One declaration after ".global", up to its ";" or "=": [.align N] [.attribute(...)] .TYPE name[extent][extent]
+// One declaration after ".global", up to its ";" or "=": [.align N] [.attribute(...)] .TYPE
+// name[extent][extent]
 std::uint64_t declared_bytes(std::string_view declaration) {
   std::uint64_t element = 1;
   std::uint64_t count = 1;
@@ -144,14 +152,18 @@ Estimate estimate_ptx(std::string_view text) {
   Estimate sum{.code_bytes = text.size(), .global_bytes = 0};
   constexpr std::string_view kGlobal = ".global";
   const char* const begin = text.data();
-  for (std::size_t at = text.find(kGlobal); at != std::string_view::npos; at = text.find(kGlobal, at + 1)) {
-    // "ld.global" and "st.global" are instructions; a declaration stands alone and is followed by a blank.
+  for (std::size_t at = text.find(kGlobal); at != std::string_view::npos;
+       at = text.find(kGlobal, at + 1)) {
+    // "ld.global" and "st.global" are instructions; a declaration stands alone and is followed by a
+    // blank.
     const std::size_t after = at + kGlobal.size();
-    const bool stands_alone = (at == 0 || is_blank(begin[at - 1])) && after < text.size() && is_blank(begin[after]);
+    const bool stands_alone =
+        (at == 0 || is_blank(begin[at - 1])) && after < text.size() && is_blank(begin[after]);
     if (!stands_alone) continue;
     std::size_t end = after;
     while (end < text.size() && begin[end] != ';' && begin[end] != '=') ++end;
-    sum.global_bytes = driver_model::saturating_add(sum.global_bytes, declared_bytes({begin + after, end - after}));
+    sum.global_bytes = driver_model::saturating_add(sum.global_bytes,
+                                                    declared_bytes({begin + after, end - after}));
   }
   return sum;
 }
@@ -167,7 +179,9 @@ Estimate estimate(const void* image, std::size_t size) {
     case kWrapperMagic: {
       // What nvcc links into a program: a pointer to the fat binary. In a file it means nothing.
       const auto* fat = size == SIZE_MAX ? read<const unsigned char*>(bytes + 8) : nullptr;
-      return fat != nullptr && read<std::uint32_t>(fat) == kFatBinaryMagic ? estimate_fat(fat, SIZE_MAX) : Estimate{};
+      return fat != nullptr && read<std::uint32_t>(fat) == kFatBinaryMagic
+                 ? estimate_fat(fat, SIZE_MAX)
+                 : Estimate{};
     }
     default:
       break;

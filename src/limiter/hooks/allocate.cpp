@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, in their 64-bit and their legacy 32-bit forms.
-// More than 1 MiB is charged in whole pages; less shares blocks of one page, so a page is reserved and kept only if
-// the address that comes back lies in a block that wasn't charged yet.
+// Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, in their 64-bit and their legacy
+// 32-bit forms. More than 1 MiB is charged in whole pages; less shares blocks of one page, so a
+// page is reserved and kept only if the address that comes back lies in a block that wasn't charged
+// yet.
 #include "../hooks.h"
 #include "charge.h"
 #include "vgpu/core/driver_model.h"
@@ -12,12 +13,15 @@ using namespace limiter;
 
 namespace {
 
-// Nothing may be added any more, but a block that is charged already may have a place for a small allocation. Whether
-// it has is the driver's to say: an address in a block of its own goes back at once.
+// Nothing may be added any more, but a block that is charged already may have a place for a small
+// allocation. Whether it has is the driver's to say: an address in a block of its own goes back at
+// once.
 template <class Pointer, class Call>
-CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64_t bytes, Call call) {
+CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64_t bytes,
+                                   Call call) {
   const auto gpu = static_cast<std::uint32_t>(place.gpu);
-  if (ptr == nullptr || !driver_model::shares_a_block(bytes) || !ledger().allocations.may_have_place(gpu, bytes)) {
+  if (ptr == nullptr || !driver_model::shares_a_block(bytes) ||
+      !ledger().allocations.may_have_place(gpu, bytes)) {
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
   Pointer placed = 0;
@@ -34,7 +38,8 @@ CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-// `Pointer` is CUdeviceptr, or 32 bits wide in the legacy forms: what the program sees is written by the driver alone.
+// `Pointer` is CUdeviceptr, or 32 bits wide in the legacy forms: what the program sees is written
+// by the driver alone.
 template <class Pointer, class Call>
 CUresult allocate_linear(Pointer* ptr, std::uint64_t bytes, Call call) {
   const Place place = current_place();
@@ -47,14 +52,16 @@ CUresult allocate_linear(Pointer* ptr, std::uint64_t bytes, Call call) {
     if (ledger().allocations.add_in_block(*ptr, bytes, gpu, place.owner)) reservation.keep();
     return result;
   }
-  ledger().allocations.add(*ptr, {.bytes = driver_model::linear_bytes(bytes), .context = place.owner, .gpu = gpu});
+  ledger().allocations.add(
+      *ptr, {.bytes = driver_model::linear_bytes(bytes), .context = place.owner, .gpu = gpu});
   reservation.keep();
   return result;
 }
 
 // The real pitch is the driver's to choose: reserve by the model, correct by what it chose.
 template <class Pointer, class Size, class Call>
-CUresult allocate_pitch(Pointer* ptr, Size* pitch, std::uint64_t width, std::uint64_t height, Call call) {
+CUresult allocate_pitch(Pointer* ptr, Size* pitch, std::uint64_t width, std::uint64_t height,
+                        Call call) {
   const Place place = current_place();
   const std::uint64_t expected = driver_model::pitched_bytes(width, height);
   Reservation reservation(place.gpu, driver_model::linear_bytes(expected), Charge::explicit_memory);
@@ -64,10 +71,12 @@ CUresult allocate_pitch(Pointer* ptr, Size* pitch, std::uint64_t width, std::uin
   const auto gpu = static_cast<std::uint32_t>(place.gpu);
   const std::uint64_t bytes = driver_model::saturating_multiply(*pitch, height);
   if (driver_model::shares_a_block(bytes)) {
-    if (ledger().allocations.add_in_block(*ptr, bytes, gpu, place.owner)) reservation.keep(driver_model::kPageBytes);
+    if (ledger().allocations.add_in_block(*ptr, bytes, gpu, place.owner))
+      reservation.keep(driver_model::kPageBytes);
     return result;
   }
-  ledger().allocations.add(*ptr, {.bytes = driver_model::linear_bytes(bytes), .context = place.owner, .gpu = gpu});
+  ledger().allocations.add(
+      *ptr, {.bytes = driver_model::linear_bytes(bytes), .context = place.owner, .gpu = gpu});
   reservation.keep(driver_model::linear_bytes(bytes));
   return result;
 }
@@ -75,15 +84,17 @@ CUresult allocate_pitch(Pointer* ptr, Size* pitch, std::uint64_t width, std::uin
 }  // namespace
 
 CUresult cuMemAlloc(CUdeviceptr_v1* ptr, unsigned int bytes) {
-  return allocate_linear(ptr, bytes, [&](CUdeviceptr_v1* out) { return real().cuMemAlloc(out, bytes); });
+  return allocate_linear(ptr, bytes,
+                         [&](CUdeviceptr_v1* out) { return real().cuMemAlloc(out, bytes); });
 }
 
 CUresult cuMemAlloc_v2(CUdeviceptr* ptr, size_t bytes) {
-  return allocate_linear(ptr, bytes, [&](CUdeviceptr* out) { return real().cuMemAlloc_v2(out, bytes); });
+  return allocate_linear(ptr, bytes,
+                         [&](CUdeviceptr* out) { return real().cuMemAlloc_v2(out, bytes); });
 }
 
-CUresult cuMemAllocPitch(CUdeviceptr_v1* ptr, unsigned int* pitch, unsigned int width_in_bytes, unsigned int height,
-                         unsigned int element_size_bytes) {
+CUresult cuMemAllocPitch(CUdeviceptr_v1* ptr, unsigned int* pitch, unsigned int width_in_bytes,
+                         unsigned int height, unsigned int element_size_bytes) {
   return allocate_pitch(ptr, pitch, width_in_bytes, height, [&] {
     return real().cuMemAllocPitch(ptr, pitch, width_in_bytes, height, element_size_bytes);
   });
@@ -96,7 +107,8 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* ptr, size_t* pitch, size_t width_in_byt
   });
 }
 
-// Managed memory may lie on the host at times; it is charged in full, because it can come to the device at any touch.
+// Managed memory may lie on the host at times; it is charged in full, because it can come to the
+// device at any touch.
 CUresult cuMemAllocManaged(CUdeviceptr* ptr, size_t bytes, unsigned int flags) {
   const Place place = current_place();
   const std::uint64_t charged = driver_model::linear_bytes(bytes);

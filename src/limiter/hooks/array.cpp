@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA arrays and mipmapped arrays. Their layout is the driver's secret, but it says what one would take: a twin with
-// deferred mapping holds no memory and can be asked (8 us). Where that fails the padded formula is charged.
-// An array of up to 1 MiB shares a block with others and its handle doesn't tell which: a page is charged and left to
-// the next measurement.
+// CUDA arrays and mipmapped arrays. Their layout is the driver's secret, but it says what one would
+// take: a twin with deferred mapping holds no memory and can be asked (8 us). Where that fails the
+// padded formula is charged. An array of up to 1 MiB shares a block with others and its handle
+// doesn't tell which: a page is charged and left to the next measurement.
 #include "../enter.h"
 #include "../hooks.h"
 #include "array_shape.h"
@@ -16,28 +16,31 @@ namespace {
 
 constexpr unsigned int kTakesNoMemory = CUDA_ARRAY3D_DEFERRED_MAPPING | CUDA_ARRAY3D_SPARSE;
 
-bool asked_of_twin(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, CUdevice device, std::uint64_t& bytes) {
+bool asked_of_twin(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, CUdevice device,
+                   std::uint64_t& bytes) {
   if (real().cuArrayGetMemoryRequirements == nullptr) return false;
   CUDA_ARRAY3D_DESCRIPTOR twin_descriptor = descriptor;
   twin_descriptor.Flags |= CUDA_ARRAY3D_DEFERRED_MAPPING;
   CUarray twin = nullptr;
   if (real().cuArray3DCreate_v2(&twin, &twin_descriptor) != CUDA_SUCCESS) return false;
   CUDA_ARRAY_MEMORY_REQUIREMENTS requirements{};
-  const bool known = real().cuArrayGetMemoryRequirements(&requirements, twin, device) == CUDA_SUCCESS;
+  const bool known =
+      real().cuArrayGetMemoryRequirements(&requirements, twin, device) == CUDA_SUCCESS;
   real().cuArrayDestroy(twin);
   bytes = requirements.size;
   return known && bytes != 0;
 }
 
-bool asked_of_mipmapped_twin(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned int levels, CUdevice device,
-                             std::uint64_t& bytes) {
+bool asked_of_mipmapped_twin(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned int levels,
+                             CUdevice device, std::uint64_t& bytes) {
   if (real().cuMipmappedArrayGetMemoryRequirements == nullptr) return false;
   CUDA_ARRAY3D_DESCRIPTOR twin_descriptor = descriptor;
   twin_descriptor.Flags |= CUDA_ARRAY3D_DEFERRED_MAPPING;
   CUmipmappedArray twin = nullptr;
   if (real().cuMipmappedArrayCreate(&twin, &twin_descriptor, levels) != CUDA_SUCCESS) return false;
   CUDA_ARRAY_MEMORY_REQUIREMENTS requirements{};
-  const bool known = real().cuMipmappedArrayGetMemoryRequirements(&requirements, twin, device) == CUDA_SUCCESS;
+  const bool known =
+      real().cuMipmappedArrayGetMemoryRequirements(&requirements, twin, device) == CUDA_SUCCESS;
   real().cuMipmappedArrayDestroy(twin);
   bytes = requirements.size;
   return known && bytes != 0;
@@ -56,31 +59,40 @@ std::uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned in
   return driver_model::array_bytes(shape_of(descriptor, levels));
 }
 
-// `handle` is written by `call`. A descriptor that the driver won't take isn't charged for: it says so itself.
+// `handle` is written by `call`. A descriptor that the driver won't take isn't charged for: it says
+// so itself.
 template <class Handle, class Call>
-CUresult create_array(Handle* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned int levels, Call call) {
+CUresult create_array(Handle* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor,
+                      unsigned int levels, Call call) {
   if ((descriptor.Flags & kTakesNoMemory) != 0) return call();
   const Place place = current_place();
   if (place.gpu == kNoGpu) return call();
   const std::uint64_t bytes = array_bytes(descriptor, levels);
   const bool is_small = driver_model::shares_a_block(bytes);
   const std::uint64_t charged = driver_model::linear_bytes(bytes);
-  Reservation reservation(place.gpu, charged, is_small ? Charge::implicit : Charge::explicit_memory);
+  Reservation reservation(place.gpu, charged,
+                          is_small ? Charge::implicit : Charge::explicit_memory);
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) return result;
-  ledger().allocations.add(reinterpret_cast<std::uint64_t>(*handle),
-                           {.bytes = is_small ? 0 : charged,
-                            .context = place.owner,
-                            .gpu = static_cast<std::uint32_t>(place.gpu),
-                            .kind = is_small ? AllocationKind::small_array : AllocationKind::array});
+  ledger().allocations.add(
+      reinterpret_cast<std::uint64_t>(*handle),
+      {.bytes = is_small ? 0 : charged,
+       .context = place.owner,
+       .gpu = static_cast<std::uint32_t>(place.gpu),
+       .kind = is_small ? AllocationKind::small_array : AllocationKind::array});
   reservation.keep();
   return result;
 }
 
 CUDA_ARRAY3D_DESCRIPTOR widened(size_t width, size_t height, size_t depth, CUarray_format format,
                                 unsigned int channels, unsigned int flags) {
-  return {.Width = width, .Height = height, .Depth = depth, .Format = format, .NumChannels = channels, .Flags = flags};
+  return {.Width = width,
+          .Height = height,
+          .Depth = depth,
+          .Format = format,
+          .NumChannels = channels,
+          .Flags = flags};
 }
 
 }  // namespace
@@ -103,7 +115,8 @@ CUresult cuArray3DCreate(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR_v1* allo
   const auto call = [&] { return real().cuArray3DCreate(handle, allocate_array); };
   if (handle == nullptr || allocate_array == nullptr) return call();
   const auto& a = *allocate_array;
-  return create_array(handle, widened(a.Width, a.Height, a.Depth, a.Format, a.NumChannels, a.Flags), 0, call);
+  return create_array(handle, widened(a.Width, a.Height, a.Depth, a.Format, a.NumChannels, a.Flags),
+                      0, call);
 }
 
 CUresult cuArray3DCreate_v2(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR* allocate_array) {
@@ -112,9 +125,12 @@ CUresult cuArray3DCreate_v2(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR* allo
   return create_array(handle, *allocate_array, 0, call);
 }
 
-CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D_DESCRIPTOR* mipmapped_array_desc,
+CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle,
+                                const CUDA_ARRAY3D_DESCRIPTOR* mipmapped_array_desc,
                                 unsigned int num_mipmap_levels) {
-  const auto call = [&] { return real().cuMipmappedArrayCreate(handle, mipmapped_array_desc, num_mipmap_levels); };
+  const auto call = [&] {
+    return real().cuMipmappedArrayCreate(handle, mipmapped_array_desc, num_mipmap_levels);
+  };
   if (handle == nullptr || mipmapped_array_desc == nullptr) return call();
   // The driver takes 0 levels for 1.
   const unsigned int levels = num_mipmap_levels == 0 ? 1 : num_mipmap_levels;

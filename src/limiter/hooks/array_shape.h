@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From CUDA's array descriptors to the shape that driver_model.h computes with: formats are widths in BITS of one
-// channel, or of a whole compressed block. Unknown formats count as the widest, so that nothing is charged too little.
+// From CUDA's array descriptors to the shape that driver_model.h computes with: formats are widths
+// in BITS of one channel, or of a whole compressed block. Unknown formats count as the widest, so
+// that nothing is charged too little.
 #pragma once
 
 #include "vgpu/api/cuda_abi.h"
@@ -85,9 +86,11 @@ constexpr ElementFormat format_of(CUarray_format format) {
 }
 
 // levels 0: not mipmapped.
-constexpr driver_model::ArrayShape shape_of(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned int levels) {
+constexpr driver_model::ArrayShape shape_of(const CUDA_ARRAY3D_DESCRIPTOR& descriptor,
+                                            unsigned int levels) {
   const ElementFormat format = format_of(descriptor.Format);
-  const std::uint32_t channels = descriptor.NumChannels == 0 || descriptor.NumChannels > 4 ? 4 : descriptor.NumChannels;
+  const std::uint32_t channels =
+      descriptor.NumChannels == 0 || descriptor.NumChannels > 4 ? 4 : descriptor.NumChannels;
   driver_model::ArrayShape shape;
   shape.width = descriptor.Width;
   shape.height = descriptor.Height;

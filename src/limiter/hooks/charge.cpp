@@ -39,7 +39,8 @@ int gpu_of(CUdevice device) { return Limiter::active()->position_of(device); }
 Place place_of(CUcontext context) {
   Context known;
   if (ledger().contexts.find(handle_of(context), known)) {
-    return {.gpu = static_cast<int>(known.gpu), .owner = known.owner, .context = handle_of(context)};
+    return {
+        .gpu = static_cast<int>(known.gpu), .owner = known.owner, .context = handle_of(context)};
   }
   return {.gpu = kNoGpu, .owner = 0, .context = handle_of(context)};
 }
@@ -51,7 +52,8 @@ Place current_place() {
   if (place.gpu != kNoGpu) return place;
   place.gpu = Limiter::active()->position_of_current_context();
   if (place.gpu == kNoGpu) return place;
-  // Made by a way that no hook saw (an interop library): its own memory is found by the next measurement.
+  // Made by a way that no hook saw (an interop library): its own memory is found by the next
+  // measurement.
   ledger().contexts.add(place.context, {.gpu = position(place.gpu)});
   note_implicit_change(place.gpu);
   return place_of(context);
@@ -76,7 +78,8 @@ Charge charge_of(AllocationKind kind) {
 Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge)
     : gpu_(gpu), bytes_(gpu == kNoGpu ? 0 : bytes), charge_(charge) {
   if (bytes_ == 0 || tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
-  // Only now is it worth asking the driver what pools and contexts really take. Nothing is in flight here yet.
+  // Only now is it worth asking the driver what pools and contexts really take. Nothing is in
+  // flight here yet.
   ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel);
   const bool gained = settle(gpu_);
   ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a hook charges: find the place (GPU and context), reserve before the driver is called, keep or let go after.
-// Used by every hook body in this folder; any thread. A place that isn't the tenant's charges nothing.
+// How a hook charges: find the place (GPU and context), reserve before the driver is called, keep
+// or let go after. Used by every hook body in this folder; any thread. A place that isn't the
+// tenant's charges nothing.
 #pragma once
 
 #include <cstdint>
@@ -37,15 +38,16 @@ Charge charge_of(AllocationKind kind);
 // From before the driver's call to after its record: tells measurements that a change is in flight.
 class ChangeScope {
  public:
-  // Acquire and release: a measurement that sees equal counts also sees what the changes before did.
+  // Acquire and release: a measurement that sees equal counts also sees what the changes before
+  // did.
   ChangeScope() { ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel); }
   ~ChangeScope() { ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel); }
   ChangeScope(const ChangeScope&) = delete;
   ChangeScope& operator=(const ChangeScope&) = delete;
 };
 
-// Reserves in its constructor, settling this process's own pools and estimates once before it gives up. What isn't
-// kept is given back by the destructor.
+// Reserves in its constructor, settling this process's own pools and estimates once before it gives
+// up. What isn't kept is given back by the destructor.
 class Reservation {
  public:
   Reservation(int gpu, std::uint64_t bytes, Charge charge);
@@ -54,7 +56,8 @@ class Reservation {
   Reservation& operator=(const Reservation&) = delete;
 
   bool refused() const { return refused_; }
-  // Keeps `bytes` of it; more than was reserved is charged without asking, because it is there already.
+  // Keeps `bytes` of it; more than was reserved is charged without asking, because it is there
+  // already.
   void keep(std::uint64_t bytes);
   void keep() { keep(bytes_); }
 
@@ -70,8 +73,8 @@ class Reservation {
 void charge(int gpu, std::uint64_t bytes, Charge kind);
 void release(int gpu, std::uint64_t bytes, Charge kind);
 void release(const Freed& freed);
-// Memory whose end can't be seen (freed in stream order, exported, left behind by a destroyed pool): from now on it is
-// charged as long as a measurement shows it.
+// Memory whose end can't be seen (freed in stream order, exported, left behind by a destroyed
+// pool): from now on it is charged as long as a measurement shows it.
 void release_when_gone(const Freed& freed);
 
 }  // namespace vgpu::limiter

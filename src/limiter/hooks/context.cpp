@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Contexts: about half a GiB each, charged by what the last one took (an estimate before the first), then by
-// measurement. What lives in a context (linear memory, arrays, code, green contexts) is released with it; physical
-// memory and pools are not its.
+// Contexts: about half a GiB each, charged by what the last one took (an estimate before the
+// first), then by measurement. What lives in a context (linear memory, arrays, code, green
+// contexts) is released with it; physical memory and pools are not its.
 #include "context.h"
 
 #include "../enter.h"
@@ -19,12 +19,15 @@ std::uint64_t local_memory_beyond_default(int gpu, std::uint64_t bytes_per_threa
     int per_multiprocessor = 0;
     const CUdevice device = Limiter::active()->device_of(gpu);
     real().cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
-    real().cuDeviceGetAttribute(&per_multiprocessor, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, device);
-    threads = static_cast<std::uint64_t>(multiprocessors) * static_cast<std::uint64_t>(per_multiprocessor);
+    real().cuDeviceGetAttribute(&per_multiprocessor,
+                                CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, device);
+    threads = static_cast<std::uint64_t>(multiprocessors) *
+              static_cast<std::uint64_t>(per_multiprocessor);
     known.store(threads, std::memory_order_relaxed);
   }
   const std::uint64_t wanted = driver_model::local_memory_bytes(bytes_per_thread, threads);
-  const std::uint64_t held = driver_model::local_memory_bytes(driver_model::kDefaultStackBytes, threads);
+  const std::uint64_t held =
+      driver_model::local_memory_bytes(driver_model::kDefaultStackBytes, threads);
   return wanted > held ? wanted - held : 0;
 }
 
@@ -44,9 +47,11 @@ std::uint64_t expected_bytes(int gpu) {
   return measured != 0 ? measured : driver_model::kContextBytes;
 }
 
-// Charges `bytes` for the context that `call` makes, and corrects it by what the driver really took.
+// Charges `bytes` for the context that `call` makes, and corrects it by what the driver really
+// took.
 template <class Call>
-CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, ContextKind kind, Call call) {
+CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, ContextKind kind,
+                        Call call) {
   if (gpu == kNoGpu || context == nullptr) return call();
   measure(gpu);
   const std::uint64_t before = ledger().gpus[gpu].implicit.charged_bytes();
@@ -59,7 +64,9 @@ CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, Contex
     if (result != CUDA_SUCCESS) return result;
     search.finish();
     // The primary context may have been recorded by another thread meanwhile.
-    if (!ledger().contexts.add(handle_of(*context), {.charged_bytes = bytes, .gpu = position, .kind = kind})) return result;
+    if (!ledger().contexts.add(handle_of(*context),
+                               {.charged_bytes = bytes, .gpu = position, .kind = kind}))
+      return result;
     if (kind == ContextKind::primary) ledger().contexts.set_primary(position, handle_of(*context));
     reservation.keep();
   }
@@ -67,14 +74,16 @@ CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, Contex
   const std::uint64_t after = ledger().gpus[gpu].implicit.charged_bytes();
   if (after <= before) return CUDA_SUCCESS;
   ledger().gpus[gpu].context_bytes.store(after - before, std::memory_order_relaxed);
-  ledger().contexts.edit(handle_of(*context), [&](Context& each) { each.charged_bytes = after - before; });
+  ledger().contexts.edit(handle_of(*context),
+                         [&](Context& each) { each.charged_bytes = after - before; });
   return CUDA_SUCCESS;
 }
 
 template <class Call>
 CUresult create_on(CUcontext* context, CUdevice device, Call call) {
   const int gpu = gpu_of(device);
-  return create_context(context, gpu, gpu == kNoGpu ? 0 : expected_bytes(gpu), ContextKind::created, call);
+  return create_context(context, gpu, gpu == kNoGpu ? 0 : expected_bytes(gpu), ContextKind::created,
+                        call);
 }
 
 // Everything that was in a context which the driver has ended.
@@ -123,9 +132,10 @@ CUresult end_primary(CUdevice device, CUresult result) {
   if (!ledger().contexts.take(handle, taken)) return result;
   release_context(taken);
   // Another thread may have retained it again and found it charged.
-  if (is_primary_active(device) && ledger().contexts.add(handle, {.charged_bytes = taken.charged_bytes,
-                                                                  .gpu = taken.gpu,
-                                                                  .kind = ContextKind::primary})) {
+  if (is_primary_active(device) &&
+      ledger().contexts.add(
+          handle,
+          {.charged_bytes = taken.charged_bytes, .gpu = taken.gpu, .kind = ContextKind::primary})) {
     charge(gpu, taken.charged_bytes, Charge::implicit);
   }
   return result;
@@ -137,7 +147,8 @@ CUresult detach(CUcontext context, Call call) {
   ledger().contexts.edit(handle_of(context), [&](Context& each) { last = each.refs == 1; });
   if (last) return destroy_context(handle_of(context), call);
   const CUresult result = call();
-  if (result == CUDA_SUCCESS) ledger().contexts.edit(handle_of(context), [](Context& each) { --each.refs; });
+  if (result == CUDA_SUCCESS)
+    ledger().contexts.edit(handle_of(context), [](Context& each) { --each.refs; });
   return result;
 }
 
@@ -151,14 +162,17 @@ CUresult cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device)
   return create_on(context, device, [&] { return real().cuCtxCreate_v2(context, flags, device); });
 }
 
-CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* params_array, int num_params, unsigned int flags,
-                        CUdevice device) {
-  return create_on(context, device,
-                   [&] { return real().cuCtxCreate_v3(context, params_array, num_params, flags, device); });
+CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* params_array, int num_params,
+                        unsigned int flags, CUdevice device) {
+  return create_on(context, device, [&] {
+    return real().cuCtxCreate_v3(context, params_array, num_params, flags, device);
+  });
 }
 
-CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* create_params, unsigned int flags, CUdevice device) {
-  return create_on(context, device, [&] { return real().cuCtxCreate_v4(context, create_params, flags, device); });
+CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* create_params, unsigned int flags,
+                        CUdevice device) {
+  return create_on(context, device,
+                   [&] { return real().cuCtxCreate_v4(context, create_params, flags, device); });
 }
 
 CUresult cuGLCtxCreate(CUcontext* context, unsigned int flags, CUdevice device) {
@@ -166,18 +180,19 @@ CUresult cuGLCtxCreate(CUcontext* context, unsigned int flags, CUdevice device) 
 }
 
 CUresult cuGLCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) {
-  return create_on(context, device, [&] { return real().cuGLCtxCreate_v2(context, flags, device); });
+  return create_on(context, device,
+                   [&] { return real().cuGLCtxCreate_v2(context, flags, device); });
 }
 
-CUresult cuVDPAUCtxCreate(CUcontext* context, unsigned int flags, CUdevice device, cuuint32_t vdp_device,
-                          void* vdp_get_proc_address) {
+CUresult cuVDPAUCtxCreate(CUcontext* context, unsigned int flags, CUdevice device,
+                          cuuint32_t vdp_device, void* vdp_get_proc_address) {
   return create_on(context, device, [&] {
     return real().cuVDPAUCtxCreate(context, flags, device, vdp_device, vdp_get_proc_address);
   });
 }
 
-CUresult cuVDPAUCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device, cuuint32_t vdp_device,
-                             void* vdp_get_proc_address) {
+CUresult cuVDPAUCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device,
+                             cuuint32_t vdp_device, void* vdp_get_proc_address) {
   return create_on(context, device, [&] {
     return real().cuVDPAUCtxCreate_v2(context, flags, device, vdp_device, vdp_get_proc_address);
   });
@@ -193,7 +208,8 @@ CUresult cuCtxDestroy_v2(CUcontext context) {
 
 CUresult cuCtxAttach(CUcontext* context, unsigned int flags) {
   const CUresult result = real().cuCtxAttach(context, flags);
-  if (result == CUDA_SUCCESS) ledger().contexts.edit(handle_of(*context), [](Context& each) { ++each.refs; });
+  if (result == CUDA_SUCCESS)
+    ledger().contexts.edit(handle_of(*context), [](Context& each) { ++each.refs; });
   return result;
 }
 
@@ -236,9 +252,11 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags) {
 }
 
 // A green context lies in the primary one and makes that if it isn't there.
-CUresult cuGreenCtxCreate(CUgreenCtx* context, CUdevResourceDesc desc, CUdevice device, unsigned int flags) {
+CUresult cuGreenCtxCreate(CUgreenCtx* context, CUdevResourceDesc desc, CUdevice device,
+                          unsigned int flags) {
   const int gpu = gpu_of(device);
-  if (gpu == kNoGpu || context == nullptr) return real().cuGreenCtxCreate(context, desc, device, flags);
+  if (gpu == kNoGpu || context == nullptr)
+    return real().cuGreenCtxCreate(context, desc, device, flags);
   const auto position = static_cast<std::uint32_t>(gpu);
   const std::uint64_t bytes =
       driver_model::kGreenContextBytes + (is_primary_active(device) ? 0 : expected_bytes(gpu));
@@ -249,7 +267,8 @@ CUresult cuGreenCtxCreate(CUgreenCtx* context, CUdevResourceDesc desc, CUdevice 
     if (result != CUDA_SUCCESS) return result;
     Context primary;
     ledger().contexts.find(ledger().contexts.primary(position), primary);
-    ledger().contexts.add(handle_of(*context), {.owner = primary.owner, .gpu = position, .kind = ContextKind::green});
+    ledger().contexts.add(handle_of(*context),
+                          {.owner = primary.owner, .gpu = position, .kind = ContextKind::green});
     reservation.keep();
   }
   measure(gpu);
@@ -270,7 +289,8 @@ CUresult cuCtxFromGreenCtx(CUcontext* context, CUgreenCtx green_ctx) {
   const CUresult result = real().cuCtxFromGreenCtx(context, green_ctx);
   Context green;
   if (result == CUDA_SUCCESS && ledger().contexts.find(handle_of(green_ctx), green)) {
-    ledger().contexts.add(handle_of(*context), {.owner = green.owner, .gpu = green.gpu, .kind = ContextKind::green});
+    ledger().contexts.add(handle_of(*context),
+                          {.owner = green.owner, .gpu = green.gpu, .kind = ContextKind::green});
   }
   return result;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the hooks of contexts, limits and launches share: the memory that a context holds for its threads.
+// What the hooks of contexts, limits and launches share: the memory that a context holds for its
+// threads.
 #pragma once
 
 #include "charge.h"

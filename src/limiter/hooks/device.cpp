@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device count and ordinals: CUDA_VISIBLE_DEVICES, which `vgpu run --gpu` sets, already makes the driver show exactly
-// the tenant's GPUs in CUDA's order, so its answers stand.
+// Device count and ordinals: CUDA_VISIBLE_DEVICES, which `vgpu run --gpu` sets, already makes the
+// driver show exactly the tenant's GPUs in CUDA's order, so its answers stand.
 #include "../hooks.h"
 #include "vgpu/driver/dispatch.h"
 

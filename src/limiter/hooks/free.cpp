@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frees of linear memory and of arrays. cuMemFree also takes pointers of pools, which only their pool's reservation
-// accounts for.
+// Frees of linear memory and of arrays. cuMemFree also takes pointers of pools, which only their
+// pool's reservation accounts for.
 #include "free.h"
 
 #include "../hooks.h"
@@ -22,14 +22,17 @@ CUresult cuMemFree_v2(CUdeviceptr ptr) {
 CUresult cuArrayDestroy(CUarray array) {
   const auto handle = reinterpret_cast<std::uint64_t>(array);
   const CUresult result = free_known(handle, [&] { return real().cuArrayDestroy(array); });
-  if (result == CUDA_SUCCESS) ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
+  if (result == CUDA_SUCCESS)
+    ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
   return result;
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray mipmapped_array) {
   const auto handle = reinterpret_cast<std::uint64_t>(mipmapped_array);
-  const CUresult result = free_known(handle, [&] { return real().cuMipmappedArrayDestroy(mipmapped_array); });
-  if (result == CUDA_SUCCESS) ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
+  const CUresult result =
+      free_known(handle, [&] { return real().cuMipmappedArrayDestroy(mipmapped_array); });
+  if (result == CUDA_SUCCESS)
+    ledger().physical.remove_all_binds(bind_owner_of(handle), release_memory);
   return result;
 }
 

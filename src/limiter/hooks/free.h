@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A free of something that the allocation table knows: the record goes before the driver is called, the charge after
-// it succeeded. What the table doesn't know passes through (pool pointers, host memory, memory from before).
+// A free of something that the allocation table knows: the record goes before the driver is called,
+// the charge after it succeeded. What the table doesn't know passes through (pool pointers, host
+// memory, memory from before).
 #pragma once
 
 #include "charge.h"

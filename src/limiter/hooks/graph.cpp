@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Graph memory: nodes that allocate (added, or captured from cuMemAllocAsync) take memory when their graph is uploaded
-// or launched, from one pool a device, which keeps it until a trim. Each launch reserves the worst case (every node in
-// steps of its own) and settles by the RESERVED attribute right after. What kernels of a graph take at their first
-// launch is charged when it is instantiated or changed.
+// Graph memory: nodes that allocate (added, or captured from cuMemAllocAsync) take memory when
+// their graph is uploaded or launched, from one pool a device, which keeps it until a trim. Each
+// launch reserves the worst case (every node in steps of its own) and settles by the RESERVED
+// attribute right after. What kernels of a graph take at their first launch is charged when it is
+// instantiated or changed.
 #include <sys/mman.h>
 
 #include "../enter.h"
@@ -27,7 +28,9 @@ class GraphNodes {
  public:
   explicit GraphNodes(CUgraph graph) {
     size_t count = 0;
-    if (graph == nullptr || real().cuGraphGetNodes(graph, nullptr, &count) != CUDA_SUCCESS || count == 0) return;
+    if (graph == nullptr || real().cuGraphGetNodes(graph, nullptr, &count) != CUDA_SUCCESS ||
+        count == 0)
+      return;
     bytes_ = count * sizeof(CUgraphNode);
     void* pages = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) return;
@@ -63,10 +66,12 @@ bool prepare_kernel(CUgraphNode node) {
       real().cuGraphKernelNodeGetParams_v2(node, &params) != CUDA_SUCCESS) {
     return true;
   }
-  return prepare_function(params.func != nullptr ? params.func : reinterpret_cast<CUfunction>(params.kern));
+  return prepare_function(params.func != nullptr ? params.func
+                                                 : reinterpret_cast<CUfunction>(params.kern));
 }
 
-// What one launch of this graph can take, into `memory`. False: a kernel's local memory doesn't fit.
+// What one launch of this graph can take, into `memory`. False: a kernel's local memory doesn't
+// fit.
 bool examine(CUgraph graph, GraphMemory& memory, unsigned nesting) {
   for (const CUgraphNode node : GraphNodes(graph)) {
     CUgraphNodeType type = CU_GRAPH_NODE_TYPE_EMPTY;
@@ -87,7 +92,8 @@ bool examine(CUgraph graph, GraphMemory& memory, unsigned nesting) {
 Pool* graph_pool(int gpu) {
   const CUdevice device = Limiter::active()->device_of(gpu);
   return device < 0 ? nullptr
-                    : ledger().pools.graph_pool(static_cast<std::uint32_t>(gpu), static_cast<std::uint64_t>(device));
+                    : ledger().pools.graph_pool(static_cast<std::uint32_t>(gpu),
+                                                static_cast<std::uint64_t>(device));
 }
 
 // The reservations of one launch on all GPUs that its nodes allocate on.
@@ -136,7 +142,8 @@ void settle_graph_pools(const GraphMemory& memory) {
   }
 }
 
-// An exec that ran before usually finds its memory still there; then the worst case must not refuse it.
+// An exec that ran before usually finds its memory still there; then the worst case must not refuse
+// it.
 template <class Call>
 CUresult run(CUgraphExec exec, Call call) {
   GraphMemory memory;
@@ -167,9 +174,10 @@ CUresult instantiate(CUgraphExec* exec, CUgraph graph, bool uploads, Call call) 
 }
 
 template <class Call>
-CUresult instantiate_with_params(CUgraphExec* exec, CUgraph graph, const CUDA_GRAPH_INSTANTIATE_PARAMS* params,
-                                 Call call) {
-  const bool uploads = params != nullptr && (params->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0;
+CUresult instantiate_with_params(CUgraphExec* exec, CUgraph graph,
+                                 const CUDA_GRAPH_INSTANTIATE_PARAMS* params, Call call) {
+  const bool uploads =
+      params != nullptr && (params->flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0;
   return instantiate(exec, graph, uploads, call);
 }
 
@@ -191,15 +199,18 @@ CUresult change_kernel(CUfunction function, Call call) {
 }
 
 void note_node(const CUgraphNodeParams* params) {
-  if (params != nullptr && params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) ledger().graphs.note_possible();
+  if (params != nullptr && params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+    ledger().graphs.note_possible();
 }
 
 }  // namespace
 
-CUresult cuGraphAddMemAllocNode(CUgraphNode* graph_node, CUgraph graph, const CUgraphNode* dependencies,
-                                size_t num_dependencies, CUDA_MEM_ALLOC_NODE_PARAMS* node_params) {
+CUresult cuGraphAddMemAllocNode(CUgraphNode* graph_node, CUgraph graph,
+                                const CUgraphNode* dependencies, size_t num_dependencies,
+                                CUDA_MEM_ALLOC_NODE_PARAMS* node_params) {
   ledger().graphs.note_possible();
-  return real().cuGraphAddMemAllocNode(graph_node, graph, dependencies, num_dependencies, node_params);
+  return real().cuGraphAddMemAllocNode(graph_node, graph, dependencies, num_dependencies,
+                                       node_params);
 }
 
 CUresult cuGraphAddNode(CUgraphNode* graph_node, CUgraph graph, const CUgraphNode* dependencies,
@@ -212,27 +223,29 @@ CUresult cuGraphAddNode_v2(CUgraphNode* graph_node, CUgraph graph, const CUgraph
                            const CUgraphEdgeData* dependency_data, size_t num_dependencies,
                            CUgraphNodeParams* node_params) {
   note_node(node_params);
-  return real().cuGraphAddNode_v2(graph_node, graph, dependencies, dependency_data, num_dependencies, node_params);
+  return real().cuGraphAddNode_v2(graph_node, graph, dependencies, dependency_data,
+                                  num_dependencies, node_params);
 }
 
 // A graph holds no memory; its execs do.
 CUresult cuGraphDestroy(CUgraph graph) { return real().cuGraphDestroy(graph); }
 
-CUresult cuGraphInstantiate(CUgraphExec* graph_exec, CUgraph graph, CUgraphNode* error_node, char* log_buffer,
-                            size_t buffer_size) {
+CUresult cuGraphInstantiate(CUgraphExec* graph_exec, CUgraph graph, CUgraphNode* error_node,
+                            char* log_buffer, size_t buffer_size) {
   return instantiate(graph_exec, graph, false, [&] {
     return real().cuGraphInstantiate(graph_exec, graph, error_node, log_buffer, buffer_size);
   });
 }
 
-CUresult cuGraphInstantiate_v2(CUgraphExec* graph_exec, CUgraph graph, CUgraphNode* error_node, char* log_buffer,
-                               size_t buffer_size) {
+CUresult cuGraphInstantiate_v2(CUgraphExec* graph_exec, CUgraph graph, CUgraphNode* error_node,
+                               char* log_buffer, size_t buffer_size) {
   return instantiate(graph_exec, graph, false, [&] {
     return real().cuGraphInstantiate_v2(graph_exec, graph, error_node, log_buffer, buffer_size);
   });
 }
 
-CUresult cuGraphInstantiateWithFlags(CUgraphExec* graph_exec, CUgraph graph, unsigned long long flags) {
+CUresult cuGraphInstantiateWithFlags(CUgraphExec* graph_exec, CUgraph graph,
+                                     unsigned long long flags) {
   const bool uploads = (flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) != 0;
   return instantiate(graph_exec, graph, uploads,
                      [&] { return real().cuGraphInstantiateWithFlags(graph_exec, graph, flags); });
@@ -270,33 +283,41 @@ CUresult cuGraphLaunch_ptsz(CUgraphExec graph_exec, CUstream stream) {
 
 CUresult cuGraphExecUpdate(CUgraphExec graph_exec, CUgraph graph, CUgraphNode* error_node_out,
                            CUgraphExecUpdateResult* update_result_out) {
-  return update(graph_exec, graph,
-                [&] { return real().cuGraphExecUpdate(graph_exec, graph, error_node_out, update_result_out); });
+  return update(graph_exec, graph, [&] {
+    return real().cuGraphExecUpdate(graph_exec, graph, error_node_out, update_result_out);
+  });
 }
 
-CUresult cuGraphExecUpdate_v2(CUgraphExec graph_exec, CUgraph graph, CUgraphExecUpdateResultInfo* result_info) {
-  return update(graph_exec, graph, [&] { return real().cuGraphExecUpdate_v2(graph_exec, graph, result_info); });
+CUresult cuGraphExecUpdate_v2(CUgraphExec graph_exec, CUgraph graph,
+                              CUgraphExecUpdateResultInfo* result_info) {
+  return update(graph_exec, graph,
+                [&] { return real().cuGraphExecUpdate_v2(graph_exec, graph, result_info); });
 }
 
 CUresult cuGraphExecKernelNodeSetParams(CUgraphExec graph_exec, CUgraphNode node,
                                         const CUDA_KERNEL_NODE_PARAMS_v1* node_params) {
-  return change_kernel(node_params == nullptr ? nullptr : node_params->func,
-                       [&] { return real().cuGraphExecKernelNodeSetParams(graph_exec, node, node_params); });
+  return change_kernel(node_params == nullptr ? nullptr : node_params->func, [&] {
+    return real().cuGraphExecKernelNodeSetParams(graph_exec, node, node_params);
+  });
 }
 
 CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec graph_exec, CUgraphNode node,
                                            const CUDA_KERNEL_NODE_PARAMS* node_params) {
-  return change_kernel(node_params == nullptr ? nullptr : node_params->func,
-                       [&] { return real().cuGraphExecKernelNodeSetParams_v2(graph_exec, node, node_params); });
+  return change_kernel(node_params == nullptr ? nullptr : node_params->func, [&] {
+    return real().cuGraphExecKernelNodeSetParams_v2(graph_exec, node, node_params);
+  });
 }
 
-CUresult cuGraphExecNodeSetParams(CUgraphExec graph_exec, CUgraphNode node, CUgraphNodeParams* node_params) {
+CUresult cuGraphExecNodeSetParams(CUgraphExec graph_exec, CUgraphNode node,
+                                  CUgraphNodeParams* node_params) {
   const bool is_kernel = node_params != nullptr && node_params->type == CU_GRAPH_NODE_TYPE_KERNEL;
-  return change_kernel(is_kernel ? node_params->kernel.func : nullptr,
-                       [&] { return real().cuGraphExecNodeSetParams(graph_exec, node, node_params); });
+  return change_kernel(is_kernel ? node_params->kernel.func : nullptr, [&] {
+    return real().cuGraphExecNodeSetParams(graph_exec, node, node_params);
+  });
 }
 
-CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec graph_exec, CUgraphNode node, CUgraph child_graph) {
+CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec graph_exec, CUgraphNode node,
+                                            CUgraph child_graph) {
   RelaxedCapture relaxed;
   GraphMemory memory;
   if (!examine(child_graph, memory, 0)) return CUDA_ERROR_OUT_OF_MEMORY;

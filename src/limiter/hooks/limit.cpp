@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuCtxSetLimit: a larger stack is taken for every thread of the device when it is set, so it is charged before; the
-// malloc heap and the printf buffer are taken when a kernel first uses them, so they are promised. Lowering gives back.
+// cuCtxSetLimit: a larger stack is taken for every thread of the device when it is set, so it is
+// charged before; the malloc heap and the printf buffer are taken when a kernel first uses them, so
+// they are promised. Lowering gives back.
 #include "../hooks.h"
 #include "context.h"
 #include "vgpu/core/driver_model.h"
@@ -11,9 +12,11 @@ using namespace limiter;
 
 namespace {
 
-// Brings one of a context's charges to `wanted`: more is reserved before the call, less released after it.
+// Brings one of a context's charges to `wanted`: more is reserved before the call, less released
+// after it.
 template <class Call>
-CUresult set_charged(const Place& place, std::uint64_t Context::*charged, std::uint64_t wanted, Charge kind, Call call) {
+CUresult set_charged(const Place& place, std::uint64_t Context::*charged, std::uint64_t wanted,
+                     Charge kind, Call call) {
   Context context;
   if (!ledger().contexts.find(place.context, context)) return call();
   const std::uint64_t held = context.*charged;
@@ -32,11 +35,14 @@ template <class Call>
 CUresult set_stack(const Place& place, std::uint64_t bytes_per_thread, Call call) {
   Context context;
   ledger().contexts.find(place.context, context);
-  const std::uint64_t per_thread = bytes_per_thread > context.local_bytes ? bytes_per_thread : context.local_bytes;
-  const CUresult result = set_charged(place, &Context::local_charged_bytes,
-                                      local_memory_beyond_default(place.gpu, per_thread), Charge::implicit, call);
+  const std::uint64_t per_thread =
+      bytes_per_thread > context.local_bytes ? bytes_per_thread : context.local_bytes;
+  const CUresult result =
+      set_charged(place, &Context::local_charged_bytes,
+                  local_memory_beyond_default(place.gpu, per_thread), Charge::implicit, call);
   if (result == CUDA_SUCCESS) {
-    ledger().contexts.edit(place.context, [&](Context& each) { each.stack_bytes = bytes_per_thread; });
+    ledger().contexts.edit(place.context,
+                           [&](Context& each) { each.stack_bytes = bytes_per_thread; });
   }
   return result;
 }
@@ -57,11 +63,12 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
     case CU_LIMIT_STACK_SIZE:
       return set_stack(place, value, call);
     case CU_LIMIT_MALLOC_HEAP_SIZE:
-      return set_charged(place, &Context::heap_charged_bytes, promised(value, driver_model::kDefaultHeapBytes),
-                         Charge::promised, call);
+      return set_charged(place, &Context::heap_charged_bytes,
+                         promised(value, driver_model::kDefaultHeapBytes), Charge::promised, call);
     case CU_LIMIT_PRINTF_FIFO_SIZE:
-      return set_charged(place, &Context::printf_charged_bytes, promised(value, driver_model::kDefaultPrintfBytes),
-                         Charge::promised, call);
+      return set_charged(place, &Context::printf_charged_bytes,
+                         promised(value, driver_model::kDefaultPrintfBytes), Charge::promised,
+                         call);
     default:
       return call();
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Code: a module is taken into the current context when it is loaded, a library into each context when something of it
-// is first used there. Reserved by an estimate from the image's headers, corrected by a measurement (25 us, beside a
-// load of hundreds); a load that turns out to have passed the limit is undone.
+// Code: a module is taken into the current context when it is loaded, a library into each context
+// when something of it is first used there. Reserved by an estimate from the image's headers,
+// corrected by a measurement (25 us, beside a load of hundreds); a load that turns out to have
+// passed the limit is undone.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -37,10 +38,11 @@ bool use_library(CUlibrary library, const Place& place) {
   if (place.gpu == kNoGpu || ledger().code.has_use(handle, place.owner)) return true;
   Reservation reservation(place.gpu, library_bytes(library), Charge::implicit);
   if (reservation.refused()) return false;
-  const bool is_first = ledger().code.add_use(handle, {.bytes = library_bytes(library),
-                                                       .owner = place.owner,
-                                                       .library = handle,
-                                                       .gpu = static_cast<std::uint32_t>(place.gpu)});
+  const bool is_first =
+      ledger().code.add_use(handle, {.bytes = library_bytes(library),
+                                     .owner = place.owner,
+                                     .library = handle,
+                                     .gpu = static_cast<std::uint32_t>(place.gpu)});
   if (is_first) reservation.keep();
   note_implicit_change(place.gpu);
   return true;
@@ -74,16 +76,20 @@ std::uint64_t estimated_file_bytes(const char* path) {
   return bytes;
 }
 
-std::uint64_t estimated_bytes(const void* image) { return module_image::estimate(image, SIZE_MAX).device_bytes(); }
+std::uint64_t estimated_bytes(const void* image) {
+  return module_image::estimate(image, SIZE_MAX).device_bytes();
+}
 
 // Makes the module's charge what a measurement says. True: it passed the limit and has to go.
-bool correct_module(CUmodule module, const Place& place, std::uint64_t before, std::uint64_t bytes) {
+bool correct_module(CUmodule module, const Place& place, std::uint64_t before,
+                    std::uint64_t bytes) {
   if (measure(place.gpu)) {
     const std::uint64_t after = implicit_bytes(place.gpu);
     bytes = after > before ? after - before : 0;
   }
-  ledger().code.add(handle_of(module),
-                    {.bytes = bytes, .owner = place.owner, .gpu = static_cast<std::uint32_t>(place.gpu)});
+  ledger().code.add(
+      handle_of(module),
+      {.bytes = bytes, .owner = place.owner, .gpu = static_cast<std::uint32_t>(place.gpu)});
   return bytes != 0 && is_past_limit(place.gpu);
 }
 
@@ -147,15 +153,17 @@ CUresult use(CUlibrary library, Call call) {
 }  // namespace
 
 CUresult cuModuleLoad(CUmodule* module, const char* path) {
-  return load_module(module, estimated_file_bytes(path), [&](CUmodule* out) { return real().cuModuleLoad(out, path); });
+  return load_module(module, estimated_file_bytes(path),
+                     [&](CUmodule* out) { return real().cuModuleLoad(out, path); });
 }
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
-  return load_module(module, estimated_bytes(image), [&](CUmodule* out) { return real().cuModuleLoadData(out, image); });
+  return load_module(module, estimated_bytes(image),
+                     [&](CUmodule* out) { return real().cuModuleLoadData(out, image); });
 }
 
-CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int num_options, CUjit_option* options,
-                            void** option_values) {
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int num_options,
+                            CUjit_option* options, void** option_values) {
   return load_module(module, estimated_bytes(image), [&](CUmodule* out) {
     return real().cuModuleLoadDataEx(out, image, num_options, options, option_values);
   });
@@ -168,7 +176,8 @@ CUresult cuModuleLoadFatBinary(CUmodule* module, const void* fat_cubin) {
 
 CUresult cuModuleUnload(CUmodule module) { return unload(module); }
 
-// Under lazy loading a function's code comes with the first request for it, or with its first launch.
+// Under lazy loading a function's code comes with the first request for it, or with its first
+// launch.
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
   const CUresult result = real().cuModuleGetFunction(function, module, name);
   LoadedCode code;
@@ -185,12 +194,13 @@ CUresult cuFuncLoad(CUfunction function) {
   return result;
 }
 
-CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jit_options, void** jit_options_values,
-                           unsigned int num_jit_options, CUlibraryOption* library_options,
-                           void** library_option_values, unsigned int num_library_options) {
+CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jit_options,
+                           void** jit_options_values, unsigned int num_jit_options,
+                           CUlibraryOption* library_options, void** library_option_values,
+                           unsigned int num_library_options) {
   return load_library(library, estimated_bytes(code), [&] {
-    return real().cuLibraryLoadData(library, code, jit_options, jit_options_values, num_jit_options, library_options,
-                                    library_option_values, num_library_options);
+    return real().cuLibraryLoadData(library, code, jit_options, jit_options_values, num_jit_options,
+                                    library_options, library_option_values, num_library_options);
   });
 }
 
@@ -199,8 +209,9 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_optio
                                CUlibraryOption* library_options, void** library_option_values,
                                unsigned int num_library_options) {
   return load_library(library, estimated_file_bytes(path), [&] {
-    return real().cuLibraryLoadFromFile(library, path, jit_options, jit_options_values, num_jit_options,
-                                        library_options, library_option_values, num_library_options);
+    return real().cuLibraryLoadFromFile(library, path, jit_options, jit_options_values,
+                                        num_jit_options, library_options, library_option_values,
+                                        num_library_options);
   });
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stream-ordered allocation. A pool is charged for what it reserves, not for each pointer: an allocation adds what it
-// can make the pool grow by at worst (no driver call), and the RESERVED attribute settles it once that over-charge is
-// large, at a refusal, and after frees. During capture an allocation becomes a graph node and the pool doesn't grow;
-// the next settlement gives it back.
+// Stream-ordered allocation. A pool is charged for what it reserves, not for each pointer: an
+// allocation adds what it can make the pool grow by at worst (no driver call), and the RESERVED
+// attribute settles it once that over-charge is large, at a refusal, and after frees. During
+// capture an allocation becomes a graph node and the pool doesn't grow; the next settlement gives
+// it back.
 #include "../enter.h"
 #include "../hooks.h"
 #include "free.h"
@@ -18,9 +19,11 @@ namespace {
 std::uint64_t handle_of(CUmemoryPool pool) { return reinterpret_cast<std::uint64_t>(pool); }
 shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 
-// Stream-ordered memory comes from the pool of the stream's device. The default streams are the current context's.
+// Stream-ordered memory comes from the pool of the stream's device. The default streams are the
+// current context's.
 bool device_of(CUstream stream, CUdevice& device) {
-  const bool has_own_device = reinterpret_cast<std::uintptr_t>(stream) > 2 && tenant().gpu_count() > 1;
+  const bool has_own_device =
+      reinterpret_cast<std::uintptr_t>(stream) > 2 && tenant().gpu_count() > 1;
   if (has_own_device && real().cuStreamGetDevice != nullptr) {
     return real().cuStreamGetDevice(stream, &device) == CUDA_SUCCESS;
   }
@@ -72,7 +75,8 @@ CUresult serve(Pool& pool, const PoolAccount::Request& request, CUdeviceptr* ptr
 bool is_capturing(CUstream stream, bool per_thread) {
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
   const auto query = per_thread ? real().cuStreamIsCapturing_ptsz : real().cuStreamIsCapturing;
-  return query != nullptr && query(stream, &status) == CUDA_SUCCESS && status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+  return query != nullptr && query(stream, &status) == CUDA_SUCCESS &&
+         status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
 }
 
 std::uint64_t unused_bytes(const Pool& pool) {
@@ -85,8 +89,8 @@ std::uint64_t unused_bytes(const Pool& pool) {
   return reserved > used ? reserved - used : 0;
 }
 
-// The pool has unused memory that the request may fit into. Whether it does is the driver's to say: if the pool had
-// to grow past the limit for it, the allocation is taken back.
+// The pool has unused memory that the request may fit into. Whether it does is the driver's to say:
+// if the pool had to grow past the limit for it, the allocation is taken back.
 template <class Call>
 CUresult serve_from_unused(Pool& pool, CUdeviceptr* ptr, CUstream stream, Call call) {
   CUdeviceptr placed = 0;
@@ -101,14 +105,15 @@ CUresult serve_from_unused(Pool& pool, CUdeviceptr* ptr, CUstream stream, Call c
     return result;
   }
   real().cuMemFreeAsync(placed, stream);
-  real().cuMemPoolTrimTo(reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed)), before);
+  real().cuMemPoolTrimTo(
+      reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed)), before);
   settle_pool(pool);
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 template <class Call>
-CUresult allocate_async(Pool* pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstream stream, bool per_thread,
-                        Call call) {
+CUresult allocate_async(Pool* pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstream stream,
+                        bool per_thread, Call call) {
   ledger().graphs.note_possible();
   if (pool == nullptr || !pool->charged || ptr == nullptr) return call(ptr);
   PoolAccount::Request request;
@@ -143,34 +148,41 @@ void remember_at(CUmemoryPool handle, const CUmemLocation& location, CUmemAlloca
     gpu = current_place().gpu;
   }
   const bool charged = gpu != kNoGpu;
-  ledger().pools.find_or_add(handle_of(handle), charged ? static_cast<std::uint32_t>(gpu) : 0, charged, managed);
+  ledger().pools.find_or_add(handle_of(handle), charged ? static_cast<std::uint32_t>(gpu) : 0,
+                             charged, managed);
 }
 
 bool is_used(CUmemoryPool handle) {
   cuuint64_t used = 0;
   RelaxedCapture relaxed;
-  return real().cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) != CUDA_SUCCESS || used != 0;
+  return real().cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) !=
+             CUDA_SUCCESS ||
+         used != 0;
 }
 
 }  // namespace
 
 CUresult cuMemAllocAsync(CUdeviceptr* ptr, size_t bytes, CUstream stream) {
-  return allocate_async(current_pool(stream), ptr, bytes, stream, false,
-                        [&](CUdeviceptr* out) { return real().cuMemAllocAsync(out, bytes, stream); });
+  return allocate_async(current_pool(stream), ptr, bytes, stream, false, [&](CUdeviceptr* out) {
+    return real().cuMemAllocAsync(out, bytes, stream);
+  });
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr* ptr, size_t bytes, CUstream stream) {
-  return allocate_async(current_pool(stream), ptr, bytes, stream, true,
-                        [&](CUdeviceptr* out) { return real().cuMemAllocAsync_ptsz(out, bytes, stream); });
+  return allocate_async(current_pool(stream), ptr, bytes, stream, true, [&](CUdeviceptr* out) {
+    return real().cuMemAllocAsync_ptsz(out, bytes, stream);
+  });
 }
 
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool, CUstream stream) {
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool,
+                                 CUstream stream) {
   return allocate_async(pool_of(pool, stream), ptr, bytes, stream, false, [&](CUdeviceptr* out) {
     return real().cuMemAllocFromPoolAsync(out, bytes, pool, stream);
   });
 }
 
-CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool, CUstream stream) {
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool,
+                                      CUstream stream) {
   return allocate_async(pool_of(pool, stream), ptr, bytes, stream, true, [&](CUdeviceptr* out) {
     return real().cuMemAllocFromPoolAsync_ptsz(out, bytes, pool, stream);
   });
@@ -190,7 +202,8 @@ CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* pool_props) {
   return result;
 }
 
-// Allocations outlive their pool's handle: what still holds some is charged until a measurement no longer shows it.
+// Allocations outlive their pool's handle: what still holds some is charged until a measurement no
+// longer shows it.
 CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   Pool* known = ledger().pools.find(handle_of(pool));
   if (known == nullptr) return real().cuMemPoolDestroy(pool);
@@ -238,7 +251,8 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool) {
   return result;
 }
 
-CUresult cuMemGetDefaultMemPool(CUmemoryPool* pool_out, CUmemLocation* location, CUmemAllocationType type) {
+CUresult cuMemGetDefaultMemPool(CUmemoryPool* pool_out, CUmemLocation* location,
+                                CUmemAllocationType type) {
   const CUresult result = real().cuMemGetDefaultMemPool(pool_out, location, type);
   if (result == CUDA_SUCCESS) remember_at(*pool_out, *location, type);
   return result;
@@ -258,21 +272,24 @@ CUresult cuMemSetMemPool(CUmemLocation* location, CUmemAllocationType type, CUme
   return result;
 }
 
-CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool, CUmemAllocationHandleType handle_type,
+CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool,
+                                          CUmemAllocationHandleType handle_type,
                                           unsigned long long flags) {
   return real().cuMemPoolExportToShareableHandle(handle_out, pool, handle_type, flags);
 }
 
 // The exporter's pool is charged to the exporter.
 CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* handle,
-                                            CUmemAllocationHandleType handle_type, unsigned long long flags) {
-  const CUresult result = real().cuMemPoolImportFromShareableHandle(pool_out, handle, handle_type, flags);
+                                            CUmemAllocationHandleType handle_type,
+                                            unsigned long long flags) {
+  const CUresult result =
+      real().cuMemPoolImportFromShareableHandle(pool_out, handle, handle_type, flags);
   if (result == CUDA_SUCCESS) ledger().pools.find_or_add(handle_of(*pool_out), 0, false);
   return result;
 }
 
-// Names the pointer within the tenant, so that an importer of the same tenant isn't charged for it again. The bytes
-// stay with the pool.
+// Names the pointer within the tenant, so that an importer of the same tenant isn't charged for it
+// again. The bytes stay with the pool.
 CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* share_data_out, CUdeviceptr ptr) {
   const CUresult result = real().cuMemPoolExportPointer(share_data_out, ptr);
   if (result != CUDA_SUCCESS) return result;
@@ -282,9 +299,11 @@ CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* share_data_out, CUdevice
   return result;
 }
 
-CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool, CUmemPoolPtrExportData* share_data) {
+CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool,
+                                CUmemPoolPtrExportData* share_data) {
   const Place place = current_place();
-  if (ptr_out == nullptr || place.gpu == kNoGpu) return real().cuMemPoolImportPointer(ptr_out, pool, share_data);
+  if (ptr_out == nullptr || place.gpu == kNoGpu)
+    return real().cuMemPoolImportPointer(ptr_out, pool, share_data);
   CUdeviceptr imported = 0;
   const CUresult result = real().cuMemPoolImportPointer(&imported, pool, share_data);
   if (result != CUDA_SUCCESS) return result;
@@ -302,7 +321,8 @@ CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool, CUmemPo
     real().cuMemFree_v2(imported);
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  ledger().allocations.add(imported, {.bytes = bytes, .gpu = gpu, .kind = AllocationKind::imported});
+  ledger().allocations.add(imported,
+                           {.bytes = bytes, .gpu = gpu, .kind = AllocationKind::imported});
   reservation.keep();
   *ptr_out = imported;
   return result;

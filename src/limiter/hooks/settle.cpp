@@ -23,7 +23,8 @@ constinit std::atomic<nvmlDevice_t> g_nvml_devices[shm::kMaxGpus] = {};
 std::uint64_t now_ns() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ULL + static_cast<std::uint64_t>(now.tv_nsec);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ULL +
+         static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 bool read_reserved(Pool& pool, std::uint64_t& bytes) {
@@ -33,13 +34,15 @@ bool read_reserved(Pool& pool, std::uint64_t& bytes) {
   if (pool.of_graphs) {
     if (real().cuDeviceGetGraphMemAttribute == nullptr) return false;
     const auto device = static_cast<CUdevice>(handle - 1);
-    if (real().cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) {
+    if (real().cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT,
+                                            &value) != CUDA_SUCCESS) {
       return false;
     }
   } else {
     if (real().cuMemPoolGetAttribute == nullptr) return false;
     const auto driver_pool = reinterpret_cast<CUmemoryPool>(handle);
-    if (real().cuMemPoolGetAttribute(driver_pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) != CUDA_SUCCESS) {
+    if (real().cuMemPoolGetAttribute(driver_pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) !=
+        CUDA_SUCCESS) {
       return false;
     }
   }
@@ -63,7 +66,9 @@ std::uint64_t reserved_by_pools(int gpu) {
   std::uint64_t sum = 0;
   ledger().pools.for_each([&](Pool& pool) {
     std::uint64_t bytes = 0;
-    if (static_cast<int>(pool.gpu) == gpu && pool.charged && !pool.managed && read_reserved(pool, bytes)) sum += bytes;
+    if (static_cast<int>(pool.gpu) == gpu && pool.charged && !pool.managed &&
+        read_reserved(pool, bytes))
+      sum += bytes;
   });
   return sum;
 }
@@ -72,8 +77,10 @@ nvmlDevice_t nvml_device(int gpu) {
   std::atomic<nvmlDevice_t>& cached = g_nvml_devices[gpu];
   nvmlDevice_t device = cached.load(std::memory_order_acquire);
   if (device != nullptr) return device;
-  if (!Limiter::active()->ensure_nvml() || real_nvml().nvmlDeviceGetHandleByUUID == nullptr) return nullptr;
-  const auto text = Limiter::active()->tenant().spec().gpus[static_cast<std::size_t>(gpu)].uuid.text();
+  if (!Limiter::active()->ensure_nvml() || real_nvml().nvmlDeviceGetHandleByUUID == nullptr)
+    return nullptr;
+  const auto text =
+      Limiter::active()->tenant().spec().gpus[static_cast<std::size_t>(gpu)].uuid.text();
   if (real_nvml().nvmlDeviceGetHandleByUUID(text.data(), &device) != NVML_SUCCESS) return nullptr;
   cached.store(device, std::memory_order_release);
   return device;
@@ -88,7 +95,8 @@ bool for_each_process(int gpu, Visit visit) {
   unsigned count = kMostProcesses;
   const auto list = real_nvml().nvmlDeviceGetComputeRunningProcesses_v3;
   if (list == nullptr || list(device, &count, processes) != NVML_SUCCESS) return false;
-  for (unsigned i = 0; i < count && i < kMostProcesses; ++i) visit(processes[i].pid, processes[i].usedGpuMemory);
+  for (unsigned i = 0; i < count && i < kMostProcesses; ++i)
+    visit(processes[i].pid, processes[i].usedGpuMemory);
   return true;
 }
 
@@ -119,7 +127,8 @@ void settle_pools_after_frees() {
 }
 
 bool settle(int gpu) {
-  const std::uint64_t before = Limiter::active()->tenant().own_charged_bytes(static_cast<std::uint32_t>(gpu));
+  const std::uint64_t before =
+      Limiter::active()->tenant().own_charged_bytes(static_cast<std::uint32_t>(gpu));
   RelaxedCapture relaxed;
   ledger().pools.for_each([&](Pool& pool) {
     if (static_cast<int>(pool.gpu) == gpu) settle_pool_relaxed(pool);
@@ -134,12 +143,20 @@ void note_implicit_change(int gpu) {
   if (!wanted.load(std::memory_order_relaxed)) wanted.store(true, std::memory_order_relaxed);
 }
 
+bool any_measurement_wanted() {
+  for (const GpuAccount& account : ledger().gpus) {
+    if (account.wants_measurement.load(std::memory_order_relaxed)) return true;
+  }
+  return false;
+}
+
 bool measure(int gpu) {
   GpuAccount& account = ledger().gpus[gpu];
   if (!account.wants_measurement.load(std::memory_order_relaxed)) return false;
   account.measured_at_ns.store(now_ns(), std::memory_order_relaxed);
   RelaxedCapture relaxed;
-  // Acquire: if both counts are equal before and unchanged after, no change was in flight at the reading.
+  // Acquire: if both counts are equal before and unchanged after, no change was in flight at the
+  // reading.
   const std::uint64_t ended = ledger().changes_ended.load(std::memory_order_acquire);
   const std::uint64_t begun = ledger().changes_begun.load(std::memory_order_acquire);
   if (begun != ended) return false;
@@ -147,18 +164,22 @@ bool measure(int gpu) {
   const std::uint64_t pools = reserved_by_pools(gpu);
   std::uint64_t shown = 0;
   if (!own_nvml_bytes(gpu, shown) || shown < visible + pools) return false;
-  if (pools != reserved_by_pools(gpu) || ledger().changes_begun.load(std::memory_order_acquire) != begun) return false;
+  if (pools != reserved_by_pools(gpu) ||
+      ledger().changes_begun.load(std::memory_order_acquire) != begun)
+    return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
   const auto change = account.implicit.settle(shown - visible - pools);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
-  if (change.release_bytes != 0) tenant.release(static_cast<std::uint32_t>(gpu), change.release_bytes);
+  if (change.release_bytes != 0)
+    tenant.release(static_cast<std::uint32_t>(gpu), change.release_bytes);
   return true;
 }
 
 void measure_at_beat(int gpu) {
   if (!ledger().gpus[gpu].wants_measurement.load(std::memory_order_relaxed)) return;
-  if (now_ns() - ledger().gpus[gpu].measured_at_ns.load(std::memory_order_relaxed) < kBeatNs) return;
+  if (now_ns() - ledger().gpus[gpu].measured_at_ns.load(std::memory_order_relaxed) < kBeatNs)
+    return;
   measure(gpu);
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bringing what this process is charged to what the driver says: pools and graphs by their RESERVED attributes (40 ns
-// each), implicit memory by NVML's figure for this process (about 25 us). Called before a refusal, for views, after a
-// synchronisation that may have shrunk a pool, and at a slow beat; never on the launch path. Any thread; the driver is
-// asked with the thread's capture mode relaxed.
+// Bringing what this process is charged to what the driver says: pools and graphs by their RESERVED
+// attributes (40 ns each), implicit memory by NVML's figure for this process (about 25 us). Called
+// before a refusal, for views, after a synchronisation that may have shrunk a pool, and at a slow
+// beat; never on the launch path. Any thread; the driver is asked with the thread's capture mode
+// relaxed.
 #pragma once
 
 #include <cstdint>
@@ -12,21 +13,24 @@
 
 namespace vgpu::limiter {
 
-// Everything of this process on a GPU. False: nothing was unsettled, so asking the ledger again can't help.
+// Everything of this process on a GPU. False: nothing was unsettled, so asking the ledger again
+// can't help.
 bool settle(int gpu);
 void settle_pool(Pool& pool);
 // Pools only, and only if something was freed since: what views and synchronising calls can afford.
 void settle_pools_after_frees();
 
-// Implicit memory may have changed (code loaded, a context made, a kernel launched for the first time).
+// Implicit memory may have changed (code loaded, a context made, a kernel launched for the first
+// time).
 void note_implicit_change(int gpu);
+bool any_measurement_wanted();
 // Measures if something may have changed. False: not measured, or not known to be consistent.
 bool measure(int gpu);
 // measure(), at most every 100 ms a GPU; for calls that are frequent but take long anyway.
 void measure_at_beat(int gpu);
 
-// Whose entry in NVML's list is this process's? Told by the lists before and after its first context, because in a
-// PID namespace NVML speaks of other numbers.
+// Whose entry in NVML's list is this process's? Told by the lists before and after its first
+// context, because in a PID namespace NVML speaks of other numbers.
 class OwnPidSearch {
  public:
   explicit OwnPidSearch(int gpu);

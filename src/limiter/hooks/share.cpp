@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory between processes. What is exported by an IPC handle becomes an object of the tenant, charged once while any
-// process of it holds the memory, whoever frees first. What is imported from outside the tenant is charged in full.
+// Memory between processes. What is exported by an IPC handle becomes an object of the tenant,
+// charged once while any process of it holds the memory, whoever frees first. What is imported from
+// outside the tenant is charged in full.
 #include "../hooks.h"
 #include "free.h"
 #include "share_key.h"
@@ -22,8 +23,8 @@ std::uint64_t allocation_of(CUdeviceptr ptr) {
   return real().cuMemGetAddressRange_v2(&base, &size, ptr) == CUDA_SUCCESS ? base : 0;
 }
 
-// Moves an allocation's charge into the tenant's object of this name. A further handle into memory that is shared
-// already (another part of a shared block) is one more name for it, without bytes.
+// Moves an allocation's charge into the tenant's object of this name. A further handle into memory
+// that is shared already (another part of a shared block) is one more name for it, without bytes.
 void share_allocation(std::uint64_t address, const ShareKey& key) {
   Allocation found;
   if (!ledger().allocations.find(address, found) || found.kind == AllocationKind::held) return;
@@ -45,7 +46,9 @@ CUresult open_handle(CUdeviceptr* ptr, const CUipcMemHandle& handle, Call call) 
     *ptr = opened;
     return result;
   }
-  Allocation import{.context = place.owner, .gpu = static_cast<std::uint32_t>(place.gpu), .kind = AllocationKind::held};
+  Allocation import{.context = place.owner,
+                    .gpu = static_cast<std::uint32_t>(place.gpu),
+                    .kind = AllocationKind::held};
   import.key = key_of(handle.reserved, sizeof handle.reserved);
   if (tenant().hold_shared(import.key.high, import.key.low, import.bytes) == shm::Status::ok) {
     ledger().allocations.add(opened, import);
@@ -70,16 +73,20 @@ CUresult open_handle(CUdeviceptr* ptr, const CUipcMemHandle& handle, Call call) 
 
 CUresult cuIpcGetMemHandle(CUipcMemHandle* handle, CUdeviceptr ptr) {
   const CUresult result = real().cuIpcGetMemHandle(handle, ptr);
-  if (result == CUDA_SUCCESS) share_allocation(allocation_of(ptr), key_of(handle->reserved, sizeof handle->reserved));
+  if (result == CUDA_SUCCESS)
+    share_allocation(allocation_of(ptr), key_of(handle->reserved, sizeof handle->reserved));
   return result;
 }
 
 CUresult cuIpcOpenMemHandle(CUdeviceptr* ptr, CUipcMemHandle handle, unsigned int flags) {
-  return open_handle(ptr, handle, [&](CUdeviceptr* out) { return real().cuIpcOpenMemHandle(out, handle, flags); });
+  return open_handle(
+      ptr, handle, [&](CUdeviceptr* out) { return real().cuIpcOpenMemHandle(out, handle, flags); });
 }
 
 CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* ptr, CUipcMemHandle handle, unsigned int flags) {
-  return open_handle(ptr, handle, [&](CUdeviceptr* out) { return real().cuIpcOpenMemHandle_v2(out, handle, flags); });
+  return open_handle(ptr, handle, [&](CUdeviceptr* out) {
+    return real().cuIpcOpenMemHandle_v2(out, handle, flags);
+  });
 }
 
 CUresult cuIpcCloseMemHandle(CUdeviceptr ptr) {
@@ -97,9 +104,11 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr ptr) {
 }
 
 // Another API's memory, or another vendor's: its size is what the importer says.
-CUresult cuImportExternalMemory(CUexternalMemory* ext_mem_out, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC* mem_handle_desc) {
+CUresult cuImportExternalMemory(CUexternalMemory* ext_mem_out,
+                                const CUDA_EXTERNAL_MEMORY_HANDLE_DESC* mem_handle_desc) {
   const Place place = current_place();
-  const std::uint64_t bytes = mem_handle_desc == nullptr ? 0 : driver_model::linear_bytes(mem_handle_desc->size);
+  const std::uint64_t bytes =
+      mem_handle_desc == nullptr ? 0 : driver_model::linear_bytes(mem_handle_desc->size);
   Reservation reservation(place.gpu, bytes, Charge::unseen);
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = real().cuImportExternalMemory(ext_mem_out, mem_handle_desc);
@@ -114,7 +123,8 @@ CUresult cuImportExternalMemory(CUexternalMemory* ext_mem_out, const CUDA_EXTERN
 }
 
 CUresult cuDestroyExternalMemory(CUexternalMemory ext_mem) {
-  return free_known(reinterpret_cast<std::uint64_t>(ext_mem), [&] { return real().cuDestroyExternalMemory(ext_mem); });
+  return free_known(reinterpret_cast<std::uint64_t>(ext_mem),
+                    [&] { return real().cuDestroyExternalMemory(ext_mem); });
 }
 
 }  // namespace vgpu::hooks

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The identity that processes of a tenant know shared memory by: a 128-bit hash of the handle's bytes, which are the
-// same in exporter and importer. Never zero.
+// The identity that processes of a tenant know shared memory by: a 128-bit hash of the handle's
+// bytes, which are the same in exporter and importer. Never zero.
 #pragma once
 
 #include <cstddef>

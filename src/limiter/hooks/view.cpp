@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The virtual GPU's memory as CUDA shows it: total = the limit, free = what the tenant may still have, neither more
-// than the device really has. The driver answers first, so odd arguments and missing contexts fail as they would.
+// The virtual GPU's memory as CUDA shows it: total = the limit, free = what the tenant may still
+// have, neither more than the device really has. The driver answers first, so odd arguments and
+// missing contexts fail as they would.
+#include "view.h"
+
 #include <cstdint>
 
 #include "../hooks.h"
 #include "charge.h"
 #include "settle.h"
-#include "view.h"
 #include "vgpu/base/quota.h"
 
 namespace vgpu::limiter {
@@ -37,7 +39,9 @@ using namespace limiter;
 namespace {
 
 // The legacy forms have 32 bits: the driver's own answer saturates there, so does this one.
-unsigned int narrowed(std::uint64_t bytes) { return static_cast<unsigned int>(least(bytes, UINT32_MAX)); }
+unsigned int narrowed(std::uint64_t bytes) {
+  return static_cast<unsigned int>(least(bytes, UINT32_MAX));
+}
 
 }  // namespace
 
@@ -47,8 +51,8 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   const CUresult result = real().cuMemGetInfo_v2(&free_bytes, &total_bytes);
   if (result != CUDA_SUCCESS) return result;
   const int gpu = current_place().gpu;
-  const MemoryView view =
-      gpu == kNoGpu ? MemoryView{free_bytes, total_bytes, 0, false} : view_of(gpu, free_bytes, total_bytes);
+  const MemoryView view = gpu == kNoGpu ? MemoryView{free_bytes, total_bytes, 0, false}
+                                        : view_of(gpu, free_bytes, total_bytes);
   if (free != nullptr) *free = view.free_bytes;
   if (total != nullptr) *total = view.total_bytes;
   return result;
@@ -61,12 +65,16 @@ CUresult cuMemGetInfo(unsigned int* free, unsigned int* total) {
   const int gpu = current_place().gpu;
   size_t free_bytes = 0;
   size_t total_bytes = 0;
-  if (result != CUDA_SUCCESS || gpu == kNoGpu || real().cuMemGetInfo_v2(&free_bytes, &total_bytes) != CUDA_SUCCESS) {
+  if (result != CUDA_SUCCESS || gpu == kNoGpu ||
+      real().cuMemGetInfo_v2(&free_bytes, &total_bytes) != CUDA_SUCCESS) {
     return real().cuMemGetInfo(free, total);
   }
   const MemoryView view = view_of(gpu, free_bytes, total_bytes);
-  if (free != nullptr) *free = least(view.free_bytes, free_bytes) == free_bytes ? narrow_free : narrowed(view.free_bytes);
-  if (total != nullptr) *total = view.total_bytes == total_bytes ? narrow_total : narrowed(view.total_bytes);
+  if (free != nullptr)
+    *free =
+        least(view.free_bytes, free_bytes) == free_bytes ? narrow_free : narrowed(view.free_bytes);
+  if (total != nullptr)
+    *total = view.total_bytes == total_bytes ? narrow_total : narrowed(view.total_bytes);
   return result;
 }
 
@@ -75,7 +83,8 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   if (result != CUDA_SUCCESS || bytes == nullptr) return result;
   const int gpu = gpu_of(device);
   if (gpu != kNoGpu) {
-    *bytes = least(*bytes, Limiter::active()->tenant().memory_limit_bytes(static_cast<std::uint32_t>(gpu)));
+    *bytes = least(*bytes,
+                   Limiter::active()->tenant().memory_limit_bytes(static_cast<std::uint32_t>(gpu)));
   }
   return result;
 }
@@ -85,7 +94,8 @@ CUresult cuDeviceTotalMem(unsigned int* bytes, CUdevice device) {
   if (result != CUDA_SUCCESS || bytes == nullptr) return result;
   const int gpu = gpu_of(device);
   if (gpu != kNoGpu) {
-    const std::uint64_t limit = Limiter::active()->tenant().memory_limit_bytes(static_cast<std::uint32_t>(gpu));
+    const std::uint64_t limit =
+        Limiter::active()->tenant().memory_limit_bytes(static_cast<std::uint32_t>(gpu));
     *bytes = narrowed(least(*bytes, limit));
   }
   return result;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much memory a GPU of the tenant shows: one computation for CUDA, NVML and whatever reads them, so that they agree
-// to the byte. Any thread; may settle this process's pools, at a slow beat its implicit memory too.
+// How much memory a GPU of the tenant shows: one computation for CUDA, NVML and whatever reads
+// them, so that they agree to the byte. Any thread; may settle this process's pools, at a slow beat
+// its implicit memory too.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,13 @@ namespace vgpu::limiter {
 struct MemoryView {
   std::uint64_t free_bytes = 0;
   std::uint64_t total_bytes = 0;
-  std::uint64_t used_bytes = 0;  // what the tenant is charged; free + used is less than total where the GPU itself is full
-  bool limited = false;          // false: the device's own figures, nobody set a limit here
+  std::uint64_t used_bytes =
+      0;  // what the tenant is charged; free + used is less than total where the GPU itself is full
+  bool limited = false;  // false: the device's own figures, nobody set a limit here
 };
 
-// `gpu`: a position in the tenant. `free_bytes` and `total_bytes`: what CUDA would show of the whole device.
+// `gpu`: a position in the tenant. `free_bytes` and `total_bytes`: what CUDA would show of the
+// whole device.
 MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes);
 
 }  // namespace vgpu::limiter

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Physical memory of the VMM API: charged where prop.location says (host memory isn't), from cuMemCreate until the last
-// handle, mapping, bind and sparse array lets go of it. Memory that was exported by descriptor can live on behind one
-// that no hook sees closed: its end is left to a measurement.
+// Physical memory of the VMM API: charged where prop.location says (host memory isn't), from
+// cuMemCreate until the last handle, mapping, bind and sparse array lets go of it. Memory that was
+// exported by descriptor can live on behind one that no hook sees closed: its end is left to a
+// measurement.
+#include "vmm.h"
+
 #include <time.h>
 #include <unistd.h>
 
 #include "../enter.h"
 #include "../hooks.h"
 #include "share_key.h"
-#include "vmm.h"
 
 namespace vgpu::hooks {
 
@@ -22,12 +24,14 @@ shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 ShareKey fresh_key(std::uint64_t id) {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
-  const std::uint64_t name[] = {static_cast<std::uint64_t>(getpid()), id, static_cast<std::uint64_t>(now.tv_sec),
+  const std::uint64_t name[] = {static_cast<std::uint64_t>(getpid()), id,
+                                static_cast<std::uint64_t>(now.tv_sec),
                                 static_cast<std::uint64_t>(now.tv_nsec)};
   return key_of(name, sizeof name);
 }
 
-// From now on the tenant's object carries the charge, for as long as any process of it holds the memory.
+// From now on the tenant's object carries the charge, for as long as any process of it holds the
+// memory.
 void share_memory(std::uint64_t id, const ShareKey& key, bool by_descriptor) {
   PhysicalMemory memory;
   if (!ledger().physical.find(id, memory)) return;
@@ -40,7 +44,8 @@ void share_memory(std::uint64_t id, const ShareKey& key, bool by_descriptor) {
     if (was_first) each.key = key;
   });
   // Another thread exported it meanwhile and moved the charge; undo this move.
-  if (!was_first) tenant().charge(memory.gpu, memory.bytes), tenant().release_shared(key.high, key.low);
+  if (!was_first)
+    tenant().charge(memory.gpu, memory.bytes), tenant().release_shared(key.high, key.low);
 }
 
 bool hold(PhysicalMemory& memory, const ShareKey& key) {
@@ -53,30 +58,36 @@ bool hold(PhysicalMemory& memory, const ShareKey& key) {
   return true;
 }
 
-// An import shows its size when it is first mapped. Memory of that size which the tenant shares is taken for the same;
-// what isn't known in the tenant comes from outside and is charged in full. False: it doesn't fit.
+// An import shows its size when it is first mapped. Memory of that size which the tenant shares is
+// taken for the same; what isn't known in the tenant comes from outside and is charged in full.
+// False: it doesn't fit.
 bool size_import(std::uint64_t id, std::uint64_t bytes) {
   PhysicalMemory memory;
   if (!ledger().physical.find(id, memory) || !memory.unsized) return true;
   ShareKey key;
   if (tenant().find_shared_by_size(memory.gpu, bytes, key.high, key.low) && hold(memory, key)) {
     ledger().physical.edit(id, [&](PhysicalMemory& each) {
-      each.key = memory.key, each.bytes = memory.bytes, each.kind = memory.kind, each.unsized = false;
+      each.key = memory.key, each.bytes = memory.bytes, each.kind = memory.kind,
+      each.unsized = false;
     });
     return true;
   }
   Reservation reservation(static_cast<int>(memory.gpu), bytes, Charge::unseen);
   if (reservation.refused()) return false;
   reservation.keep();
-  ledger().physical.edit(id, [&](PhysicalMemory& each) { each.bytes = bytes, each.unsized = false; });
+  ledger().physical.edit(id,
+                         [&](PhysicalMemory& each) { each.bytes = bytes, each.unsized = false; });
   return true;
 }
 
-std::uint64_t hash_of_tile(const CUarrayMapInfo& info) { return key_of(&info.subresource, sizeof info.subresource).low; }
+std::uint64_t hash_of_tile(const CUarrayMapInfo& info) {
+  return key_of(&info.subresource, sizeof info.subresource).low;
+}
 
 std::uint64_t array_of(const CUarrayMapInfo& info) {
-  return info.resourceType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY ? reinterpret_cast<std::uint64_t>(info.resource.mipmap)
-                                                               : reinterpret_cast<std::uint64_t>(info.resource.array);
+  return info.resourceType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY
+             ? reinterpret_cast<std::uint64_t>(info.resource.mipmap)
+             : reinterpret_cast<std::uint64_t>(info.resource.array);
 }
 
 // Memory behind the tiles of sparse arrays is held by them.
@@ -95,9 +106,10 @@ void record_tiles(const CUarrayMapInfo* infos, unsigned int count) {
 
 }  // namespace
 
-CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp* properties,
-                     unsigned long long flags) {
-  const bool on_device = properties != nullptr && properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
+                     const CUmemAllocationProp* properties, unsigned long long flags) {
+  const bool on_device =
+      properties != nullptr && properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
   const int gpu = on_device ? gpu_of(properties->location.id) : kNoGpu;
   if (gpu == kNoGpu) return real().cuMemCreate(handle, size, properties, flags);
   const bool managed = properties->type == CU_MEM_ALLOCATION_TYPE_MANAGED;
@@ -106,9 +118,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CU
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = real().cuMemCreate(handle, size, properties, flags);
   if (result != CUDA_SUCCESS) return result;
-  ledger().physical.add(*handle, {.bytes = bytes,
-                                  .gpu = static_cast<std::uint32_t>(gpu),
-                                  .kind = managed ? AllocationKind::managed : AllocationKind::linear});
+  ledger().physical.add(*handle,
+                        {.bytes = bytes,
+                         .gpu = static_cast<std::uint32_t>(gpu),
+                         .kind = managed ? AllocationKind::managed : AllocationKind::linear});
   reservation.keep();
   return result;
 }
@@ -148,17 +161,21 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* addr) {
   const CUresult result = real().cuMemRetainAllocationHandle(handle, addr);
-  if (result == CUDA_SUCCESS) ledger().physical.retain(*handle, reinterpret_cast<std::uint64_t>(addr));
+  if (result == CUDA_SUCCESS)
+    ledger().physical.retain(*handle, reinterpret_cast<std::uint64_t>(addr));
   return result;
 }
 
 CUresult cuMemExportToShareableHandle(void* shareable_handle, CUmemGenericAllocationHandle handle,
-                                      CUmemAllocationHandleType handle_type, unsigned long long flags) {
-  const CUresult result = real().cuMemExportToShareableHandle(shareable_handle, handle, handle_type, flags);
+                                      CUmemAllocationHandleType handle_type,
+                                      unsigned long long flags) {
+  const CUresult result =
+      real().cuMemExportToShareableHandle(shareable_handle, handle, handle_type, flags);
   const std::uint64_t id = ledger().physical.id_of(handle);
   if (result != CUDA_SUCCESS || id == 0) return result;
   const bool is_fabric = handle_type == CU_MEM_HANDLE_TYPE_FABRIC;
-  share_memory(id, is_fabric ? key_of(shareable_handle, sizeof(CUmemFabricHandle)) : fresh_key(id), !is_fabric);
+  share_memory(id, is_fabric ? key_of(shareable_handle, sizeof(CUmemFabricHandle)) : fresh_key(id),
+               !is_fabric);
   return result;
 }
 
@@ -167,12 +184,15 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
   const CUresult result = real().cuMemImportFromShareableHandle(handle, os_handle, sh_handle_type);
   if (result != CUDA_SUCCESS || ledger().physical.add_handle_ref(*handle)) return result;
   CUmemAllocationProp properties{};
-  const bool known = real().cuMemGetAllocationPropertiesFromHandle(&properties, *handle) == CUDA_SUCCESS;
+  const bool known =
+      real().cuMemGetAllocationPropertiesFromHandle(&properties, *handle) == CUDA_SUCCESS;
   const bool on_device = known && properties.location.type == CU_MEM_LOCATION_TYPE_DEVICE;
   const int gpu = on_device ? gpu_of(properties.location.id) : kNoGpu;
   if (gpu == kNoGpu) return result;
-  PhysicalMemory memory{.gpu = static_cast<std::uint32_t>(gpu), .kind = AllocationKind::imported, .unsized = true};
-  if (sh_handle_type == CU_MEM_HANDLE_TYPE_FABRIC) hold(memory, key_of(os_handle, sizeof(CUmemFabricHandle)));
+  PhysicalMemory memory{
+      .gpu = static_cast<std::uint32_t>(gpu), .kind = AllocationKind::imported, .unsized = true};
+  if (sh_handle_type == CU_MEM_HANDLE_TYPE_FABRIC)
+    hold(memory, key_of(os_handle, sizeof(CUmemFabricHandle)));
   ledger().physical.add(*handle, memory);
   return result;
 }
@@ -183,7 +203,8 @@ CUresult cuMemMapArrayAsync(CUarrayMapInfo* map_info_list, unsigned int count, C
   return result;
 }
 
-CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo* map_info_list, unsigned int count, CUstream stream) {
+CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo* map_info_list, unsigned int count,
+                                 CUstream stream) {
   const CUresult result = real().cuMemMapArrayAsync_ptsz(map_info_list, count, stream);
   if (result == CUDA_SUCCESS) record_tiles(map_info_list, count);
   return result;

@@ -11,7 +11,10 @@ inline constexpr auto release_memory = [](const Freed& freed, bool exported) {
   exported ? release_when_gone(freed) : release(freed);
 };
 
-// Sparse arrays own binds as multicast objects do; their handles are told apart from ids, which are small numbers.
-constexpr std::uint64_t bind_owner_of(std::uint64_t array) { return array | std::uint64_t{1} << 63; }
+// Sparse arrays own binds as multicast objects do; their handles are told apart from ids, which are
+// small numbers.
+constexpr std::uint64_t bind_owner_of(std::uint64_t array) {
+  return array | std::uint64_t{1} << 63;
+}
 
 }  // namespace vgpu::limiter

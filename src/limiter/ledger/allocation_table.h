@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this process holds by pointer or array handle, and what each of it was charged. Small allocations share 2 MiB
-// blocks with others: the block is charged, once, while anything in it lives.
+// What this process holds by pointer or array handle, and what each of it was charged. Small
+// allocations share 2 MiB blocks with others: the block is charged, once, while anything in it
+// lives.
 //
-// Order around the driver's free: begin_free() takes the record away BEFORE the driver is called (afterwards the
-// driver may hand the same address to another thread), end_free() says what to release when it succeeded,
-// undo_free() puts the record back when it didn't. A block's count falls after the driver's free, so that an
-// allocation which the driver places in the block meanwhile finds it charged.
+// Order around the driver's free: begin_free() takes the record away BEFORE the driver is called
+// (afterwards the driver may hand the same address to another thread), end_free() says what to
+// release when it succeeded, undo_free() puts the record back when it didn't. A block's count falls
+// after the driver's free, so that an allocation which the driver places in the block meanwhile
+// finds it charged.
 #pragma once
 
 #include <atomic>
@@ -18,13 +20,13 @@
 namespace vgpu::limiter {
 
 enum class AllocationKind : std::uint8_t {
-  linear,    // pages of its own
-  in_block,  // a part of a shared block: the block carries the charge
-  managed,   // NVML doesn't show it
+  linear,       // pages of its own
+  in_block,     // a part of a shared block: the block carries the charge
+  managed,      // NVML doesn't show it
   array,        // pages of its own
   small_array,  // in a block that can't be told from its handle: measured
-  imported,  // from outside the tenant: charged here
-  held,      // from another process of the tenant: charged there, held here under a key
+  imported,     // from outside the tenant: charged here
+  held,         // from another process of the tenant: charged there, held here under a key
 };
 
 struct ShareKey {
@@ -36,16 +38,16 @@ struct ShareKey {
 struct Allocation {
   std::uint64_t bytes = 0;    // the charge; in a block its size, which the block carries
   std::uint64_t context = 0;  // dies with it; 0: outlives every context
-  ShareKey key{};               // set once it is shared: then the tenant's object carries the charge
+  ShareKey key{};             // set once it is shared: then the tenant's object carries the charge
   std::uint32_t gpu = 0;
-  std::uint32_t refs = 1;     // opened that often (imports)
+  std::uint32_t refs = 1;  // opened that often (imports)
   AllocationKind kind = AllocationKind::linear;
 };
 
 // What a removal leaves to be undone at the tenant's ledger.
 struct Freed {
   std::uint64_t bytes = 0;  // what it took of the device
-  ShareKey key{};             // set: the tenant's shared object carries the charge, release that
+  ShareKey key{};           // set: the tenant's shared object carries the charge, release that
   std::uint32_t gpu = 0;
   AllocationKind kind = AllocationKind::linear;
   bool nothing() const { return bytes == 0 && !key.is_set(); }
@@ -58,8 +60,10 @@ class AllocationTable {
     return allocations_.insert(handle, allocation);
   }
 
-  // Records a small allocation. True when its block is new, so that the caller's reservation of a page stays.
-  bool add_in_block(std::uint64_t address, std::uint64_t bytes, std::uint32_t gpu, std::uint64_t context) {
+  // Records a small allocation. True when its block is new, so that the caller's reservation of a
+  // page stays.
+  bool add_in_block(std::uint64_t address, std::uint64_t bytes, std::uint32_t gpu,
+                    std::uint64_t context) {
     bool fresh_block = false;
     blocks_.upsert(block_key(address), [&](Block& block, bool fresh) {
       fresh_block = fresh;
@@ -67,7 +71,8 @@ class AllocationTable {
       ++block.refs;
     });
     const std::uint64_t taken = driver_model::round_up(bytes, driver_model::kSmallAlignBytes);
-    spare_bytes_[gpu].fetch_add((fresh_block ? driver_model::kPageBytes : 0) - taken, std::memory_order_relaxed);
+    spare_bytes_[gpu].fetch_add((fresh_block ? driver_model::kPageBytes : 0) - taken,
+                                std::memory_order_relaxed);
     allocations_.insert(address, {.bytes = taken,
                                   .context = context,
                                   .key = {},
@@ -76,14 +81,17 @@ class AllocationTable {
                                   .kind = AllocationKind::in_block});
     return fresh_block;
   }
-  // Whether the blocks of a GPU may have a place for this many bytes. A hint: holes may be too small each.
+  // Whether the blocks of a GPU may have a place for this many bytes. A hint: holes may be too
+  // small each.
   bool may_have_place(std::uint32_t gpu, std::uint64_t bytes) const {
     return spare_bytes_[gpu].load(std::memory_order_relaxed) >= bytes;
   }
 
   bool find(std::uint64_t handle, Allocation& out) { return allocations_.find(handle, out); }
   bool begin_free(std::uint64_t handle, Allocation& out) { return allocations_.take(handle, out); }
-  void undo_free(std::uint64_t handle, const Allocation& taken) { allocations_.insert(handle, taken); }
+  void undo_free(std::uint64_t handle, const Allocation& taken) {
+    allocations_.insert(handle, taken);
+  }
 
   Freed end_free(std::uint64_t handle, const Allocation& taken) {
     if (taken.kind != AllocationKind::in_block) {
@@ -118,9 +126,11 @@ class AllocationTable {
     });
   }
 
-  // Marks an allocation (its block, if it lies in one) as shared under `key`. Returns the bytes that the caller moves
-  // from its own charge into the shared object: 0 when it is shared already or unknown.
-  std::uint64_t mark_shared(std::uint64_t handle, const ShareKey& key, ShareKey& existing, std::uint32_t& gpu) {
+  // Marks an allocation (its block, if it lies in one) as shared under `key`. Returns the bytes
+  // that the caller moves from its own charge into the shared object: 0 when it is shared already
+  // or unknown.
+  std::uint64_t mark_shared(std::uint64_t handle, const ShareKey& key, ShareKey& existing,
+                            std::uint32_t& gpu) {
     std::uint64_t bytes = 0;
     bool in_block = false;
     allocations_.update(handle, [&](Allocation& allocation) {
@@ -201,11 +211,14 @@ class AllocationTable {
     std::uint32_t refs = 0;
   };
   // Key 0 is reserved; block 0 can't hold device memory, but nothing here should depend on that.
-  static std::uint64_t block_key(std::uint64_t address) { return driver_model::block_of(address) + 1; }
+  static std::uint64_t block_key(std::uint64_t address) {
+    return driver_model::block_of(address) + 1;
+  }
 
   HandleMap<Allocation> allocations_;
   HandleMap<Block> blocks_;
-  std::atomic<std::uint64_t> spare_bytes_[shm::kMaxGpus] = {};  // in blocks, beside what lives there
+  std::atomic<std::uint64_t> spare_bytes_[shm::kMaxGpus] =
+      {};  // in blocks, beside what lives there
 };
 
 }  // namespace vgpu::limiter

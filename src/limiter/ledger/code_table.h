@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Code that this process loaded: modules with what each took, libraries with what they will take in every context that
-// uses them, and which functions have been launched before. The last is on the launch path: one load and a compare.
+// Code that this process loaded: modules with what each took, libraries with what they will take in
+// every context that uses them, and which functions have been launched before. The last is on the
+// launch path: one load and a compare.
 #pragma once
 
 #include <atomic>
@@ -11,15 +12,16 @@
 namespace vgpu::limiter {
 
 struct LoadedCode {
-  std::uint64_t bytes = 0;  // charged as implicit memory
-  std::uint64_t owner = 0;  // the context it is in; 0 for a library, which is in none yet
+  std::uint64_t bytes = 0;    // charged as implicit memory
+  std::uint64_t owner = 0;    // the context it is in; 0 for a library, which is in none yet
   std::uint64_t library = 0;  // set: what this library took in the context
   std::uint32_t gpu = 0;
 };
 
 class CodeTable {
  public:
-  // Whether this function was prepared before. A cache: a forgotten one is prepared again, which changes nothing.
+  // Whether this function was prepared before. A cache: a forgotten one is prepared again, which
+  // changes nothing.
   bool was_launched(std::uint64_t function) const {
     // Relaxed: the entry is all that a reader uses.
     return launched_[place_of(function)].load(std::memory_order_relaxed) == function;
@@ -27,7 +29,8 @@ class CodeTable {
   void note_launched(std::uint64_t function) {
     launched_[place_of(function)].store(function, std::memory_order_relaxed);
   }
-  // Handles come again after an unload, and another stack size or context changes what a launch takes.
+  // Handles come again after an unload, and another stack size or context changes what a launch
+  // takes.
   void forget_launches() {
     for (auto& entry : launched_) entry.store(0, std::memory_order_relaxed);
   }

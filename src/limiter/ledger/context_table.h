@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contexts of this process: which GPU each is on, what it was charged for, and how much local memory for its
-// threads is already paid for. Allocations remember their context by the `owner` here, so that what dies with a
-// context is known; memory made under a green context belongs to the primary one below it.
+// The contexts of this process: which GPU each is on, what it was charged for, and how much local
+// memory for its threads is already paid for. Allocations remember their context by the `owner`
+// here, so that what dies with a context is known; memory made under a green context belongs to the
+// primary one below it.
 #pragma once
 
 #include <atomic>
@@ -15,10 +16,10 @@ namespace vgpu::limiter {
 enum class ContextKind : std::uint8_t { primary, created, green };
 
 struct Context {
-  std::uint64_t owner = 0;           // memory made here dies with this: an id, because handles come again
-  std::uint64_t charged_bytes = 0;   // for the context itself
-  std::uint64_t stack_bytes = 0;     // per thread, as set; 0: the driver's default
-  std::uint64_t local_bytes = 0;     // per thread, the most that any function launched here needs
+  std::uint64_t owner = 0;  // memory made here dies with this: an id, because handles come again
+  std::uint64_t charged_bytes = 0;  // for the context itself
+  std::uint64_t stack_bytes = 0;    // per thread, as set; 0: the driver's default
+  std::uint64_t local_bytes = 0;    // per thread, the most that any function launched here needs
   std::uint64_t local_charged_bytes = 0;  // for all threads, beyond what an empty context holds
   std::uint64_t heap_charged_bytes = 0;   // promised, where beyond the default
   std::uint64_t printf_charged_bytes = 0;
@@ -29,7 +30,8 @@ struct Context {
 
 class ContextTable {
  public:
-  // False when the context is known already, or can't be recorded. An owner of 0 becomes one of its own.
+  // False when the context is known already, or can't be recorded. An owner of 0 becomes one of its
+  // own.
   bool add(std::uint64_t handle, Context context) {
     if (context.owner == 0) context.owner = owners_.fetch_add(1, std::memory_order_relaxed) + 1;
     bool is_new = false;
@@ -53,7 +55,9 @@ class ContextTable {
     contexts_.sweep([&](std::uint64_t, Context& context) { return context.owner != owner; });
   }
   // The handle of a GPU's primary context; 0: not seen yet.
-  std::uint64_t primary(std::uint32_t gpu) const { return primary_[gpu].load(std::memory_order_acquire); }
+  std::uint64_t primary(std::uint32_t gpu) const {
+    return primary_[gpu].load(std::memory_order_acquire);
+  }
   void set_primary(std::uint32_t gpu, std::uint64_t handle) {
     primary_[gpu].store(handle, std::memory_order_release);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Executable graphs whose nodes allocate memory, with the most that one launch can take on each GPU. Most programs
-// have none: then a launch costs one load here.
+// Executable graphs whose nodes allocate memory, with the most that one launch can take on each
+// GPU. Most programs have none: then a launch costs one load here.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,8 @@ namespace vgpu::limiter {
 
 struct GraphMemory {
   std::uint64_t bytes[shm::kMaxGpus] = {};
-  std::uint64_t trims = 0;  // the count of trims when it was launched last, plus one; 0: never launched
+  std::uint64_t trims =
+      0;  // the count of trims when it was launched last, plus one; 0: never launched
   bool takes_any() const {
     for (const std::uint64_t each : bytes) {
       if (each != 0) return true;
@@ -24,7 +25,8 @@ struct GraphMemory {
 
 class GraphTable {
  public:
-  // Relaxed: an exec that another thread has just made is launched only after that thread handed it over.
+  // Relaxed: an exec that another thread has just made is launched only after that thread handed it
+  // over.
   bool has_any() const { return count_.load(std::memory_order_relaxed) != 0; }
 
   void add(std::uint64_t exec, const GraphMemory& memory) {
@@ -51,10 +53,11 @@ class GraphTable {
   }
   void note_trim() { trims_.fetch_add(1, std::memory_order_relaxed); }
 
-  // Whether any graph of this process can hold allocation nodes: once a node was added or an asynchronous
-  // allocation made (which a capture turns into a node).
+  // Whether any graph of this process can hold allocation nodes: once a node was added or an
+  // asynchronous allocation made (which a capture turns into a node).
   void note_possible() {
-    if (!possible_.load(std::memory_order_relaxed)) possible_.store(true, std::memory_order_relaxed);
+    if (!possible_.load(std::memory_order_relaxed))
+      possible_.store(true, std::memory_order_relaxed);
   }
   bool is_possible() const { return possible_.load(std::memory_order_relaxed); }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A hash map from a driver handle or address to a small record, for code without libstdc++: sharded, open addressing,
-// O(1), growing, exact under threads. Records live in pages mapped for them, so the program's own malloc (which may
-// itself be interposed) is never entered. Key 0 is no handle and is never stored. Trivially destructible, because the
-// one ledger outlives everything; clear() gives the pages back.
+// A hash map from a driver handle or address to a small record, for code without libstdc++:
+// sharded, open addressing, O(1), growing, exact under threads. Records live in pages mapped for
+// them, so the program's own malloc (which may itself be interposed) is never entered. Key 0 is no
+// handle and is never stored. Trivially destructible, because the one ledger outlives everything;
+// clear() gives the pages back.
 //
-// Invariant of a shard: from a key's home place to where it lies there is no empty place (removal shifts back).
+// Invariant of a shard: from a key's home place to where it lies there is no empty place (removal
+// shifts back).
 #pragma once
 
 #include <sys/mman.h>
@@ -73,7 +75,8 @@ class HandleMap {
     });
   }
 
-  // Visits every record as visit(key, record) -> bool keep. For rare events (a context is destroyed): O(all).
+  // Visits every record as visit(key, record) -> bool keep. For rare events (a context is
+  // destroyed): O(all).
   template <class Visit>
   void sweep(Visit visit) {
     for (Shard& shard : shards_) {
@@ -106,7 +109,8 @@ class HandleMap {
     }
   }
 
-  // In a forked child: the parent's handles mean nothing here, and a lock may be held by a thread that is gone.
+  // In a forked child: the parent's handles mean nothing here, and a lock may be held by a thread
+  // that is gone.
   void reset_after_fork() {
     for (Shard& shard : shards_) {
       shard.lock.reset();
@@ -156,7 +160,8 @@ class HandleMap {
       std::size_t hole = static_cast<std::size_t>(place - places);
       for (std::size_t i = next(hole); places[i].key != 0; i = next(i)) {
         const std::size_t wanted = home(places[i].key);
-        // Move it back unless its home lies behind the hole (cyclically): then the hole doesn't break its run.
+        // Move it back unless its home lies behind the hole (cyclically): then the hole doesn't
+        // break its run.
         const bool behind = ((i - wanted) & (capacity - 1)) < ((i - hole) & (capacity - 1));
         if (behind) continue;
         places[hole] = places[i];
@@ -192,7 +197,8 @@ class HandleMap {
 
   static constexpr std::size_t kFirstCapacity = 64;
 
-  // Handles are aligned addresses: multiply spreads them, the high half is what the multiplication mixed best.
+  // Handles are aligned addresses: multiply spreads them, the high half is what the multiplication
+  // mixed best.
   static std::uint64_t hash(std::uint64_t key) {
     const std::uint64_t mixed = (key ^ (key >> 32)) * 0x9E3779B97F4A7C15ULL;
     return mixed ^ (mixed >> 29);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that the driver takes without being asked for it by name: contexts, code, globals, stacks, local memory,
-// heaps. Three parts make its charge: `measured`, what NVML showed beyond the explicit allocations; `estimated`, what
-// was added since that reading; `promised`, what may be taken at any later launch (a raised stack limit, a heap) and
-// so is charged ahead, until a reading shows the jump.
+// Memory that the driver takes without being asked for it by name: contexts, code, globals, stacks,
+// local memory, heaps. Three parts make its charge: `measured`, what NVML showed beyond the
+// explicit allocations; `estimated`, what was added since that reading; `promised`, what may be
+// taken at any later launch (a raised stack limit, a heap) and so is charged ahead, until a reading
+// shows the jump.
 //
-// Not thread-safe by itself: every member takes the lock, none calls the driver. Changes of the charge are returned
-// for the caller to apply at the tenant's ledger.
+// Not thread-safe by itself: every member takes the lock, none calls the driver. Changes of the
+// charge are returned for the caller to apply at the tenant's ledger.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@ namespace vgpu::limiter {
 class ImplicitAccount {
  public:
   struct Change {
-    std::uint64_t charge_bytes = 0;   // without asking: it is there already
+    std::uint64_t charge_bytes = 0;  // without asking: it is there already
     std::uint64_t release_bytes = 0;
   };
 
@@ -35,7 +36,8 @@ class ImplicitAccount {
     SpinGuard guard(lock_);
     return take(bytes, promised_bytes_);
   }
-  // What was charged for a context or module that is gone. A reading corrects it if it was another amount.
+  // What was charged for a context or module that is gone. A reading corrects it if it was another
+  // amount.
   std::uint64_t remove(std::uint64_t bytes) {
     SpinGuard guard(lock_);
     std::uint64_t released = take(bytes, estimated_bytes_);
@@ -43,13 +45,15 @@ class ImplicitAccount {
     return released;
   }
 
-  // A reading that no change was in flight around: `shown` is what NVML shows beyond explicit allocations.
+  // A reading that no change was in flight around: `shown` is what NVML shows beyond explicit
+  // allocations.
   Change settle(std::uint64_t shown) {
     SpinGuard guard(lock_);
     const std::uint64_t before = measured_bytes_ + estimated_bytes_ + promised_bytes_;
     const std::uint64_t foreseen = measured_bytes_ + estimated_bytes_;
     // The promised jump came: within what rounding and other growth can hide.
-    if (shown > foreseen && promised_bytes_ != 0 && shown - foreseen >= promised_bytes_ - promised_bytes_ / 8) {
+    if (shown > foreseen && promised_bytes_ != 0 &&
+        shown - foreseen >= promised_bytes_ - promised_bytes_ / 8) {
       promised_bytes_ = 0;
     }
     measured_bytes_ = shown;

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Physical memory of the VMM API (cuMemCreate and imports): it lives until its last handle reference, mapped byte,
-// pin and multicast bind is gone, whichever goes last. A handle's value may be used again by the driver once it is
-// released, so memory is known by an id of its own, and the handle maps to it.
+// Physical memory of the VMM API (cuMemCreate and imports): it lives until its last handle
+// reference, mapped byte, pin and multicast bind is gone, whichever goes last. A handle's value may
+// be used again by the driver once it is released, so memory is known by an id of its own, and the
+// handle maps to it.
 //
-// `release` arguments are called as release(Freed, exported): exported memory may live on behind a descriptor.
+// `release` arguments are called as release(Freed, exported): exported memory may live on behind a
+// descriptor.
 //
-// Around driver calls: a release takes its handle reference away before the call and is finished or undone after it;
-// map, bind and export pin the memory during the call, so that a release in another thread can't end it meanwhile.
+// Around driver calls: a release takes its handle reference away before the call and is finished or
+// undone after it; map, bind and export pin the memory during the call, so that a release in
+// another thread can't end it meanwhile.
 #pragma once
 
 #include <atomic>
@@ -19,7 +22,8 @@
 namespace vgpu::limiter {
 
 struct PhysicalMemory {
-  std::uint64_t bytes = 0;         // the charge; 0: host memory, or charged to another process of the tenant
+  std::uint64_t bytes =
+      0;  // the charge; 0: host memory, or charged to another process of the tenant
   std::uint64_t mapped_bytes = 0;  // all mappings together
   ShareKey key{};
   std::uint32_t gpu = 0;
@@ -37,23 +41,27 @@ class PhysicalTable {
  public:
   // New memory with one handle reference; returns its id, 0 when it can't be recorded.
   std::uint64_t add(std::uint64_t handle, PhysicalMemory memory) {
-    const std::uint64_t id = next_id_.fetch_add(1, std::memory_order_relaxed) + 1;  // unique is all it must be
+    const std::uint64_t id =
+        next_id_.fetch_add(1, std::memory_order_relaxed) + 1;  // unique is all it must be
     memory.handle_refs = 1;
     if (!memory_.insert(id, memory)) return 0;
     handles_.insert(handle, id);
     return id;
   }
-  // One more reference to a handle that is known (retained, or imported twice). False: it isn't known.
+  // One more reference to a handle that is known (retained, or imported twice). False: it isn't
+  // known.
   bool add_handle_ref(std::uint64_t handle) {
     std::uint64_t id = 0;
-    return handles_.find(handle, id) && edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; });
+    return handles_.find(handle, id) &&
+           edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; });
   }
 
   // A handle to the memory mapped at an address: its own may have been released before.
   bool retain(std::uint64_t handle, std::uint64_t address) {
     if (add_handle_ref(handle)) return true;
     const std::uint64_t id = mapped_at(address);
-    return id != 0 && edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; }) && handles_.insert(handle, id);
+    return id != 0 && edit(id, [](PhysicalMemory& memory) { ++memory.handle_refs; }) &&
+           handles_.insert(handle, id);
   }
 
   std::uint64_t id_of(std::uint64_t handle) {
@@ -74,10 +82,10 @@ class PhysicalTable {
     const std::uint64_t id = id_of(handle);
     bool last = false;
     const bool known = id != 0 && edit(id, [&](PhysicalMemory& memory) {
-      last = memory.handle_refs == 1;
-      --memory.handle_refs;
-      ++memory.pins;  // until end_release or undo_release
-    });
+                         last = memory.handle_refs == 1;
+                         --memory.handle_refs;
+                         ++memory.pins;  // until end_release or undo_release
+                       });
     std::uint64_t taken = 0;
     if (last) handles_.take(handle, taken);
     return known ? id : 0;
@@ -141,22 +149,23 @@ class PhysicalTable {
   }
 
   // A multicast object holds what is bound to it until it is unbound or the object ends.
-  void add_bind(std::uint64_t multicast_id, std::uint64_t memory_id, std::uint32_t device, std::uint64_t offset,
-                std::uint64_t size) {
+  void add_bind(std::uint64_t multicast_id, std::uint64_t memory_id, std::uint32_t device,
+                std::uint64_t offset, std::uint64_t size) {
     edit(memory_id, [](PhysicalMemory& memory) { ++memory.pins; });
-    binds_.insert(next_id_.fetch_add(1, std::memory_order_relaxed) + 1, {.multicast_id = multicast_id,
-                                                                     .memory_id = memory_id,
-                                                                     .offset = offset,
-                                                                     .size = size,
-                                                                     .device = device});
+    binds_.insert(next_id_.fetch_add(1, std::memory_order_relaxed) + 1,
+                  {.multicast_id = multicast_id,
+                   .memory_id = memory_id,
+                   .offset = offset,
+                   .size = size,
+                   .device = device});
   }
   template <class Release>
-  void remove_binds(std::uint64_t multicast_id, std::uint32_t device, std::uint64_t offset, std::uint64_t size,
-                    Release release) {
+  void remove_binds(std::uint64_t multicast_id, std::uint32_t device, std::uint64_t offset,
+                    std::uint64_t size, Release release) {
     unbind_if(
         [&](const Bind& bind) {
-          return bind.multicast_id == multicast_id && bind.device == device && bind.offset < offset + size &&
-                 offset < bind.offset + bind.size;
+          return bind.multicast_id == multicast_id && bind.device == device &&
+                 bind.offset < offset + size && offset < bind.offset + bind.size;
         },
         release);
   }
@@ -170,7 +179,8 @@ class PhysicalTable {
   template <class Visit>
   void for_each_mapped(std::uint64_t address, std::uint64_t size, Visit visit) {
     Mapping mapping;
-    for (std::uint64_t at = address; at < address + size && mappings_.find(at, mapping); at += mapping.size) {
+    for (std::uint64_t at = address; at < address + size && mappings_.find(at, mapping);
+         at += mapping.size) {
       visit(mapping.id, mapping.size);
     }
   }
@@ -197,7 +207,8 @@ class PhysicalTable {
     std::uint32_t device = 0;
   };
 
-  // Applies `change`; when nothing holds the memory any more it ends here, and its charge is released.
+  // Applies `change`; when nothing holds the memory any more it ends here, and its charge is
+  // released.
   template <class Release, class Change>
   void drop(std::uint64_t id, Release release, Change change) {
     PhysicalMemory ended;
@@ -223,8 +234,8 @@ class PhysicalTable {
     });
   }
 
-  // Parts of mappings, or gaps between them: look at every mapping once. Cuts are collected first, because no two
-  // shard locks are ever held together.
+  // Parts of mappings, or gaps between them: look at every mapping once. Cuts are collected first,
+  // because no two shard locks are ever held together.
   template <class Release>
   void remove_parts(std::uint64_t begin, std::uint64_t end, Release release) {
     for (;;) {

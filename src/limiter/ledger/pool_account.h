@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a memory pool is charged, without asking the driver at each allocation: the reservation that the driver last
-// reported, plus the most that everything asked for since can have made it grow. A settlement asks the driver and
-// replaces the second part by the truth.
+// What a memory pool is charged, without asking the driver at each allocation: the reservation that
+// the driver last reported, plus the most that everything asked for since can have made it grow. A
+// settlement asks the driver and replaces the second part by the truth.
 //
-// Invariant: charged >= what the pool reserves, at every instant, because begin() comes before the driver's call.
-// Requests that are still in the driver when a settlement reads are not settled by it.
+// Invariant: charged >= what the pool reserves, at every instant, because begin() comes before the
+// driver's call. Requests that are still in the driver when a settlement reads are not settled by
+// it.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,13 @@ class PoolAccount {
     std::uint32_t version = 0;
   };
 
-  // A request is about to go to the driver. Calls reserve(extra_bytes) -> bool for what the pool can grow by beyond its
-  // charge; under the lock, so that no other request leans on a charge that is then refused. False: refused, and
-  // nothing has changed.
+  // A request is about to go to the driver. Calls reserve(extra_bytes) -> bool for what the pool
+  // can grow by beyond its charge; under the lock, so that no other request leans on a charge that
+  // is then refused. False: refused, and nothing has changed.
   template <class Reserve>
   bool begin(std::uint64_t request_bytes, Request& request, Reserve reserve) {
-    request = {.bytes = driver_model::round_up(request_bytes, driver_model::kPoolAlignBytes), .wants_settlement = false};
+    request = {.bytes = driver_model::round_up(request_bytes, driver_model::kPoolAlignBytes),
+               .wants_settlement = false};
     SpinGuard guard(lock_);
     const std::uint64_t asked = driver_model::saturating_add(asked_bytes_, request.bytes);
     const std::uint64_t wanted = wanted_bytes(asked);
@@ -65,9 +67,11 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return {done_bytes_, version_};
   }
-  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases; `missing` is what it has to
-  // charge without asking, because the pool holds more than was foreseen (0 but for growth behind our back).
-  std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes, std::uint64_t& missing) {
+  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases; `missing`
+  // is what it has to charge without asking, because the pool holds more than was foreseen (0 but
+  // for growth behind our back).
+  std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
+                               std::uint64_t& missing) {
     SpinGuard guard(lock_);
     missing = 0;
     if (settlement.version != version_) return 0;  // a newer reading is in already
@@ -111,7 +115,9 @@ class PoolAccount {
     return driver_model::saturating_add(reserved_bytes_, driver_model::pool_growth_bytes(asked));
   }
   // A pool that is destroyed during a request starts again at zero.
-  static void subtract(std::uint64_t& from, std::uint64_t bytes) { from -= bytes < from ? bytes : from; }
+  static void subtract(std::uint64_t& from, std::uint64_t bytes) {
+    from -= bytes < from ? bytes : from;
+  }
   std::uint64_t lower_charge() {
     const std::uint64_t wanted = wanted_bytes(asked_bytes_);
     const std::uint64_t released = charged_bytes_ > wanted ? charged_bytes_ - wanted : 0;

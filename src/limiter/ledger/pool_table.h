@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memory pools that this process allocates from, each with its account. Pools are found by handle, the current
-// pool of a GPU and the pool of its graphs by position. Accounts are never freed, so a pointer to one stays good
-// while another thread destroys the pool.
+// The memory pools that this process allocates from, each with its account. Pools are found by
+// handle, the current pool of a GPU and the pool of its graphs by position. Accounts are never
+// freed, so a pointer to one stays good while another thread destroys the pool.
 #pragma once
 
 #include <sys/mman.h>
@@ -21,9 +21,9 @@ struct Pool {
   std::atomic<std::uint64_t> handle{0};  // 0: destroyed; a graph pool's is the CUDA ordinal + 1
   std::uint32_t gpu = 0;
   bool of_graphs = false;
-  bool managed = false;   // NVML doesn't show it
-  bool charged = true;    // not: on the host, or another process's
-  Pool* next = nullptr;   // all pools ever; written before the pool is published
+  bool managed = false;  // NVML doesn't show it
+  bool charged = true;   // not: on the host, or another process's
+  Pool* next = nullptr;  // all pools ever; written before the pool is published
 };
 
 class PoolTable {
@@ -34,7 +34,8 @@ class PoolTable {
   }
 
   // The pool of this handle, made now if it is new. nullptr: no memory.
-  Pool* find_or_add(std::uint64_t handle, std::uint32_t gpu, bool charged = true, bool managed = false) {
+  Pool* find_or_add(std::uint64_t handle, std::uint32_t gpu, bool charged = true,
+                    bool managed = false) {
     Pool* pool = find(handle);
     if (pool != nullptr) return pool;
     pool = make(handle, gpu, false, charged, managed);
@@ -53,16 +54,20 @@ class PoolTable {
     if (pool != nullptr) return pool;
     Pool* made = make(ordinal + 1, gpu, true, true, false);
     if (made == nullptr) return nullptr;
-    if (graph_pools_[gpu].compare_exchange_strong(pool, made, std::memory_order_acq_rel)) return made;
+    if (graph_pools_[gpu].compare_exchange_strong(pool, made, std::memory_order_acq_rel))
+      return made;
     made->handle.store(0, std::memory_order_relaxed);
     return pool;
   }
 
   // Acquire/release: whoever reads the pointer sees the pool's fields.
   Pool* current(std::uint32_t gpu) const { return current_[gpu].load(std::memory_order_acquire); }
-  void set_current(std::uint32_t gpu, Pool* pool) { current_[gpu].store(pool, std::memory_order_release); }
+  void set_current(std::uint32_t gpu, Pool* pool) {
+    current_[gpu].store(pool, std::memory_order_release);
+  }
 
-  // The pool is destroyed; returns it, so that its charge can be ended. A destroyed current pool is forgotten.
+  // The pool is destroyed; returns it, so that its charge can be ended. A destroyed current pool is
+  // forgotten.
   Pool* remove(std::uint64_t handle) {
     Pool* pool = nullptr;
     if (!pools_.take(handle, pool)) return nullptr;
@@ -84,8 +89,8 @@ class PoolTable {
     }
   }
 
-  // Memory went back to some pool, so reservations may shrink at the next synchronisation. Relaxed: a flag that is
-  // seen late costs one settlement's delay.
+  // Memory went back to some pool, so reservations may shrink at the next synchronisation. Relaxed:
+  // a flag that is seen late costs one settlement's delay.
   void note_free() {
     if (!freed_.load(std::memory_order_relaxed)) freed_.store(true, std::memory_order_relaxed);
   }
@@ -108,7 +113,8 @@ class PoolTable {
     {
       SpinGuard guard(spare_lock_);
       if (spare_count_ == 0) {
-        void* page = mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* page =
+            mmap(nullptr, kChunkBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (page == MAP_FAILED) return nullptr;
         spare_ = static_cast<Pool*>(page);
         spare_count_ = kChunkBytes / sizeof(Pool);
@@ -124,7 +130,8 @@ class PoolTable {
     pool->handle.store(handle, std::memory_order_relaxed);
     // Release: for_each reads the pool through the list head.
     pool->next = all_.load(std::memory_order_relaxed);
-    while (!all_.compare_exchange_weak(pool->next, pool, std::memory_order_release, std::memory_order_relaxed)) {
+    while (!all_.compare_exchange_weak(pool->next, pool, std::memory_order_release,
+                                       std::memory_order_relaxed)) {
     }
     return pool;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one process ledger: constant-initialised (hooks may run before this library's constructors) and never destroyed
-// (other threads may still call the driver while the process exits).
+// The one process ledger: constant-initialised (hooks may run before this library's constructors)
+// and never destroyed (other threads may still call the driver while the process exits).
 #include "process_ledger.h"
 
 #include <type_traits>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What this process holds and is charged: the tables of its memory, and one account per GPU. Everything that changes
-// the tenant's ledger goes through reserve(), charge() and release() here, so that the account and the tenant's slot
-// always say the same. Any thread; no lock is held across a driver call.
+// What this process holds and is charged: the tables of its memory, and one account per GPU.
+// Everything that changes the tenant's ledger goes through reserve(), charge() and release() here,
+// so that the account and the tenant's slot always say the same. Any thread; no lock is held across
+// a driver call.
 #pragma once
 
 #include <atomic>
@@ -18,11 +19,11 @@
 
 namespace vgpu::limiter {
 
-// One GPU as this process uses it. The counters are statistics and inputs of a measurement; the tenant's slot is the
-// account.
+// One GPU as this process uses it. The counters are statistics and inputs of a measurement; the
+// tenant's slot is the account.
 struct GpuAccount {
-  // What NVML shows for this process because of explicit allocations: not managed memory, not pools, not imports
-  // (which it shows for the exporter, as long as that lives).
+  // What NVML shows for this process because of explicit allocations: not managed memory, not
+  // pools, not imports (which it shows for the exporter, as long as that lives).
   std::atomic<std::uint64_t> visible_bytes{0};
   ImplicitAccount implicit;
   // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
@@ -42,7 +43,8 @@ struct ProcessLedger {
   ContextTable contexts;
   CodeTable code;
   GpuAccount gpus[shm::kMaxGpus];
-  // Both are counted by every change; equal and unchanged around a reading means that none was in flight.
+  // Both are counted by every change; equal and unchanged around a reading means that none was in
+  // flight.
   std::atomic<std::uint64_t> changes_begun{0};
   std::atomic<std::uint64_t> changes_ended{0};
   // This process in NVML's eyes, which in a PID namespace is another number; 0: not known yet.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A lock for a few instructions on a table's shard. Never held across a driver call, an allocation that may call the
-// driver, or another lock. A thread that waits gives its time slice away after a while, so a preempted holder on the
-// same core gets on.
+// A lock for a few instructions on a table's shard. Never held across a driver call, an allocation
+// that may call the driver, or another lock. A thread that waits gives its time slice away after a
+// while, so a preempted holder on the same core gets on.
 #pragma once
 
 #include <sched.h>
@@ -21,7 +21,9 @@ class SpinLock {
       }
     }
   }
-  void unlock() { locked_.store(false, std::memory_order_release); }  // pairs with the exchange in lock()
+  void unlock() {
+    locked_.store(false, std::memory_order_release);
+  }  // pairs with the exchange in lock()
   // In a forked child, whose other threads no longer exist to unlock.
   void reset() { locked_.store(false, std::memory_order_relaxed); }
 

@@ -74,8 +74,10 @@ inline constexpr std::uint64_t kSmallestContextBytes = 518 * kMiB;
 inline constexpr std::uint64_t kDefaultStackBytes = 1024;
 inline constexpr std::uint64_t kDefaultHeapBytes = 8 * kMiB;
 inline constexpr std::uint64_t kDefaultPrintfBytes = 8 * kMiB + 256 * kKiB;
-constexpr std::uint64_t local_memory_bytes(std::uint64_t bytes_per_thread, std::uint64_t resident_threads) {
-  return round_up(saturating_multiply(round_up(bytes_per_thread, 16), resident_threads), kPageBytes);
+constexpr std::uint64_t local_memory_bytes(std::uint64_t bytes_per_thread,
+                                           std::uint64_t resident_threads) {
+  return round_up(saturating_multiply(round_up(bytes_per_thread, 16), resident_threads),
+                  kPageBytes);
 }
 
 // Arrays are stored in tiles of 64 bytes by 8 rows. Each dimension rounds up to whole tiles, each
