@@ -84,6 +84,7 @@ constexpr std::uint64_t kArrayAlignBytes = 64 * kKiB;
 // Limits of a context.
 constexpr std::uint64_t kDefaultStackBytes = 1024;
 constexpr std::uint64_t kMaxStackBytes = 512 * kKiB;
+constexpr std::uint64_t kLocalExtraBytes = 0;  // beside stack times resident threads
 constexpr std::uint64_t kStackAlignBytes = 16;
 constexpr std::uint64_t kDefaultPrintfBytes = 7 * kMiB + 512 * kKiB;  // part of a context
 constexpr std::uint64_t kDefaultHeapBytes = 8 * kMiB;

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Birth of the simulated driver: cuInit, which devices CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER
+// leave and in what order, and the way into every call. Nothing is created before cuInit, no thread
+// before the first work.
+#include "driver.h"
+
+#include <cctype>
+#include <cstdlib>
+#include <cstring>
+
+namespace vgpu::sim {
+namespace {
+
+// What strtoul would take of the text's beginning, or -1.
+long leading_number(std::string_view text) {
+  std::size_t at = 0;
+  if (at < text.size() && (text[at] == '+' || text[at] == '-')) ++at;
+  const std::size_t digits = at;
+  while (at < text.size() && text[at] >= '0' && text[at] <= '9' && at - digits < 9) ++at;
+  if (at == digits) return -1;
+  return std::strtol(std::string(text.substr(0, at)).c_str(), nullptr, 10);
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0)
+    text.remove_prefix(1);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0)
+    text.remove_suffix(1);
+  return text;
+}
+
+bool has_prefix(std::string_view text, std::string_view prefix) {
+  if (prefix.size() > text.size()) return false;
+  for (std::size_t i = 0; i < prefix.size(); ++i) {
+    if (GpuUuid::lower(text[i]) != GpuUuid::lower(prefix[i])) return false;
+  }
+  return true;
+}
+
+// The positions in `order` that the variable leaves, in its own order. The first entry that names
+// no device ends the list; one that comes twice leaves no device at all.
+std::vector<int> visible(const std::vector<int>& order, const DeviceState& state) {
+  const char* variable = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (variable == nullptr) return order;
+  std::vector<int> chosen;
+  std::string_view rest = variable;
+  bool more = !rest.empty();
+  while (more) {
+    const std::size_t comma = rest.find(',');
+    const std::string_view text = trimmed(rest.substr(0, comma));
+    more = comma != std::string_view::npos;
+    if (more) rest.remove_prefix(comma + 1);
+    int index = -1;
+    if (has_prefix(text, "GPU-")) {
+      int matches = 0;
+      for (const int candidate : order) {
+        const auto uuid = state.devices()[static_cast<std::size_t>(candidate)].uuid.text();
+        if (has_prefix(uuid.data(), text)) {
+          index = candidate;
+          ++matches;
+        }
+      }
+      if (matches != 1) break;
+    } else {
+      const long number = leading_number(text);
+      if (number < 0 || number >= static_cast<long>(order.size())) break;
+      index = order[static_cast<std::size_t>(number)];
+    }
+    for (const int before : chosen) {
+      if (before == index) return {};
+    }
+    chosen.push_back(index);
+  }
+  return chosen;
+}
+
+}  // namespace
+
+Driver& Driver::get() {
+  static auto* driver = new Driver;  // never destroyed: its threads may outlive static destructors
+  return *driver;
+}
+
+CUresult Driver::initialise() {
+  if (ready.load(std::memory_order_acquire)) return CUDA_SUCCESS;
+  state = DeviceState::instance();
+  if (state == nullptr) return CUDA_ERROR_NO_DEVICE;
+  const char* order_name = std::getenv("CUDA_DEVICE_ORDER");
+  const bool by_pci = order_name != nullptr && std::strcmp(order_name, "PCI_BUS_ID") == 0;
+  const std::vector<int> chosen = visible(state->cuda_order(by_pci), *state);
+  if (chosen.empty()) return CUDA_ERROR_NO_DEVICE;
+  if (!state->claim()) return CUDA_ERROR_OUT_OF_MEMORY;
+  for (const int index : chosen) {
+    auto device = std::make_unique<Device>();
+    device->info = &state->devices()[static_cast<std::size_t>(index)];
+    device->ordinal = static_cast<int>(devices.size());
+    devices.push_back(std::move(device));
+  }
+  pthread_atfork(nullptr, nullptr,
+                 [] { Driver::get().forked.store(true, std::memory_order_relaxed); });
+  ready.store(true, std::memory_order_release);
+  return CUDA_SUCCESS;
+}
+
+Device* Driver::device(CUdevice ordinal) {
+  if (ordinal < 0 || static_cast<std::size_t>(ordinal) >= devices.size()) return nullptr;
+  return devices[static_cast<std::size_t>(ordinal)].get();
+}
+
+Allocation* Driver::find(std::uint64_t address) {
+  auto at = allocations.upper_bound(address);
+  if (at == allocations.begin()) return nullptr;
+  --at;
+  Allocation& allocation = at->second;
+  return address < allocation.base + std::max<std::uint64_t>(allocation.bytes, 1) ? &allocation
+                                                                                  : nullptr;
+}
+
+Allocation* Driver::find(std::uint64_t address, std::uint64_t bytes) {
+  Allocation* allocation = find(address);
+  if (allocation == nullptr || bytes > allocation->base + allocation->bytes - address)
+    return nullptr;
+  return allocation;
+}
+
+std::vector<CUcontext>& context_stack() {
+  thread_local std::vector<CUcontext> stack;
+  return stack;
+}
+
+CUcontext current_context() {
+  auto& stack = context_stack();
+  return stack.empty() ? nullptr : stack.back();
+}
+
+Call::Call(Needs needs) : driver(Driver::get()) {
+  if (!driver.ready.load(std::memory_order_acquire) ||
+      driver.forked.load(std::memory_order_relaxed)) {
+    result = CUDA_ERROR_NOT_INITIALIZED;
+    return;
+  }
+  lock = std::unique_lock(driver.mutex);
+  if (needs == kInit) return;
+  context = current_context();
+  if (context == nullptr) {
+    result = CUDA_ERROR_INVALID_CONTEXT;
+  } else if (!valid(context) || !context->active) {
+    result = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  } else {
+    device = context->device;
+    result = context->sticky;
+  }
+}
+
+std::uint64_t thread_id() {
+  static std::atomic<std::uint64_t> next{1};
+  thread_local const std::uint64_t id = next.fetch_add(1, std::memory_order_relaxed);
+  return id;
+}
+
+}  // namespace vgpu::sim
+
+using vgpu::sim::Driver;
+
+CUresult sim_cuInit(unsigned int flags) {
+  Driver& driver = Driver::get();
+  if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (driver.forked.load(std::memory_order_relaxed)) return CUDA_ERROR_NOT_INITIALIZED;
+  const std::lock_guard guard(driver.mutex);
+  return driver.initialise();
+}
+
+CUresult sim_cuDriverGetVersion(int* driver_version) {
+  if (driver_version == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  *driver_version = vgpu::sim::kDriverApiVersion;
+  return CUDA_SUCCESS;
+}
