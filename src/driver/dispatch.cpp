@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which library is the real one: the path that TF_CUDA_LIB_PATH or TF_NVML_LIB_PATH names, else one
-// that is in the process already (what the program itself uses), else what the dynamic linker finds
-// under the usual name. Nothing waits here: threads that come at the same time each fill a table of
-// their own, one of them is published.
+// Which library is the real one: what the program itself uses if it is in the process already (two
+// drivers in one process don't know each other's memory), else the path that TF_CUDA_LIB_PATH or
+// TF_NVML_LIB_PATH names, else what the dynamic linker finds under the usual name. Nothing waits
+// here: threads that come at the same time each fill a table of their own, one is published.
 #include "vgpu/driver/dispatch.h"
 
 #include <atomic>
@@ -34,49 +34,41 @@ bool find_loaded(Library library, const char* marker, ElfImage& image) {
   });
 }
 
+// Fills and publishes a table once. A loader takes a table that nobody else writes; more loaders at
+// once than there are tables share the last, harmlessly, since all of them write the same values.
 template <class Table>
-class Published {
+class Loading {
  public:
-  template <class Load>
-  const Table* get(Load&& load) {
-    const Table* table =
-        published_.load(std::memory_order_acquire);  // pairs with the release below
-    return table != nullptr ? table : publish(load);
-  }
-
- private:
-  template <class Load>
-  [[gnu::noinline, gnu::cold]] const Table* publish(Load&& load) {
-    // A loader takes a table that nobody else writes. More than there are tables at once: the last
-    // ones share one, which is harmless since all of them write the same values.
+  const Table& publish(std::atomic<const Table*>& published, bool (*load)(Table&)) {
     const unsigned turn = next_.fetch_add(1, std::memory_order_relaxed);
     Table& mine = tables_[turn < kTables ? turn : kTables - 1];
     if (!load(mine)) {
       next_.fetch_sub(1, std::memory_order_relaxed);
-      return nullptr;
+      return none_;
     }
     const Table* expected = nullptr;
-    published_.compare_exchange_strong(expected, &mine, std::memory_order_acq_rel,
-                                       std::memory_order_acquire);
-    return published_.load(std::memory_order_acquire);
+    published.compare_exchange_strong(expected, &mine, std::memory_order_acq_rel,
+                                      std::memory_order_acquire);
+    return expected == nullptr ? mine : *expected;
   }
+  const Table& none() const { return none_; }
 
+ private:
   static constexpr unsigned kTables = 4;
-  std::atomic<const Table*> published_{nullptr};
   std::atomic<unsigned> next_{0};
   Table tables_[kTables];
+  Table none_;
 };
 
 bool locate(Library library, const char* variable, const char* marker, const char* usual_name,
             ElfImage& image) {
-  if (const char* path = std::getenv(variable);
-      path != nullptr && *path != '\0' && open_library(path, image)) {
-    return true;
-  }
-  return find_loaded(library, marker, image) || open_library(usual_name, image);
+  if (find_loaded(library, marker, image)) return true;
+  const char* path = std::getenv(variable);
+  return (path != nullptr && *path != '\0' && open_library(path, image)) ||
+         open_library(usual_name, image);
 }
 
-bool load_driver(DriverDispatch& table) {
+bool fill_driver(DriverDispatch& table) {
   ElfImage image;
   if (!locate(Library::cuda, "TF_CUDA_LIB_PATH", "cuInit", "libcuda.so.1", image)) return false;
 #define VGPU_DRIVER_FUNCTION(symbol, params, args) \
@@ -86,7 +78,7 @@ bool load_driver(DriverDispatch& table) {
   return true;
 }
 
-bool load_nvml(NvmlDispatch& table) {
+bool fill_nvml(NvmlDispatch& table) {
   ElfImage image;
   if (!locate(Library::nvml, "TF_NVML_LIB_PATH", "nvmlInit_v2", "libnvidia-ml.so.1", image))
     return false;
@@ -101,24 +93,22 @@ bool load_nvml(NvmlDispatch& table) {
   return true;
 }
 
-Published<DriverDispatch> g_driver;
-Published<NvmlDispatch> g_nvml;
-const DriverDispatch kNoDriver{};
-const NvmlDispatch kNoNvml{};
+Loading<DriverDispatch> g_loading_driver;
+Loading<NvmlDispatch> g_loading_nvml;
 
 }  // namespace
 
-const DriverDispatch& real() {
-  const DriverDispatch* table = g_driver.get(load_driver);
-  return table == nullptr ? kNoDriver : *table;
-}
+namespace internal {
 
-const NvmlDispatch& real_nvml() {
-  const NvmlDispatch* table = g_nvml.get(load_nvml);
-  return table == nullptr ? kNoNvml : *table;
-}
+std::atomic<const DriverDispatch*> g_driver{nullptr};
+std::atomic<const NvmlDispatch*> g_nvml{nullptr};
 
-bool has_driver() { return &real() != &kNoDriver; }
-bool has_nvml() { return &real_nvml() != &kNoNvml; }
+const DriverDispatch& load_driver() { return g_loading_driver.publish(g_driver, fill_driver); }
+const NvmlDispatch& load_nvml() { return g_loading_nvml.publish(g_nvml, fill_nvml); }
+
+}  // namespace internal
+
+bool has_driver() { return &real() != &g_loading_driver.none(); }
+bool has_nvml() { return &real_nvml() != &g_loading_nvml.none(); }
 
 }  // namespace vgpu::driver

@@ -101,6 +101,24 @@ bool make_spec(const settings::Environment& environment, std::string_view id, sh
   return true;
 }
 
+// A tenant by bare variables has nobody who ends it, so whoever makes one removes those that nobody
+// is in any more. A process that still carries such a tenant's id makes it anew.
+void remove_abandoned(const shm::StateDir& directory) {
+  TenantId ids[64];
+  const std::size_t count = std::min(shm::list_tenants(directory, ids), std::size(ids));
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string_view id = ids[i].view();
+    const char* text = ids[i].c_str();
+    if (std::strncmp(text, "t-", 2) != 0 && std::strncmp(text, "container-", 10) != 0) continue;
+    shm::Tenant tenant;
+    if (shm::Tenant::open(directory, id, tenant) != shm::Status::ok) continue;
+    if (tenant.spec().made_by_run) continue;
+    tenant.reap();
+    // Says `exists` while anybody is in it.
+    [[maybe_unused]] const shm::Status status = shm::Tenant::remove(directory, id);
+  }
+}
+
 }  // namespace
 
 FixedString<shm::kMaxName> bare_tenant_id() {
@@ -162,7 +180,7 @@ bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400
   return false;
 }
 
-Phase Birth::of(Limiter& limiter) {
+Phase Birth::of(Limiter& limiter, int tries) {
   const ProcessEnvironment own;
   const char* id_variable = own.get("VGPU_TENANT");
   const bool has_id = id_variable != nullptr && *id_variable != '\0';
@@ -173,7 +191,13 @@ Phase Birth::of(Limiter& limiter) {
   const settings::Environment& environment =
       first.has_value() ? static_cast<const settings::Environment&>(*first) : own;
 
-  TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
+  const TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
+  if (id.truncated()) {
+    Reason reason("VGPU_TENANT=\"");
+    return give_up(
+        environment,
+        {reason.append(id.view()).append("...\": longer than a tenant's name can be").view()});
+  }
   const char* acknowledge = own.get("VGPU_ACK");
   const bool must_exist = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
 
@@ -194,6 +218,7 @@ Phase Birth::of(Limiter& limiter) {
                                      : give_up(environment, messages);
     }
     const bool shared = status == shm::Status::not_found;
+    if (shared) remove_abandoned(directory);
     status =
         shared ? shm::Tenant::create(directory, spec, limiter.tenant_) : shm::Status::unavailable;
     const bool made = status == shm::Status::ok;
@@ -210,6 +235,7 @@ Phase Birth::of(Limiter& limiter) {
     }
   }
   if (status == shm::Status::ok) status = limiter.tenant_.join();
+  if (status == shm::Status::not_found && !must_exist && tries > 0) return of(limiter, tries - 1);
   if (status != shm::Status::ok) {
     return give_up(environment, {tenant_reason(id.view(), status, directory.error).view()});
   }

@@ -10,7 +10,9 @@ namespace vgpu::limiter {
 struct Birth {
   // Opens or makes the tenant of this process in `limiter`. limited, unlimited, or refused with the
   // reasons on stderr.
-  static Phase of(Limiter& limiter);
+  // `tries`: how often it may be made anew when others remove it, empty, before this process is in
+  // it.
+  static Phase of(Limiter& limiter, int tries = 8);
 };
 
 // Longest "VGPU_TENANT=<id>" with its terminator.

@@ -2,6 +2,8 @@
 // What happens in every program that this library is preloaded into, GPU or not: the constructor
 // gives a tenant by bare variables its identity, and tells the tenant of a `vgpu run` that the
 // library is here. No driver call, no thread, no signal, nothing written.
+#include <unistd.h>
+
 #include <cstring>
 
 #include "birth.h"
@@ -9,6 +11,8 @@
 #include "limiter.h"
 #include "vgpu/settings/settings.h"
 #include "vgpu/shm/tenant.h"
+
+extern char** environ;
 
 namespace vgpu::limiter {
 namespace {
@@ -32,7 +36,7 @@ void acknowledge(const char* id) {
 __attribute__((constructor)) void at_load() {
   const char* id = own_variable("VGPU_TENANT");
   if (!is_set(id)) {
-    if (settings::any_limit_set(ProcessEnvironment())) name_tenant();
+    if (settings::any_limit_set(environ)) name_tenant();
     return;
   }
   const char* wanted = own_variable("VGPU_ACK");

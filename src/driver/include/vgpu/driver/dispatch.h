@@ -6,6 +6,8 @@
 // pointer: test it before you call it.
 #pragma once
 
+#include <atomic>
+
 #include "vgpu/api/cuda_abi.h"
 #include "vgpu/api/nvml_abi.h"
 
@@ -28,9 +30,23 @@ struct NvmlDispatch {
 #undef VGPU_NVML_CALL
 };
 
-// Every pointer is null when there is no such library on this machine.
-const DriverDispatch& real();
-const NvmlDispatch& real_nvml();
+namespace internal {
+extern std::atomic<const DriverDispatch*> g_driver;
+extern std::atomic<const NvmlDispatch*> g_nvml;
+const DriverDispatch& load_driver();
+const NvmlDispatch& load_nvml();
+}  // namespace internal
+
+// Every pointer is null when there is no such library on this machine. The loads pair with the
+// publication in dispatch.cpp.
+inline const DriverDispatch& real() {
+  const DriverDispatch* table = internal::g_driver.load(std::memory_order_acquire);
+  return table != nullptr ? *table : internal::load_driver();
+}
+inline const NvmlDispatch& real_nvml() {
+  const NvmlDispatch* table = internal::g_nvml.load(std::memory_order_acquire);
+  return table != nullptr ? *table : internal::load_nvml();
+}
 
 // Whether the library was found; loads it like real() does.
 bool has_driver();
