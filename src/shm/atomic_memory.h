@@ -15,6 +15,8 @@ namespace vgpu::shm {
 
 class AtomicMemory {
  public:
+  static constexpr std::uint32_t kCells = core::kAskCells;
+
   AtomicMemory(const Segment& segment, std::uint32_t gpu) : segment_(segment), gpu_(gpu) {}
 
   std::uint32_t slots() const { return segment_.slots(); }

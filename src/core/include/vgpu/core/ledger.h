@@ -77,9 +77,9 @@ template <class Memory>
 void add_slot(Memory& memory, std::uint32_t slot, Totals& totals) {
   constexpr int kReadTries = 16;
   for (int tries = 0;; ++tries) {
-    std::uint64_t cells[kAskCells];
+    std::uint64_t cells[Memory::kCells];
     std::uint64_t any = 0;
-    for (std::uint32_t i = 0; i < kAskCells; ++i) any |= cells[i] = memory.ask(slot, i);
+    for (std::uint32_t i = 0; i < Memory::kCells; ++i) any |= cells[i] = memory.ask(slot, i);
     const std::uint64_t charge = memory.charge(slot);
     if (any == 0 && (charge & kMoving) == 0) {
       totals.charged = add_saturating(totals.charged, charge_bytes(charge));
@@ -89,14 +89,14 @@ void add_slot(Memory& memory, std::uint32_t slot, Totals& totals) {
     // without it.
     std::uint64_t moved = (charge & kMoving) != 0 ? memory.moving_bytes(slot) : 0;
     bool unchanged = memory.charge(slot) == charge;
-    for (std::uint32_t i = 0; i < kAskCells; ++i) {
+    for (std::uint32_t i = 0; i < Memory::kCells; ++i) {
       unchanged = unchanged && memory.ask(slot, i) == cells[i];
     }
     if (!unchanged && tries < kReadTries) continue;
     if (!unchanged) moved = 0;
     const std::uint64_t bytes = charge_bytes(charge);
     totals.charged = add_saturating(totals.charged, bytes - std::min(bytes, moved));
-    for (std::uint32_t i = 0; i < kAskCells; ++i) {
+    for (std::uint32_t i = 0; i < Memory::kCells; ++i) {
       const std::uint64_t wanted = ask_bytes(cells[i]);
       if (ask_state(cells[i]) == AskState::asked) {
         totals.asked = add_saturating(totals.asked, wanted);
@@ -123,12 +123,12 @@ Totals add_up(Memory& memory) {
   return totals;
 }
 
-// Takes a cell and puts the ask into it; kAskCells when other threads of this process use them all.
-// A cell whose mark is still set must not be used: granted, it would be taken for the earlier one
-// that is already in the charge.
+// Takes a cell and puts the ask into it; Memory::kCells when other threads of this process use them
+// all. A cell whose mark is still set must not be used: granted, it would be taken for the earlier
+// one that is already in the charge.
 template <class Memory>
 std::uint32_t ask(Memory& memory, std::uint32_t slot, std::uint64_t bytes) {
-  for (std::uint32_t cell = 0; cell < kAskCells; ++cell) {
+  for (std::uint32_t cell = 0; cell < Memory::kCells; ++cell) {
     if (memory.ask(slot, cell) != 0) continue;
     if (!memory.swap_ask(slot, cell, 0, ask_cell(AskState::asked, bytes))) continue;
     // Only the cell's user sets its mark, and that is us now: clear here means clear until we set
@@ -136,7 +136,7 @@ std::uint32_t ask(Memory& memory, std::uint32_t slot, std::uint64_t bytes) {
     if ((memory.charge(slot) & cell_mark(cell)) == 0) return cell;
     memory.clear_ask(slot, cell);
   }
-  return kAskCells;
+  return Memory::kCells;
 }
 
 // Revokes the asks of others: of those behind (slot, cell), or of all when insisting. False if one
@@ -147,7 +147,7 @@ bool revoke_others(Memory& memory, std::uint32_t slot, std::uint32_t cell, bool 
   const std::uint32_t slots = memory.slots();
   for (std::uint32_t other = 0; other < slots; ++other) {
     if (!memory.counts(other)) continue;
-    for (std::uint32_t i = 0; i < kAskCells; ++i) {
+    for (std::uint32_t i = 0; i < Memory::kCells; ++i) {
       if (other == slot && i == cell) continue;
       const std::uint64_t seen = memory.ask(other, i);
       if (ask_state(seen) != AskState::asked) continue;
@@ -170,7 +170,7 @@ Attempt try_reserve(Memory& memory, std::uint32_t slot, std::uint64_t bytes, std
   constexpr int kRounds = 8;  // each follows a revocation, so somebody else gets on when we do not
   limit = std::min(limit, kMaxCharge);
   const std::uint32_t cell = ask(memory, slot, bytes);
-  if (cell == kAskCells) return Attempt::contended;
+  if (cell == Memory::kCells) return Attempt::contended;
   memory.step(Step::reserve_asked);
   Attempt refusal = Attempt::contended;
   for (int round = 0; round < kRounds; ++round) {
