@@ -117,13 +117,19 @@ void release(int gpu, std::uint64_t bytes, Charge kind) {
       note_implicit_change(gpu);
       break;
     case Charge::promised:
-      bytes = account(gpu).implicit.withdraw_promise(bytes);
-      note_implicit_change(gpu);
-      break;
+      withdraw_promise(gpu, bytes);
+      return;
     case Charge::unseen:
       break;
   }
   if (bytes != 0) tenant().release(position(gpu), bytes);
+}
+
+std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes) {
+  if (gpu == kNoGpu || bytes == 0) return 0;
+  const std::uint64_t withdrawn = account(gpu).implicit.withdraw_promise(bytes);
+  if (withdrawn != 0) tenant().release(position(gpu), withdrawn);
+  return withdrawn;
 }
 
 void release(const Freed& freed) {

@@ -73,6 +73,8 @@ class Reservation {
 void charge(int gpu, std::uint64_t bytes, Charge kind);
 void release(int gpu, std::uint64_t bytes, Charge kind);
 void release(const Freed& freed);
+// Takes back up to `bytes` that were promised and haven't come; returns how many.
+std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes);
 // Memory whose end can't be seen (freed in stream order, exported, left behind by a destroyed
 // pool): from now on it is charged as long as a measurement shows it.
 void release_when_gone(const Freed& freed);

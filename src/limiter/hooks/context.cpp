@@ -97,8 +97,10 @@ void release_context(const Context& context) {
     });
     ledger().contexts.drop_inside(context.owner);
     ledger().code.forget_launches();
-    release(gpu, context.charged_bytes + context.local_charged_bytes, Charge::implicit);
-    release(gpu, context.heap_charged_bytes + context.printf_charged_bytes, Charge::promised);
+    const std::uint64_t ahead =
+        context.local_charged_bytes + context.heap_charged_bytes + context.printf_charged_bytes;
+    const std::uint64_t withdrawn = withdraw_promise(gpu, ahead);
+    release(gpu, context.charged_bytes + ahead - withdrawn, Charge::implicit);
   }
   settle(gpu);
 }

@@ -66,8 +66,9 @@ bool prepare_kernel(CUgraphNode node) {
       real().cuGraphKernelNodeGetParams_v2(node, &params) != CUDA_SUCCESS) {
     return true;
   }
-  return prepare_function(params.func != nullptr ? params.func
-                                                 : reinterpret_cast<CUfunction>(params.kern));
+  const CUfunction function =
+      params.func != nullptr ? params.func : reinterpret_cast<CUfunction>(params.kern);
+  return prepare_function(function) != Prepared::refused;
 }
 
 // What one launch of this graph can take, into `memory`. False: a kernel's local memory doesn't
@@ -194,7 +195,7 @@ CUresult update(CUgraphExec exec, CUgraph graph, Call call) {
 
 template <class Call>
 CUresult change_kernel(CUfunction function, Call call) {
-  if (!prepare_function(function)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (prepare_function(function) == Prepared::refused) return CUDA_ERROR_OUT_OF_MEMORY;
   return call();
 }
 

@@ -36,37 +36,41 @@ bool use_library_of(CUfunction function, const Place& place) {
   return !is_kernel || library == nullptr || use_library(library, place);
 }
 
-bool reserve_local(std::uint64_t bytes_per_thread, const Place& place) {
+Prepared reserve_local(std::uint64_t bytes_per_thread, const Place& place) {
   Context context;
-  if (!ledger().contexts.find(place.context, context) || bytes_per_thread <= context.local_bytes)
-    return true;
+  const bool is_known = ledger().contexts.find(place.context, context);
+  if (!is_known || bytes_per_thread <= context.local_bytes) return Prepared::ready;
   const std::uint64_t per_thread =
       bytes_per_thread > context.stack_bytes ? bytes_per_thread : context.stack_bytes;
   const std::uint64_t wanted = local_memory_beyond_default(place.gpu, per_thread);
   const std::uint64_t held = context.local_charged_bytes;
-  Reservation reservation(place.gpu, wanted > held ? wanted - held : 0, Charge::implicit);
-  if (reservation.refused()) return false;
+  if (wanted > held) {
+    measure(place.gpu);
+    Reservation reservation(place.gpu, wanted - held, Charge::promised);
+    if (reservation.refused()) return Prepared::refused;
+    reservation.keep();
+  }
   ledger().contexts.edit(place.context, [&](Context& each) {
     each.local_bytes = bytes_per_thread;
     if (wanted > held) each.local_charged_bytes = wanted;
   });
-  if (wanted > held) reservation.keep();
-  return true;
+  return wanted > held ? Prepared::growing : Prepared::ready;
 }
 
 }  // namespace
 
-bool prepare_function(CUfunction function) {
+Prepared prepare_function(CUfunction function) {
   const auto handle = reinterpret_cast<std::uint64_t>(function);
-  if (function == nullptr || ledger().code.was_launched(handle)) return true;
+  if (function == nullptr || ledger().code.was_launched(handle)) return Prepared::ready;
   const Place place = current_place();
-  if (place.gpu == kNoGpu) return true;
+  if (place.gpu == kNoGpu) return Prepared::ready;
   RelaxedCapture relaxed;
-  if (!use_library_of(function, place) || !reserve_local(local_bytes_of(function, place), place))
-    return false;
+  if (!use_library_of(function, place)) return Prepared::refused;
+  const Prepared prepared = reserve_local(local_bytes_of(function, place), place);
+  if (prepared == Prepared::refused) return prepared;
   note_implicit_change(place.gpu);
   ledger().code.note_launched(handle);
-  return true;
+  return prepared;
 }
 
 }  // namespace vgpu::limiter
@@ -79,8 +83,11 @@ namespace {
 
 template <class Call>
 CUresult launch(CUfunction function, Call call) {
-  if (!prepare_function(function)) return CUDA_ERROR_OUT_OF_MEMORY;
-  return call();
+  const Prepared prepared = prepare_function(function);
+  if (prepared == Prepared::refused) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = call();
+  if (prepared == Prepared::growing) measure(current_place().gpu);
+  return result;
 }
 
 }  // namespace
@@ -164,7 +171,9 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int grid_d
 CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS* launch_params_list,
                                               unsigned int num_devices, unsigned int flags) {
   for (unsigned int i = 0; launch_params_list != nullptr && i < num_devices; ++i) {
-    if (!prepare_function(launch_params_list[i].function)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (prepare_function(launch_params_list[i].function) == Prepared::refused) {
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
   }
   return real().cuLaunchCooperativeKernelMultiDevice(launch_params_list, num_devices, flags);
 }

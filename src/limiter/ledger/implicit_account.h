@@ -51,10 +51,12 @@ class ImplicitAccount {
     SpinGuard guard(lock_);
     const std::uint64_t before = measured_bytes_ + estimated_bytes_ + promised_bytes_;
     const std::uint64_t foreseen = measured_bytes_ + estimated_bytes_;
-    // The promised jump came: within what rounding and other growth can hide.
-    if (shown > foreseen && promised_bytes_ != 0 &&
-        shown - foreseen >= promised_bytes_ - promised_bytes_ / 8) {
+    // Growth that nothing else announced is what was promised; a little of it is anything.
+    const std::uint64_t growth = shown > foreseen ? shown - foreseen : 0;
+    if (growth >= promised_bytes_ - promised_bytes_ / 8) {
       promised_bytes_ = 0;
+    } else if (growth >= kLeastFulfilment) {
+      promised_bytes_ -= growth;
     }
     measured_bytes_ = shown;
     estimated_bytes_ = 0;
@@ -82,6 +84,8 @@ class ImplicitAccount {
     from -= taken;
     return taken;
   }
+
+  static constexpr std::uint64_t kLeastFulfilment = 16 << 20;
 
   SpinLock lock_;
   std::uint64_t measured_bytes_ = 0;
