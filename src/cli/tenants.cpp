@@ -87,8 +87,7 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
     }
     known.tenant.reap();
     known.spec = known.tenant.spec();
-    known.stale =
-        known.spec.made_by_run && processes_of(known.tenant).empty() && !is_held(dir, id.view());
+    known.stale = processes_of(known.tenant).empty() && !is_held(dir, id.view());
     tenants.push_back(std::move(known));
   }
   return tenants;

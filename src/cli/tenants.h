@@ -15,7 +15,7 @@ namespace vgpu::cli {
 struct KnownTenant {
   shm::TenantSpec spec;
   shm::Tenant tenant;
-  bool stale = false;  // made by a run whose keeper is gone, and without processes
+  bool stale = false;  // without processes, and no keeper that could still start one
 };
 
 // Where tenants are. Throws Problem when the directory can't be used and `must_work`.
