@@ -61,6 +61,10 @@ enum class Gate : std::uint8_t {
 // once a process, or once a call in one that is refused.
 Phase settle_phase(Phase phase);
 
+// Whether the program has initialised NVML itself: the limiter's own use of it mustn't make NVML answer where it
+// wouldn't without us.
+bool program_has_nvml();
+
 template <class Result, Gate kGate>
 struct Refusal;
 template <Gate kGate>
@@ -70,6 +74,7 @@ struct Refusal<CUresult, kGate> {
       kGate == Gate::lifecycle ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_NOT_INITIALIZED;
   static constexpr CUresult missing = CUDA_ERROR_NOT_FOUND;
   static bool hooks(const Limiter& limiter) { return limiter.hooks_cuda(); }
+  static bool early() { return false; }
 };
 template <Gate kGate>
 struct Refusal<nvmlReturn_t, kGate> {
@@ -77,6 +82,8 @@ struct Refusal<nvmlReturn_t, kGate> {
       kGate == Gate::lifecycle ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_UNINITIALIZED;
   static constexpr nvmlReturn_t missing = NVML_ERROR_FUNCTION_NOT_FOUND;
   static bool hooks(const Limiter& limiter) { return limiter.hooks_nvml(); }
+  // A question before nvmlInit; its refusal is that of a refused process.
+  static bool early() { return kGate == Gate::other && !program_has_nvml(); }
 };
 
 // `call`: the real entry, null when this driver hasn't got it. `hook`: the body. `pass`: the call
@@ -94,6 +101,7 @@ inline Result enter(Entry call, Hook hook, Pass pass) {
     if (phase == Phase::refused) return Refuse::refused;
   }
   if (phase == Phase::unlimited || !Refuse::hooks(*Limiter::active())) return pass();
+  if (Refuse::early()) return Refuse::refused;
   HookScope scope;
   return hook();
 }

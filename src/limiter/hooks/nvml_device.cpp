@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which GPUs NVML shows: the tenant's, in NVML's order, with indices of their own; any other GPU doesn't exist, however
-// it is named. Handles are the driver's own, so that everything that isn't hooked works with them. Any thread.
+// Which GPUs NVML shows: the tenant's, in NVML's order, with indices of their own; any other GPU
+// doesn't exist, however it is named. Handles are the driver's own, so that everything that isn't
+// hooked works with them. Any thread.
 #include <cstdint>
 
 #include "../hooks.h"
@@ -38,8 +39,8 @@ nvmlReturn_t by_name(Function real_function, Name name, nvmlDevice_t* device) {
   return NVML_SUCCESS;
 }
 
-// Lists of devices that say how many there are when no list is given, and fill what fits. ask(count, devices) is the
-// driver's call.
+// Lists of devices that say how many there are when no list is given, and fill what fits.
+// ask(count, devices) is the driver's call.
 template <class Ask>
 nvmlReturn_t filter_devices(unsigned int* count, nvmlDevice_t* devices, Ask ask) {
   if (count == nullptr || (devices != nullptr && *count == 0)) return ask(count, devices);
@@ -103,14 +104,15 @@ nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int* index) {
   return result;
 }
 
-nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, nvmlGpuTopologyLevel_t level, unsigned int* count,
-                                              nvmlDevice_t* devices) {
+nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, nvmlGpuTopologyLevel_t level,
+                                              unsigned int* count, nvmlDevice_t* devices) {
   return filter_devices(count, devices, [&](unsigned int* some, nvmlDevice_t* found) {
     return real_nvml().nvmlDeviceGetTopologyNearestGpus(device, level, some, found);
   });
 }
 
-nvmlReturn_t nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int* count, nvmlDevice_t* devices) {
+nvmlReturn_t nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int* count,
+                                         nvmlDevice_t* devices) {
   return filter_devices(count, devices, [&](unsigned int* some, nvmlDevice_t* found) {
     return real_nvml().nvmlSystemGetTopologyGpuSet(cpu, some, found);
   });
@@ -121,11 +123,13 @@ nvmlReturn_t nvmlUnitGetDevices(nvmlUnit_t unit, unsigned int* count, nvmlDevice
   if (count == nullptr) return real_nvml().nvmlUnitGetDevices(unit, count, devices);
   nvmlDevice_t shown[kMostDevices];
   unsigned int found = kMostDevices;
-  const nvmlReturn_t result = filter_devices(&found, shown, [&](unsigned int* some, nvmlDevice_t* all) {
-    return real_nvml().nvmlUnitGetDevices(unit, some, all);
-  });
+  const nvmlReturn_t result =
+      filter_devices(&found, shown, [&](unsigned int* some, nvmlDevice_t* all) {
+        return real_nvml().nvmlUnitGetDevices(unit, some, all);
+      });
   if (result != NVML_SUCCESS) return result;
-  return answer_list(found, devices != nullptr, count, [&](std::size_t i) { devices[i] = shown[i]; });
+  return answer_list(found, devices != nullptr, count,
+                     [&](std::size_t i) { devices[i] = shown[i]; });
 }
 
 }  // namespace vgpu::hooks

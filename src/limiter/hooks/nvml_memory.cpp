@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much memory NVML shows: what CUDA shows, to the byte. CUDA's figures leave out what the driver keeps for itself,
-// so with a limit there is no reserve, and used is what the tenant is charged: 0 when it holds nothing. Any thread.
+// How much memory NVML shows: what CUDA shows, to the byte. CUDA's figures leave out what the
+// driver keeps for itself, so with a limit there is no reserve, and used is what the tenant is
+// charged: 0 when it holds nothing. Any thread.
 #include <cstdint>
 
 #include "../hooks.h"
@@ -15,7 +16,8 @@ namespace {
 
 // In the older form the reserve is part of what is used, so that total is used and free.
 void show(nvmlMemory_t& memory, std::uint64_t reserved_bytes, int position) {
-  const std::uint64_t total_bytes = memory.total > reserved_bytes ? memory.total - reserved_bytes : 0;
+  const std::uint64_t total_bytes =
+      memory.total > reserved_bytes ? memory.total - reserved_bytes : 0;
   const MemoryView view = view_of(position, memory.free, total_bytes);
   if (!view.limited) return;
   memory = {view.total_bytes, view.free_bytes, view.used_bytes};
@@ -46,14 +48,18 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* me
   if (result != NVML_SUCCESS) return result;
   const int position = nvml_position(device);
   if (position == Limiter::kNoPosition) return result;
-  const std::uint64_t total_bytes = memory->total > memory->reserved ? memory->total - memory->reserved : 0;
+  const std::uint64_t total_bytes =
+      memory->total > memory->reserved ? memory->total - memory->reserved : 0;
   const MemoryView view = view_of(position, memory->free, total_bytes);
-  if (view.limited) *memory = {memory->version, view.total_bytes, 0, view.free_bytes, view.used_bytes};
+  if (view.limited)
+    *memory = {memory->version, view.total_bytes, 0, view.free_bytes, view.used_bytes};
   return result;
 }
 
-nvmlReturn_t nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device, nvmlMemory_t* memory) {
-  const nvmlReturn_t result = real_nvml().nvmlDeviceGetConfComputeProtectedMemoryUsage(device, memory);
+nvmlReturn_t nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device,
+                                                          nvmlMemory_t* memory) {
+  const nvmlReturn_t result =
+      real_nvml().nvmlDeviceGetConfComputeProtectedMemoryUsage(device, memory);
   if (result != NVML_SUCCESS || memory->total == 0) return result;  // 0: memory isn't protected
   const int position = nvml_position(device);
   if (position != Limiter::kNoPosition) show(*memory, 0, position);

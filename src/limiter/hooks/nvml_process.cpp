@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which processes NVML shows on a GPU: the tenant's live ones, each with what it is charged, in every form in which NVML
-// tells it: three lists in three versions each, details, accounting, sessions, and the private table that nvidia-smi
-// uses instead of all these. Any thread.
+// Which processes NVML shows on a GPU: the tenant's live ones, each with what it is charged, in
+// every form in which NVML tells it: three lists in three versions each, details, accounting,
+// sessions, and the private table that nvidia-smi uses instead of all these. Any thread.
 #include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
@@ -35,7 +35,8 @@ Info describe(const ShownProcess& process) {
   return info;
 }
 
-// Asks with no room: the driver says what it thinks of the arguments and writes nothing but a count.
+// Asks with no room: the driver says what it thinks of the arguments and writes nothing but a
+// count.
 template <class Function>
 nvmlReturn_t probe(Function real_function, nvmlDevice_t device) {
   unsigned int none = 0;
@@ -44,16 +45,20 @@ nvmlReturn_t probe(Function real_function, nvmlDevice_t device) {
 }
 
 template <class Function, class Info>
-nvmlReturn_t compute_processes(Function real_function, nvmlDevice_t device, unsigned int* count, Info* infos) {
+nvmlReturn_t compute_processes(Function real_function, nvmlDevice_t device, unsigned int* count,
+                               Info* infos) {
   if (count == nullptr) return real_function(device, count, infos);
   if (const nvmlReturn_t error = probe(real_function, device); error != NVML_SUCCESS) return error;
   const ShownProcesses shown(nvml_position(device));
-  return answer_list(shown.size(), infos != nullptr, count, [&](std::size_t i) { infos[i] = describe<Info>(shown[i]); });
+  return answer_list(shown.size(), infos != nullptr, count,
+                     [&](std::size_t i) { infos[i] = describe<Info>(shown[i]); });
 }
 
-// What draws isn't charged, so it isn't the tenant's; and a tenant's processes under MPS are in the list above.
+// What draws isn't charged, so it isn't the tenant's; and a tenant's processes under MPS are in the
+// list above.
 template <class Function, class Info>
-nvmlReturn_t no_processes(Function real_function, nvmlDevice_t device, unsigned int* count, Info* infos) {
+nvmlReturn_t no_processes(Function real_function, nvmlDevice_t device, unsigned int* count,
+                          Info* infos) {
   if (count == nullptr) return real_function(device, count, infos);
   if (const nvmlReturn_t error = probe(real_function, device); error != NVML_SUCCESS) return error;
   *count = 0;
@@ -74,25 +79,29 @@ void keep_own(nvmlDevice_t device, unsigned int* count, Element* elements, Pid p
 
 }  // namespace
 
-#define VGPU_PROCESS_LISTS(suffix, Info)                                                                          \
-  nvmlReturn_t nvmlDeviceGetComputeRunningProcesses##suffix(nvmlDevice_t device, unsigned int* count,             \
-                                                            Info* infos) {                                       \
-    return compute_processes(real_nvml().nvmlDeviceGetComputeRunningProcesses##suffix, device, count, infos);     \
-  }                                                                                                               \
-  nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses##suffix(nvmlDevice_t device, unsigned int* count,            \
-                                                             Info* infos) {                                      \
-    return no_processes(real_nvml().nvmlDeviceGetGraphicsRunningProcesses##suffix, device, count, infos);         \
-  }                                                                                                               \
-  nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses##suffix(nvmlDevice_t device, unsigned int* count,          \
-                                                               Info* infos) {                                    \
-    return no_processes(real_nvml().nvmlDeviceGetMPSComputeRunningProcesses##suffix, device, count, infos);       \
+#define VGPU_PROCESS_LISTS(suffix, Info)                                                           \
+  nvmlReturn_t nvmlDeviceGetComputeRunningProcesses##suffix(nvmlDevice_t device,                   \
+                                                            unsigned int* count, Info* infos) {    \
+    return compute_processes(real_nvml().nvmlDeviceGetComputeRunningProcesses##suffix, device,     \
+                             count, infos);                                                        \
+  }                                                                                                \
+  nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses##suffix(nvmlDevice_t device,                  \
+                                                             unsigned int* count, Info* infos) {   \
+    return no_processes(real_nvml().nvmlDeviceGetGraphicsRunningProcesses##suffix, device, count,  \
+                        infos);                                                                    \
+  }                                                                                                \
+  nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses##suffix(nvmlDevice_t device,                \
+                                                               unsigned int* count, Info* infos) { \
+    return no_processes(real_nvml().nvmlDeviceGetMPSComputeRunningProcesses##suffix, device,       \
+                        count, infos);                                                             \
   }
 VGPU_PROCESS_LISTS(, nvmlProcessInfo_v1_t)
 VGPU_PROCESS_LISTS(_v2, nvmlProcessInfo_v2_t)
 VGPU_PROCESS_LISTS(_v3, nvmlProcessInfo_t)
 #undef VGPU_PROCESS_LISTS
 
-nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_t* list) {
+nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
+                                                   nvmlProcessDetailList_t* list) {
   if (list == nullptr) return real_nvml().nvmlDeviceGetRunningProcessDetailList(device, list);
   nvmlProcessDetailList_t none{list->version, list->mode, 0, nullptr};
   const nvmlReturn_t result = real_nvml().nvmlDeviceGetRunningProcessDetailList(device, &none);
@@ -102,35 +111,42 @@ nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProc
     return NVML_SUCCESS;
   }
   const ShownProcesses shown(nvml_position(device));
-  return answer_list(shown.size(), list->procArray != nullptr, &list->numProcArrayEntries, [&](std::size_t i) {
-    list->procArray[i] = describe<nvmlProcessDetail_v1_t>(shown[i]);
-  });
+  return answer_list(
+      shown.size(), list->procArray != nullptr, &list->numProcArrayEntries,
+      [&](std::size_t i) { list->procArray[i] = describe<nvmlProcessDetail_v1_t>(shown[i]); });
 }
 
-nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned int* count, unsigned int* pids) {
+nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t device, unsigned int* count,
+                                         unsigned int* pids) {
   const nvmlReturn_t result = real_nvml().nvmlDeviceGetAccountingPids(device, count, pids);
-  if (result == NVML_SUCCESS && pids != nullptr) keep_own(device, count, pids, [](unsigned int pid) { return pid; });
+  if (result == NVML_SUCCESS && pids != nullptr)
+    keep_own(device, count, pids, [](unsigned int pid) { return pid; });
   return result;
 }
 
-nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned int pid, nvmlAccountingStats_t* stats) {
+nvmlReturn_t nvmlDeviceGetAccountingStats(nvmlDevice_t device, unsigned int pid,
+                                          nvmlAccountingStats_t* stats) {
   const bool own = device == nullptr || ShownProcesses(nvml_position(device)).contains(pid);
-  return own || stats == nullptr ? real_nvml().nvmlDeviceGetAccountingStats(device, pid, stats) : NVML_ERROR_NOT_FOUND;
+  return own || stats == nullptr ? real_nvml().nvmlDeviceGetAccountingStats(device, pid, stats)
+                                 : NVML_ERROR_NOT_FOUND;
 }
 
 nvmlReturn_t nvmlDeviceGetEncoderSessions(nvmlDevice_t device, unsigned int* count,
                                           nvmlEncoderSessionInfo_t* sessions) {
   const nvmlReturn_t result = real_nvml().nvmlDeviceGetEncoderSessions(device, count, sessions);
   if (result == NVML_SUCCESS && sessions != nullptr) {
-    keep_own(device, count, sessions, [](const nvmlEncoderSessionInfo_t& session) { return session.pid; });
+    keep_own(device, count, sessions,
+             [](const nvmlEncoderSessionInfo_t& session) { return session.pid; });
   }
   return result;
 }
 
-nvmlReturn_t nvmlDeviceGetFBCSessions(nvmlDevice_t device, unsigned int* count, nvmlFBCSessionInfo_t* sessions) {
+nvmlReturn_t nvmlDeviceGetFBCSessions(nvmlDevice_t device, unsigned int* count,
+                                      nvmlFBCSessionInfo_t* sessions) {
   const nvmlReturn_t result = real_nvml().nvmlDeviceGetFBCSessions(device, count, sessions);
   if (result == NVML_SUCCESS && sessions != nullptr) {
-    keep_own(device, count, sessions, [](const nvmlFBCSessionInfo_t& session) { return session.pid; });
+    keep_own(device, count, sessions,
+             [](const nvmlFBCSessionInfo_t& session) { return session.pid; });
   }
   return result;
 }
@@ -160,14 +176,17 @@ void read_command_line(std::uint32_t pid, char (&text)[sizeof(internal::Process:
 }
 
 // The driver fills the list first: it knows what it thinks of the arguments, and nobody else does.
-nvmlReturn_t list_processes(std::size_t slot, nvmlDevice_t device, unsigned int* count, internal::Process* processes) {
+nvmlReturn_t list_processes(std::size_t slot, nvmlDevice_t device, unsigned int* count,
+                            internal::Process* processes) {
   HookScope scope;
   const unsigned int room = count != nullptr ? *count : 0;
   const nvmlReturn_t result = driver_function(slot)(device, count, processes);
   if (!is_list_answer(result) || count == nullptr || Limiter::active() == nullptr) return result;
-  const ShownProcesses shown(slot == internal::kComputeProcessesSlot ? nvml_position(device) : Limiter::kNoPosition);
+  const ShownProcesses shown(slot == internal::kComputeProcessesSlot ? nvml_position(device)
+                                                                     : Limiter::kNoPosition);
   if (result == NVML_SUCCESS && processes != nullptr) {
-    for (unsigned int i = 0; i < *count && i < room; ++i) std::memset(&processes[i], 0, sizeof(processes[i]));
+    for (unsigned int i = 0; i < *count && i < room; ++i)
+      std::memset(&processes[i], 0, sizeof(processes[i]));
   }
   *count = room;
   return answer_list(shown.size(), processes != nullptr, count, [&](std::size_t i) {
@@ -204,17 +223,21 @@ void make_shown_table(const void* const* table) {
 
 nvmlReturn_t nvmlInternalGetExportTable(const void** table, const void* id) {
   const nvmlReturn_t result = real_nvml().nvmlInternalGetExportTable(table, id);
-  if (result != NVML_SUCCESS || std::memcmp(id, internal::kProcessTableId, sizeof(internal::kProcessTableId)) != 0) {
+  if (result != NVML_SUCCESS ||
+      std::memcmp(id, internal::kProcessTableId, sizeof(internal::kProcessTableId)) != 0) {
     return result;
   }
   const auto* found = static_cast<const void* const*>(*table);
   if (reinterpret_cast<std::size_t>(found[0]) != internal::kProcessTableBytes) {
-    // Where its functions are in another version nobody knows: a wrong guess would crash the program.
-    log(LogLevel::warning, "VG3010", "nvml.table_unknown nvidia-smi may show other tenants' processes");
+    // Where its functions are in another version nobody knows: a wrong guess would crash the
+    // program.
+    log(LogLevel::warning, "VG3010",
+        "nvml.table_unknown nvidia-smi may show other tenants' processes");
     return result;
   }
   TableState state = TableState::none;
-  if (g_table_state.compare_exchange_strong(state, TableState::in_work, std::memory_order_acquire)) {
+  if (g_table_state.compare_exchange_strong(state, TableState::in_work,
+                                            std::memory_order_acquire)) {
     make_shown_table(found);
     g_table_state.store(TableState::ready, std::memory_order_release);  // pairs with the load below
   } else {

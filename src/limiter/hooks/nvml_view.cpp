@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handles to positions and tenants' processes to pids of the caller's PID namespace; see nvml_view.h.
+// Handles to positions and tenants' processes to pids of the caller's PID namespace; see
+// nvml_view.h.
 #include "nvml_view.h"
 
 #include <dirent.h>
@@ -17,7 +18,8 @@
 namespace vgpu::limiter {
 namespace {
 
-// The number after "NSpid:" that the process has in its own namespace; 0: not there, or the same in all of them.
+// The number after "NSpid:" that the process has in its own namespace; 0: not there, or the same in
+// all of them.
 std::int32_t innermost_pid(std::int32_t pid) {
   FixedString<63> path("/proc/");
   path.append_number(static_cast<std::uint64_t>(pid)).append("/status");
@@ -49,14 +51,16 @@ std::int32_t parse_pid(const char* name) {
   return *name == '\0' ? pid : 0;
 }
 
-// Calls visit(pid) for each process in /proc until it returns true. Without opendir, which allocates.
+// Calls visit(pid) for each process in /proc until it returns true. Without opendir, which
+// allocates.
 template <class Visit>
 void for_each_pid(Visit visit) {
   const int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
   alignas(dirent64) char entries[8192];
   bool done = false;
-  for (long size = 0; !done && (size = syscall(SYS_getdents64, fd, entries, sizeof(entries))) > 0;) {
+  for (long size = 0;
+       !done && (size = syscall(SYS_getdents64, fd, entries, sizeof(entries))) > 0;) {
     for (long at = 0; !done && at < size;) {
       const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
       if (const std::int32_t pid = parse_pid(entry->d_name); pid != 0) done = visit(pid);
@@ -66,13 +70,16 @@ void for_each_pid(Visit visit) {
   close(fd);
 }
 
-// A process of another PID namespace has a number here only if that namespace lies inside of this one. Its start time
-// is the same everywhere, and together with its number there it names one process. 0: it has none.
+// A process of another PID namespace has a number here only if that namespace lies inside of this
+// one. Its start time is the same everywhere, and together with its number there it names one
+// process. 0: it has none.
 std::int32_t visible_pid(const shm::ProcessView& process, std::uint64_t own_namespace) {
   if (process.pid_namespace == own_namespace || process.pid_namespace == 0) return process.pid;
   std::int32_t found = 0;
   for_each_pid([&](std::int32_t pid) {
-    if (innermost_pid(pid) != process.pid || platform::start_time_ticks(pid) != process.start_time_ticks) return false;
+    if (innermost_pid(pid) != process.pid ||
+        platform::start_time_ticks(pid) != process.start_time_ticks)
+      return false;
     found = pid;
     return true;
   });
@@ -81,7 +88,8 @@ std::int32_t visible_pid(const shm::ProcessView& process, std::uint64_t own_name
 
 template <class T>
 T* map_array(std::size_t count) {
-  void* memory = mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return memory == MAP_FAILED ? nullptr : static_cast<T*>(memory);
 }
 
@@ -90,11 +98,13 @@ T* map_array(std::size_t count) {
 int nvml_position(nvmlDevice_t device) {
   if (device == nullptr) return Limiter::kNoPosition;
   const int position = Limiter::active()->position_of(device);
-  if (position != Limiter::kNoPosition || real_nvml().nvmlDeviceGetDeviceHandleFromMigDeviceHandle == nullptr) {
+  if (position != Limiter::kNoPosition ||
+      real_nvml().nvmlDeviceGetDeviceHandleFromMigDeviceHandle == nullptr) {
     return position;
   }
   nvmlDevice_t whole = nullptr;
-  if (real_nvml().nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device, &whole) != NVML_SUCCESS) return position;
+  if (real_nvml().nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device, &whole) != NVML_SUCCESS)
+    return position;
   return Limiter::active()->position_of(whole);
 }
 
@@ -115,7 +125,8 @@ ShownGpus shown_gpus() {
 
 nvmlReturn_t nvml_handle(int position, nvmlDevice_t* device) {
   if (real_nvml().nvmlDeviceGetHandleByUUID == nullptr) return NVML_ERROR_FUNCTION_NOT_FOUND;
-  const auto uuid = Limiter::active()->tenant().spec().gpus[static_cast<std::size_t>(position)].uuid.text();
+  const auto uuid =
+      Limiter::active()->tenant().spec().gpus[static_cast<std::size_t>(position)].uuid.text();
   return real_nvml().nvmlDeviceGetHandleByUUID(uuid.data(), device);
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the NVML hooks share: which position of the tenant a handle stands for, which GPUs are shown and in what order,
-// which processes. Rule of all these hooks: the driver answers first, so that odd arguments, missing permissions and an
-// NVML that isn't initialised fail as they would without us; only a good answer is replaced. Any thread.
+// What the NVML hooks share: which position of the tenant a handle stands for, which GPUs are shown
+// and in what order, which processes. Rule of all these hooks: the driver answers first, so that
+// odd arguments, missing permissions and an NVML that isn't initialised fail as they would without
+// us; only a good answer is replaced. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@
 
 namespace vgpu::limiter {
 
-// The position of the GPU that a handle stands for, or that a MIG device's handle is a part of; kNoPosition: not the
-// tenant's.
+// The position of the GPU that a handle stands for, or that a MIG device's handle is a part of;
+// kNoPosition: not the tenant's.
 int nvml_position(nvmlDevice_t device);
 
 // Whether the tenant may see that GPU at all.
@@ -29,14 +30,16 @@ ShownGpus shown_gpus();
 // The driver's handle of a position.
 nvmlReturn_t nvml_handle(int position, nvmlDevice_t* device);
 
-// A process of the tenant that holds something on a GPU, by its number in the caller's PID namespace.
+// A process of the tenant that holds something on a GPU, by its number in the caller's PID
+// namespace.
 struct ShownProcess {
   std::uint32_t pid = 0;
   std::uint64_t used_bytes = 0;
 };
 
-// The live processes of the tenant on a GPU, those only that the caller's PID namespace has a number for. Holds its
-// list in memory of its own until it goes out of scope: a thousand processes don't fit on a small stack.
+// The live processes of the tenant on a GPU, those only that the caller's PID namespace has a
+// number for. Holds its list in memory of its own until it goes out of scope: a thousand processes
+// don't fit on a small stack.
 class ShownProcesses {
  public:
   explicit ShownProcesses(int position);
@@ -53,8 +56,8 @@ class ShownProcesses {
   std::size_t size_ = 0;
 };
 
-// NVML's protocol for lists: too little room is an error that says how much is needed; no list at all is one only where
-// there is something to write. write(i) fills element i.
+// NVML's protocol for lists: too little room is an error that says how much is needed; no list at
+// all is one only where there is something to write. write(i) fills element i.
 template <class Write>
 nvmlReturn_t answer_list(std::size_t needed, bool has_list, unsigned int* count, Write write) {
   const unsigned int room = *count;
@@ -66,7 +69,8 @@ nvmlReturn_t answer_list(std::size_t needed, bool has_list, unsigned int* count,
   return NVML_SUCCESS;
 }
 
-// The answer of a driver that was asked about a list with no room for it, so that only its errors matter.
+// The answer of a driver that was asked about a list with no room for it, so that only its errors
+// matter.
 inline bool is_list_answer(nvmlReturn_t result) {
   return result == NVML_SUCCESS || result == NVML_ERROR_INSUFFICIENT_SIZE;
 }
