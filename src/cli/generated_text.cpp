@@ -2,6 +2,7 @@
 // Shell completion and man pages, made of the declared commands, so that neither can forget a flag.
 #include <fmt/format.h>
 
+#include <CLI/App.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <vector>

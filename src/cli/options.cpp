@@ -289,8 +289,8 @@ std::vector<std::string> flags_of(const CLI::App& app) {
 
 const Lesson& lesson(const std::string& verb) { return lessons().at(verb); }
 
-std::unique_ptr<CLI::App> declare_commands(Request& request) {
-  auto app = std::make_unique<CLI::App>("a part of a GPU for anything that runs CUDA", "vgpu");
+std::shared_ptr<CLI::App> declare_commands(Request& request) {
+  auto app = std::make_shared<CLI::App>("a part of a GPU for anything that runs CUDA", "vgpu");
   app->set_help_flag("-h,--help", "this text");
   app->get_help_ptr()->group("Options");
   app->set_version_flag("--version", std::string("vgpu ") + VGPU_VERSION, "print the version");

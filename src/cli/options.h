@@ -3,10 +3,14 @@
 // The flags that are declared here are also what help, man pages and shell completion are made of.
 #pragma once
 
-#include <CLI/App.hpp>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
+
+namespace CLI {
+class App;
+}
 
 namespace vgpu::cli {
 
@@ -57,7 +61,7 @@ struct Request {
 
 // The declared commands, bound to `request`. What follows run's and exec's program is not among
 // them.
-std::unique_ptr<CLI::App> declare_commands(Request& request);
+std::shared_ptr<CLI::App> declare_commands(Request& request);
 
 struct Parsed {
   bool proceed = false;  // else: print `text` and exit

@@ -2,7 +2,6 @@
 // One function a verb; each returns the exit status and throws Problem for what it can't do.
 #pragma once
 
-#include <CLI/App.hpp>
 #include <string>
 
 #include "options.h"

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes the man pages and completion scripts of the tool into the folder that it is told. Runs at
+// build time only.
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "verbs.h"
+
+namespace {
+
+bool write(const std::filesystem::path& path, const std::string& text) {
+  std::filesystem::create_directories(path.parent_path());
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return file.good();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fputs("usage: vgpu_pages FOLDER\n", stderr);
+    return 2;
+  }
+  const std::filesystem::path folder = argv[1];
+  bool good = write(folder / "man1/vgpu.1", vgpu::cli::man_page(""));
+  for (const std::string verb : {"run", "exec", "ls", "doctor", "completion"}) {
+    good = write(folder / ("man1/vgpu-" + verb + ".1"), vgpu::cli::man_page(verb)) && good;
+  }
+  good = write(folder / "bash/vgpu", vgpu::cli::completion_script("bash")) && good;
+  good = write(folder / "zsh/_vgpu", vgpu::cli::completion_script("zsh")) && good;
+  good = write(folder / "fish/vgpu.fish", vgpu::cli::completion_script("fish")) && good;
+  return good ? 0 : 1;
+}
