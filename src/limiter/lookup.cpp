@@ -94,6 +94,12 @@ void* next_after(const void* caller, const char* name, const char* version) {
   return found;
 }
 
+void* replacement_of(void* found, const char* name) {
+  if (found == nullptr) return nullptr;
+  void* hook = hook_for(found);
+  return hook != nullptr ? hook : in_first_copy(found, name);
+}
+
 VgpuAnswer look_up(void* handle, const char* name, const char* version, const void* caller) {
   const RealLoader& loader = prepared_loader();
   const bool loader_name = is_loader_name(name);
@@ -102,14 +108,14 @@ VgpuAnswer look_up(void* handle, const char* name, const char* version, const vo
     return {nullptr, 0};
   }
   const int saved_errno = errno;
-  void* hook = nullptr;
+  void* instead = nullptr;
   if (loader_name) {
     // Whoever fetches libc's dlsym to look up the driver with it. RTLD_NEXT is how an interposer
     // reaches the next.
     if (handle != RTLD_NEXT)
-      hook = replacement_of_loader_function(real_lookup(handle, name, version));
+      instead = replacement_of_loader_function(real_lookup(handle, name, version));
   } else if (handle == RTLD_NEXT) {
-    hook = hook_for(next_after(caller, name, version));
+    instead = replacement_of(next_after(caller, name, version), name);
   } else {
     void* found = real_lookup(handle, name, version);
     if (found == nullptr && handle == RTLD_DEFAULT) {
@@ -117,10 +123,10 @@ VgpuAnswer look_up(void* handle, const char* name, const char* version, const vo
       if (link_map* object = object_of(caller); object != nullptr)
         found = real_lookup(object, name, version);
     }
-    hook = hook_for(found);
+    instead = replacement_of(found, name);
   }
   errno = saved_errno;
-  return {hook, hook != nullptr};
+  return {instead, instead != nullptr};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "exports.h"
+#include "vgpu/driver/dispatch.h"
 #include "vgpu/driver/real_loader.h"
 
 namespace vgpu::limiter {
@@ -69,7 +70,14 @@ void enter(std::uintptr_t address, void* hook) {
 struct KnownLibrary {
   std::atomic<std::uintptr_t> low;  // 0: free; taken by CAS
   std::atomic<std::uintptr_t> high;
+  std::atomic<Library> kind;
   std::atomic<bool> complete;
+
+  bool contains(const void* address) const {
+    const auto at = reinterpret_cast<std::uintptr_t>(address);
+    return complete.load(std::memory_order_acquire) && at >= low.load(std::memory_order_relaxed) &&
+           at < high.load(std::memory_order_relaxed);
+  }
 };
 constexpr std::size_t kMaxLibraries = kEntries / (kHookedCount * 2);
 KnownLibrary g_libraries[kMaxLibraries];
@@ -87,9 +95,18 @@ void enter_library(const LoadedObject& object, Library kind) {
       if (address != nullptr) enter(reinterpret_cast<std::uintptr_t>(address), row.hook);
     }
     known.high.store(object.high, std::memory_order_relaxed);
+    known.kind.store(kind, std::memory_order_relaxed);
     known.complete.store(true, std::memory_order_release);
     return;
   }
+}
+
+const KnownLibrary* library_with(const void* address) {
+  for (const KnownLibrary& known : g_libraries) {
+    if (known.low.load(std::memory_order_relaxed) == 0) return nullptr;
+    if (known.contains(address)) return &known;
+  }
+  return nullptr;
 }
 
 // An entered library must never be unmapped: something else could get its addresses.
@@ -101,19 +118,7 @@ void pin(const char* path) {
 
 }  // namespace
 
-bool is_in_real_library(const void* address) {
-  const auto at = reinterpret_cast<std::uintptr_t>(address);
-  for (const KnownLibrary& known : g_libraries) {
-    if (!known.complete.load(std::memory_order_acquire)) {
-      if (known.low.load(std::memory_order_relaxed) == 0) return false;
-      continue;
-    }
-    if (at >= known.low.load(std::memory_order_relaxed) &&
-        at < known.high.load(std::memory_order_relaxed))
-      return true;
-  }
-  return false;
-}
+bool is_in_real_library(const void* address) { return library_with(address) != nullptr; }
 
 void* hook_for(void* address) {
   if (address == nullptr) return nullptr;
@@ -151,6 +156,22 @@ void enter_loaded_libraries() {
     return count == kMost;
   });
   for (std::size_t i = 0; i < count; ++i) hook_for(markers[i]);
+}
+
+void* in_first_copy(void* address, const char* name) {
+  const KnownLibrary* library = library_with(address);
+  if (library == nullptr) return nullptr;
+  const void* marker = library->kind.load(std::memory_order_relaxed) == Library::nvml
+                           ? reinterpret_cast<const void*>(real_nvml().nvmlInit_v2)
+                           : reinterpret_cast<const void*>(real().cuInit);
+  if (marker == nullptr || library->contains(marker)) return nullptr;
+  void* found = nullptr;
+  driver::for_each_object([&](const LoadedObject& object) {
+    if (!object.contains(marker)) return false;
+    found = object.image.find(name);
+    return true;
+  });
+  return found;
 }
 
 void* hook_named(const char* name) {

@@ -16,7 +16,12 @@ namespace vgpu::limiter {
 // The hook for `address`; nullptr when it isn't the address of a hooked export.
 void* hook_for(void* address);
 
-// The same among the libraries that are entered already: calls nothing.
+// `name` in the driver (or NVML) that real() calls, where `address` is its export in a second copy
+// of it: nullptr where `address` isn't. All calls have to end in one copy, hooked or not: the other
+// was never initialised.
+void* in_first_copy(void* address, const char* name);
+
+// The same as hook_for among the libraries that are entered already: calls nothing.
 void* known_hook_for(const void* address);
 
 // Enters every driver and NVML that is in the process.
