@@ -79,10 +79,10 @@ class PoolAccount {
     subtract(asked_bytes_, settlement.bytes);
     subtract(done_bytes_, settlement.bytes);
     reserved_bytes_ = reserved_bytes;
-    const std::uint64_t wanted = wanted_bytes(asked_bytes_);
-    if (wanted > charged_bytes_) {
-      missing = wanted - charged_bytes_;
-      charged_bytes_ = wanted;
+    // The charge so far and the reading plus what is still in flight are both bounds: the lower one holds.
+    if (reserved_bytes > charged_bytes_) {
+      missing = reserved_bytes - charged_bytes_;
+      charged_bytes_ = reserved_bytes;
       return 0;
     }
     return lower_charge();
