@@ -137,6 +137,7 @@ void release_all(CUcontext context) {
       case Kind::pitch:
       case Kind::managed:
       case Kind::global:
+      case Kind::array:
         bases.push_back(base);
         break;
       case Kind::host:
@@ -211,6 +212,7 @@ CUresult free_memory(CUdeviceptr ptr) {
     case Kind::graph:
       break;
     case Kind::global:
+    case Kind::array:
     case Kind::host:
     case Kind::registered:
     case Kind::mapping:

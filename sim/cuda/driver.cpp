@@ -123,6 +123,21 @@ Allocation* Driver::find(std::uint64_t address, std::uint64_t bytes) {
   return allocation;
 }
 
+bool Driver::accessible(std::uint64_t address, std::uint64_t bytes) {
+  for (;;) {
+    Allocation* allocation = find(address);
+    if (allocation == nullptr) return false;
+    if (allocation->kind == Kind::mapping &&
+        allocation->flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+      return false;
+    const std::uint64_t rest = allocation->base + allocation->bytes - address;
+    if (bytes <= rest) return true;
+    if (allocation->kind != Kind::mapping) return false;
+    address += rest;
+    bytes -= rest;
+  }
+}
+
 std::vector<CUcontext>& context_stack() {
   thread_local std::vector<CUcontext> stack;
   return stack;

@@ -80,7 +80,8 @@ enum class Kind : std::uint8_t {
   ipc,
   graph,
   external,
-  global
+  global,
+  array
 };
 
 // What lies at a range of addresses that the driver handed out.
@@ -198,6 +199,9 @@ class Driver {
   CUresult initialise();
   Device* device(CUdevice ordinal);
   Allocation* find(std::uint64_t address);
+  // Whether the device may read and write the whole range; it may span mappings that lie side by
+  // side.
+  bool accessible(std::uint64_t address, std::uint64_t bytes);
   // The allocation that holds all of a range, or null.
   Allocation* find(std::uint64_t address, std::uint64_t bytes);
 };

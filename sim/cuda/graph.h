@@ -96,6 +96,12 @@ CUresult add_node(CUgraph graph, const CUgraphNode* dependencies, std::size_t co
 CUresult copy_arguments(CUfunction function, void** params, void** extra,
                         std::shared_ptr<KernelArguments>& out);
 
+// Checked parameters as a node keeps them (graph_nodes.cpp).
+CUresult kernel_body(Call& call, const CUDA_KERNEL_NODE_PARAMS_v2& params, NodeBody& body);
+CUresult memset_body(const CUDA_MEMSET_NODE_PARAMS& params, CUcontext context, NodeBody& body);
+CUresult memcpy_body(const CUDA_MEMCPY3D& params, CUcontext context, NodeBody& body);
+CUresult general_body(Call& call, CUgraph graph, CUgraphNodeParams& params, NodeBody& body);
+
 // Graph memory (graph_memory.cpp).
 CUresult add_graph_allocation(CUgraph graph, NodeBody& body);
 // A node or an instantiated item begins and ceases to name an allocation.

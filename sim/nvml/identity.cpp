@@ -14,7 +14,6 @@ namespace {
 constexpr unsigned kIdlePowerPercent = 10;
 constexpr unsigned kTemperatureCelsius = 30;
 constexpr unsigned kVendorAndDevice = 0x100010deU;  // a device number that NVIDIA doesn't use
-constexpr unsigned long long kBar1Bytes = 256ULL << 20;
 
 nvmlReturn_t answer(nvmlDevice_t device, unsigned int* out, unsigned value) {
   if (const nvmlReturn_t error = check(device, out); error != NVML_SUCCESS) return error;
@@ -220,10 +219,4 @@ VGPU_SIM_NVML nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, 
 VGPU_SIM_NVML nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type,
                                         unsigned int* mhz) {
   return nvmlDeviceGetClockInfo(device, type, mhz);
-}
-
-VGPU_SIM_NVML nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t* memory) {
-  if (const nvmlReturn_t error = check(device, memory); error != NVML_SUCCESS) return error;
-  *memory = {kBar1Bytes, kBar1Bytes, 0};
-  return NVML_SUCCESS;
 }

@@ -3,6 +3,7 @@
 // of it is read from the state that the simulated driver's processes share. Any thread.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <ctime>
 #include <fstream>
 #include <map>
@@ -167,6 +168,15 @@ VGPU_SIM_NVML nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* m
   const std::uint64_t reserved = device->info->reserved_bytes;
   const std::uint64_t used = std::min(total - reserved, look(device).used_bytes);
   *memory = {nvmlMemory_v2, total, reserved, total - reserved - used, used};
+  return NVML_SUCCESS;
+}
+
+// The window covers the whole memory, as on current data-centre GPUs, and what is in use is mapped.
+VGPU_SIM_NVML nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t* memory) {
+  if (const nvmlReturn_t error = check(device, memory); error != NVML_SUCCESS) return error;
+  const std::uint64_t total = std::bit_ceil(device->info->nvml_total_bytes);
+  const std::uint64_t used = std::min(total, look(device).used_bytes);
+  *memory = {total, total - used, used};
   return NVML_SUCCESS;
 }
 
