@@ -64,6 +64,28 @@ TEST(ReserveModel, WhoFitsIsNotRefusedForOthersWhoDoNot) {
   RecordProperty("schedules", count);
 }
 
+// A reader that meets a reservation half as a cell and half as a charge must look again.
+TEST(ReserveModel, ACommitUnderAReadersEyesIsNotCountedTwice) {
+  AllSchedules schedules(4);
+  int count = 0;
+  do {
+    World world;
+    world.limit = 10;
+    Attempt reader = Attempt::contended;
+    const World::Code commits = [&](std::uint32_t process, Memory& memory) {
+      if (core::try_reserve(memory, process, 4, world.limit, false) == Attempt::full)
+        world.fail("refused");
+    };
+    const World::Code reads = [&](std::uint32_t process, Memory& memory) {
+      reader = core::try_reserve(memory, process, 6, world.limit, false);
+    };
+    world.run({commits, reads}, schedules);
+    ASSERT_EQ(world.error, "") << "schedule " << count;
+    ASSERT_EQ(reader, Attempt::granted) << "schedule " << count;
+    ++count;
+  } while (schedules.next() && count < rounds(60000));
+}
+
 TEST(ReserveModel, ReleasedBytesAreHadByWhoAsksAfterwards) {
   AllSchedules schedules(3);
   int count = 0;
