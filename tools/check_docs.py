@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Holds the Markdown pages to the tree: relative links lead to files (and to headings that are there), and paths of the
-repository that a page names in `code` exist.
+"""Holds the Markdown pages to the tree: relative links lead to files (and to headings that are there), paths of the
+repository that a page names in `code` exist, and so do the commands and flags of `vgpu` and the variables that it tells
+people to use.
 
 check_docs.py [ROOT]; prints one line for each that doesn't, and fails if there is any."""
 import pathlib
@@ -13,6 +14,11 @@ CODE = re.compile(r"`([^`\s]+)`")
 FENCE = re.compile(r"^\s*(```|~~~)")
 # What a path of the repository begins with. Others (/dev/shm, lib/vgpu) are places on the user's machine.
 TOP = re.compile(r"^(src|sim|tests|docs|scripts|tools|fuzz|bench|cmake|packaging|\.ci)/[\w./*-]+$")
+COMMAND = re.compile(r"(?:^|[\s`;|('])vgpu ([a-z]+)((?: (?!-- )[^`#|;]*)?)")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+VARIABLE = re.compile(r"\b(?:VGPU|TF|TENSOR_FUSION)_[A-Z][A-Z_]*[A-Z]\b")
+# Options of the build, not of the product.
+BUILD_VARIABLES = {"VGPU_LIBFUZZER", "VGPU_SANITIZE"}
 SKIPPED = {"build", ".git", "shared"}
 
 
@@ -41,9 +47,43 @@ def anchors(path):
     return {anchor(line.lstrip("#")) for _, line in text_lines(path) if line.startswith("#")}
 
 
+def known_words(root):
+    """Verbs, flags and variables of the product; None where a tree has none (tests of this program)."""
+    options = root / "src/cli/options.cpp"
+    settings = root / "src/settings/include/vgpu/settings/settings.def"
+    if not options.exists() or not settings.exists():
+        return None
+    text = options.read_text()
+    verbs = set(re.findall(r'add_verb\(\*app,\s*"([a-z]+)"', text))
+    flags = set(re.findall(r'"(?:-\w,)?(--[a-z-]+)"', text)) | {"--version", "--help"}
+    variables = set(re.findall(r"^VGPU_SETTING\((\w+)", settings.read_text(), re.M))
+    return verbs, flags, variables
+
+
+def word_faults(name, page, words):
+    verbs, flags, variables = words
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        for verb, arguments in COMMAND.findall(line):
+            written_as_command = re.search(rf"(^|`|\$ |; |\| )vgpu {verb}", line.strip())
+            if written_as_command and verb not in verbs:
+                yield f"{name}:{number}: vgpu has no command {verb}"
+            elif verb in verbs:
+                for flag in set(FLAG.findall(arguments)) - flags:
+                    yield f"{name}:{number}: vgpu {verb} has no {flag}"
+        if name.startswith("tests/"):
+            continue  # tests have variables of their own
+        for variable in VARIABLE.findall(line):
+            stem = re.sub(r"_<?[0-9i]>?$", "", variable)
+            if not stem.startswith("VGPU_SIM_") and stem not in variables | BUILD_VARIABLES:
+                yield f"{name}:{number}: no variable {variable}"
+
+
 def faults(root):
+    words = known_words(root)
     for page in pages(root):
         name = page.relative_to(root).as_posix()
+        if words is not None:
+            yield from word_faults(name, page, words)
         for number, line in text_lines(page):
             for target in LINK.findall(line):
                 if re.match(r"^[a-z]+:", target):
