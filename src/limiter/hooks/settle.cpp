@@ -168,6 +168,7 @@ bool measure(int gpu) {
       ledger().changes_begun.load(std::memory_order_acquire) != begun)
     return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
+  account.wants_it_now.store(false, std::memory_order_relaxed);
   const auto change = account.implicit.settle(shown - visible - pools);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
@@ -176,11 +177,17 @@ bool measure(int gpu) {
   return true;
 }
 
+void note_implicit_release(int gpu) {
+  note_implicit_change(gpu);
+  ledger().gpus[gpu].wants_it_now.store(true, std::memory_order_relaxed);
+}
+
 void measure_at_beat(int gpu) {
-  if (!ledger().gpus[gpu].wants_measurement.load(std::memory_order_relaxed)) return;
-  if (now_ns() - ledger().gpus[gpu].measured_at_ns.load(std::memory_order_relaxed) < kBeatNs)
-    return;
-  measure(gpu);
+  const GpuAccount& account = ledger().gpus[gpu];
+  if (!account.wants_measurement.load(std::memory_order_relaxed)) return;
+  const bool is_due = account.wants_it_now.load(std::memory_order_relaxed) ||
+                      now_ns() - account.measured_at_ns.load(std::memory_order_relaxed) >= kBeatNs;
+  if (is_due) measure(gpu);
 }
 
 OwnPidSearch::OwnPidSearch(int gpu) : gpu_(gpu) {

@@ -28,6 +28,8 @@ struct GpuAccount {
   ImplicitAccount implicit;
   // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
   std::atomic<bool> wants_measurement{false};
+  // Something that only a measurement can release was given back: don't wait for the beat.
+  std::atomic<bool> wants_it_now{false};
   std::atomic<std::uint64_t> measured_at_ns{0};
   // What a context took here, once one was measured; 0: not yet.
   std::atomic<std::uint64_t> context_bytes{0};
