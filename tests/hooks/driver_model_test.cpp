@@ -64,6 +64,13 @@ TEST(DriverModel, StackOf64KiBTakesWhatAnH200Took) {
   EXPECT_EQ(beyond_default, 17031168ULL * kKiB);
 }
 
+TEST(DriverModel, LocalMemoryOfAFirstLaunchTakesWhatAnH200Took) {
+  const auto local = [](std::uint64_t bytes) { return local_memory_bytes(bytes, kH200Threads); };
+  EXPECT_EQ(local(4096) - local(1024), 811008ULL * kKiB);
+  EXPECT_EQ(local(32768) - local(4096), 7569408ULL * kKiB);
+  EXPECT_EQ(local(131072) - local(32768), 25952256ULL * kKiB);
+}
+
 TEST(DriverModel, ArraysTakeAtLeastWhatAnH200TookAndLittleMore) {
   struct Case {
     CUDA_ARRAY3D_DESCRIPTOR descriptor;

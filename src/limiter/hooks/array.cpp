@@ -7,6 +7,7 @@
 #include "../hooks.h"
 #include "array_shape.h"
 #include "charge.h"
+#include "settle.h"
 
 namespace vgpu::hooks {
 
@@ -82,6 +83,7 @@ CUresult create_array(Handle* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor,
        .gpu = static_cast<std::uint32_t>(place.gpu),
        .kind = is_small ? AllocationKind::small_array : AllocationKind::array});
   reservation.keep();
+  if (is_small) note_inexact_charge(place.gpu);
   return result;
 }
 

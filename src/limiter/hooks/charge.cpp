@@ -134,7 +134,7 @@ std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes) {
 
 void release(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (freed.kind == AllocationKind::small_array) note_implicit_release(gpu);
+  if (freed.kind == AllocationKind::small_array) note_inexact_charge(gpu);
   if (!freed.key.is_set()) return release(gpu, freed.bytes, charge_of(freed.kind));
   // The tenant's object carries the charge; only this process's own counts change.
   if (charge_of(freed.kind) == Charge::explicit_memory) {
@@ -147,7 +147,7 @@ void release_when_gone(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
   if (charge_of(freed.kind) == Charge::explicit_memory) {
     charge(gpu, freed.bytes, Charge::implicit);
-    note_implicit_release(gpu);
+    note_inexact_charge(gpu);
   }
   release(freed);
 }

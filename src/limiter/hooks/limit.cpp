@@ -68,7 +68,8 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
   if (place.gpu == kNoGpu) return call();
   switch (static_cast<unsigned int>(limit)) {
     case CU_LIMIT_STACK_SIZE:
-      return set_stack(place, value, call);
+      // More than a thread can have: the driver says so, whatever is left.
+      return value > driver_model::kMaxLocalBytes ? call() : set_stack(place, value, call);
     case CU_LIMIT_MALLOC_HEAP_SIZE:
       return set_charged(place, &Context::heap_charged_bytes,
                          promised(value, driver_model::kDefaultHeapBytes), call);

@@ -217,7 +217,10 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
     return result;
   }
   const std::uint64_t charged = known->account.end_pool();
-  if (used) charge(static_cast<int>(known->gpu), charged, Charge::implicit);
+  if (used) {
+    charge(static_cast<int>(known->gpu), charged, Charge::implicit);
+    note_inexact_charge(static_cast<int>(known->gpu));
+  }
   if (charged != 0) tenant().release(known->gpu, charged);
   return result;
 }

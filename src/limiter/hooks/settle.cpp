@@ -177,7 +177,7 @@ bool measure(int gpu) {
   return true;
 }
 
-void note_implicit_release(int gpu) {
+void note_inexact_charge(int gpu) {
   note_implicit_change(gpu);
   ledger().gpus[gpu].wants_it_now.store(true, std::memory_order_relaxed);
 }

@@ -24,8 +24,9 @@ void settle_pools_after_frees();
 // time).
 void note_implicit_change(int gpu);
 bool any_measurement_wanted();
-// Something was given back that only a measurement shows (a small array, memory freed in stream order).
-void note_implicit_release(int gpu);
+// The charge is known to be too high until it is measured (small arrays, memory freed in stream order): no view and no
+// beat shall show it.
+void note_inexact_charge(int gpu);
 // Measures if something may have changed. False: not measured, or not known to be consistent.
 bool measure(int gpu);
 // measure(), at most every 100 ms a GPU; for calls that are frequent but take long anyway.

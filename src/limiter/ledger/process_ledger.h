@@ -28,7 +28,7 @@ struct GpuAccount {
   ImplicitAccount implicit;
   // Something may have changed what NVML shows beyond explicit allocations; when it was last read.
   std::atomic<bool> wants_measurement{false};
-  // Something that only a measurement can release was given back: don't wait for the beat.
+  // The charge is too high until it is measured: don't wait for the beat.
   std::atomic<bool> wants_it_now{false};
   std::atomic<std::uint64_t> measured_at_ns{0};
   // What a context took here, once one was measured; 0: not yet.

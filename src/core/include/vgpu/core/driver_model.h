@@ -72,6 +72,7 @@ inline constexpr std::uint64_t kSmallestContextBytes = 518 * kMiB;
 // holds it for the default stack; a larger one takes the difference when it is set, and gives it
 // back when it is lowered.
 inline constexpr std::uint64_t kDefaultStackBytes = 1024;
+inline constexpr std::uint64_t kMaxLocalBytes = 512 * kKiB;  // of one thread
 inline constexpr std::uint64_t kDefaultHeapBytes = 8 * kMiB;
 inline constexpr std::uint64_t kDefaultPrintfBytes = 8 * kMiB + 256 * kKiB;
 constexpr std::uint64_t local_memory_bytes(std::uint64_t bytes_per_thread,
