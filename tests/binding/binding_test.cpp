@@ -4,8 +4,10 @@
 // library the same program isn't.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "run.h"
 
@@ -95,6 +97,7 @@ TEST_F(Binding, LookupByADlsymThatWasLookedUpIsLimited) {
 TEST_F(Binding, ChildAfterForkIsLimited) { expect_limited_by_route({"forked"}); }
 TEST_F(Binding, ChildAfterExecIsLimited) { expect_limited_by_route({"executed"}); }
 TEST_F(Binding, ChildOfALimitedProcessIsLimited) { expect_limited_by_route({"forked_after_nvml"}); }
+TEST_F(Binding, ThreadsThatStartTogetherAreLimited) { expect_limited_by_route({"threads"}); }
 TEST_F(Binding, ChildOfAShellIsLimited) {
   expect_limited({"/bin/sh", "-c", probe("route_probe") + " soname; exit $?"});
 }
@@ -211,6 +214,62 @@ TEST_F(Binding, BadSettingRefusesInitialisationWithOneLine) {
   EXPECT_EQ(refused.out, "");
   EXPECT_EQ(refused.err.rfind("vgpu: VGPU_MEMORY_LIMIT=", 0), 0U) << refused.err;
   EXPECT_NE(refused.err.find("\nprobe: cuInit: 800\n"), std::string::npos) << refused.err;
+}
+
+TEST_F(Binding, BadSettingRefusesNvmlOnceSaidAndEveryTime) {
+  auto variables = environment(kLimiter);
+  variables["VGPU_MEMORY_LIMIT"] = "2GibberishB";
+  const Ended refused = run({probe("route_probe"), "nvml"}, variables);
+  EXPECT_EQ(refused.out, "4\n4\n");  // NVML_ERROR_NO_PERMISSION
+  EXPECT_EQ(std::count(refused.err.begin(), refused.err.end(), '\n'), 1) << refused.err;
+}
+
+// The simulated node's GPUs as CUDA numbers them without a tenant.
+class VisibleDevices : public Binding {
+ protected:
+  std::vector<std::string> devices(const std::map<std::string, std::string>& variables) const {
+    const Ended ended = run({probe("route_probe"), "devices"}, variables);
+    EXPECT_EQ(ended.err, "");
+    std::vector<std::string> lines;
+    std::istringstream text(ended.out);
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    return lines;
+  }
+  std::vector<std::string> all_uuids() const {
+    std::vector<std::string> lines = devices(environment(""));
+    return {lines.begin() + 1, lines.end() - 1};
+  }
+  using Lines = std::vector<std::string>;
+};
+
+TEST_F(VisibleDevices, AreTheTenantsGpusInTheirOrder) {
+  const auto all = all_uuids();
+  ASSERT_GE(all.size(), 3U);
+  auto variables = environment(kLimiter);
+  variables["VGPU_GPUS"] = all[2] + "," + all[0];
+  EXPECT_EQ(devices(variables), (Lines{"0", all[2], all[0], "unset"}));
+}
+
+TEST_F(VisibleDevices, AreChosenAmongTheTenantsByTheProgramsOwnVariable) {
+  const auto all = all_uuids();
+  ASSERT_GE(all.size(), 3U);
+  auto variables = environment(kLimiter);
+  variables["VGPU_GPUS"] = all[2] + "," + all[0];
+  variables["CUDA_VISIBLE_DEVICES"] = "1";
+  EXPECT_EQ(devices(variables), (Lines{"0", all[0], "1"}));
+  variables["CUDA_VISIBLE_DEVICES"] = "2";
+  EXPECT_EQ(devices(variables), (Lines{"100", "2"}));
+  variables["CUDA_VISIBLE_DEVICES"] = all[1];
+  EXPECT_EQ(devices(variables), (Lines{"100", all[1]}));
+  variables["CUDA_VISIBLE_DEVICES"] = "";
+  EXPECT_EQ(devices(variables), (Lines{"100", ""}));
+}
+
+TEST_F(VisibleDevices, AreTheDriversBusinessWhereTheTenantHasThemAll) {
+  const auto all = all_uuids();
+  auto variables = environment(kLimiter);
+  variables["CUDA_VISIBLE_DEVICES"] = "1,0";
+  EXPECT_EQ(devices(variables), (Lines{"0", all[1], all[0], "1,0"}));
 }
 
 TEST_F(Binding, BadSettingRunsUnlimitedWhereThatIsAskedFor) {

@@ -6,15 +6,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "probe.h"
 #include "vgpu/api/nvml_abi.h"
+#include "vgpu/base/gpu_uuid.h"
 
 namespace {
 
@@ -180,6 +183,44 @@ int check_rows(const Lookup& lookup, const Lookup& nvml) {
   return wrong == 0 ? 0 : 1;
 }
 
+// The UUIDs of the devices that CUDA shows, in its order; then what the program's own variable
+// says.
+int show_devices(const Lookup& lookup) {
+  auto* init = reinterpret_cast<CUresult (*)(unsigned int)>(lookup("cuInit"));
+  auto* count_of = reinterpret_cast<CUresult (*)(int*)>(lookup("cuDeviceGetCount"));
+  auto* uuid_of = reinterpret_cast<CUresult (*)(CUuuid*, CUdevice)>(lookup("cuDeviceGetUuid_v2"));
+  int count = 0;
+  std::printf("%d\n", init(0));
+  if (count_of(&count) != CUDA_SUCCESS) count = 0;
+  for (CUdevice device = 0; device < count; ++device) {
+    CUuuid uuid{};
+    if (uuid_of(&uuid, device) != CUDA_SUCCESS) return 1;
+    vgpu::GpuUuid named;
+    std::memcpy(named.bytes.data(), uuid.bytes, sizeof(uuid.bytes));
+    std::printf("%s\n", named.text().data());
+  }
+  const char* variable = std::getenv("CUDA_VISIBLE_DEVICES");
+  std::printf("%s\n", variable == nullptr ? "unset" : variable);
+  return 0;
+}
+
+// Threads that all use the GPU for the first time at the same moment.
+int check_limit_in_threads(const Lookup& lookup) {
+  std::vector<std::thread> threads;
+  std::atomic<bool> go{false};
+  std::atomic<int> refused{0};
+  auto* init = reinterpret_cast<CUresult (*)(unsigned int)>(lookup("cuInit"));
+  for (int i = 0; i < 32; ++i) {
+    threads.emplace_back([&] {
+      while (!go) std::this_thread::yield();
+      if (init(0) != CUDA_SUCCESS) ++refused;
+    });
+  }
+  go = true;
+  for (std::thread& thread : threads) thread.join();
+  return refused == 0 ? check_limit(calls_by(lookup)) : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -222,6 +263,14 @@ int main(int argc, char** argv) {
   if (name == "executed") {
     execl(argv[0], argv[0], "soname", static_cast<char*>(nullptr));
     fail("exec");
+  }
+  if (name == "devices") return show_devices(make_route("soname", words).lookup);
+  if (name == "threads") return check_limit_in_threads(make_route("soname", words).lookup);
+  if (name == "nvml") {
+    auto* init =
+        reinterpret_cast<nvmlReturn_t (*)()>(make_route("soname", words).nvml("nvmlInit_v2"));
+    std::printf("%d\n%d\n", init(), init());
+    return 0;
   }
   const Route route = make_route(name, words);
   return rows ? check_rows(route.lookup, route.nvml) : check_limit(calls_by(route.lookup));
