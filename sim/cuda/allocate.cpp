@@ -12,6 +12,7 @@
 #include "driver.h"
 #include "engine.h"
 #include "pool.h"
+#include "share.h"
 
 using namespace vgpu::sim;
 
@@ -106,7 +107,7 @@ void release(Allocation& allocation) {
   } else if (allocation.kind == Kind::managed) {
     if (allocation.resident > 0) driver.state->give_hidden(device.index(), allocation.resident);
     device.arena.give(base, allocation.extent, true);
-  } else {
+  } else if (end_export(base, device.index())) {
     give_pages(device, base, allocation.charged, allocation.low, allocation.written);
   }
   driver.allocations.erase(base);

@@ -35,6 +35,7 @@ constexpr std::uint32_t kVersion = 1;
 constexpr off_t kAttachByte = off_t{1} << 40;
 constexpr off_t kSlotBytes = kAttachByte + 1;
 constexpr std::size_t kWords = kMaxProcesses / 64;
+constexpr std::size_t kMaxShares = 1024;  // a device
 
 struct alignas(64)
     SlotUse {  // one process on one device; under the device's mutex, except seen_ns and busy_ns
@@ -55,6 +56,13 @@ struct alignas(64) Slot {
   SlotUse use[kMaxDevices];
 };
 
+struct Share {  // under its device's mutex; number 0: free
+  std::uint64_t number;
+  std::uint64_t bytes;
+  std::uint32_t charged;  // slot
+  std::uint64_t holders[kWords];
+};
+
 struct alignas(64) SharedDevice {
   pthread_mutex_t
       mutex;  // robust, process-shared; guards what follows and the SlotUse of this device
@@ -68,6 +76,8 @@ struct alignas(64) SharedDevice {
   std::uint64_t free_since_ns;    // when the last turn was given up
   std::uint64_t waiting[kWords];  // slots with work, the holder included
   std::uint32_t waiting_count;
+  std::uint32_t shares_used;  // shares below it were in use at some time
+  Share shares[kMaxShares];
   // Configuration; written while nobody else is attached.
   std::uint32_t model;
   std::uint64_t nvml_total_bytes;
@@ -446,6 +456,7 @@ bool DeviceState::claim() {
       const Lock lock(*this, static_cast<int>(device));
       SharedDevice& shared = shared_->devices[device];
       SlotUse& use = shared_->slots[slot].use[device];
+      leave_shares_locked(static_cast<int>(device), slot);
       shared.used_bytes -= use.visible_bytes + use.hidden_bytes;
       shared.dead_busy_ns += use.busy_ns.load(std::memory_order_relaxed);
       std::memset(static_cast<void*>(&use), 0, sizeof use);
@@ -488,6 +499,7 @@ void DeviceState::drop_dead_locked(int device) {
     const bool waits = (shared.waiting[slot / 64] >> (slot % 64)) & 1;
     if (use.has_context == 0 && use.visible_bytes == 0 && use.hidden_bytes == 0 && !waits) continue;
     if (alive(slot)) continue;
+    leave_shares_locked(device, slot);
     shared.used_bytes -= use.visible_bytes + use.hidden_bytes;
     shared.dead_busy_ns += use.busy_ns.load(std::memory_order_relaxed);
     std::memset(static_cast<void*>(&use), 0, sizeof use);
@@ -497,6 +509,79 @@ void DeviceState::drop_dead_locked(int device) {
     }
     if (shared.holder == slot) pass_turn_locked(device, now_ns(), kPreemptSwitchNs);
   }
+}
+
+// A slot holds nothing that is shared any more. What it was charged for goes to another holder that
+// lives.
+void DeviceState::leave_shares_locked(int device, std::uint32_t slot) {
+  SharedDevice& shared = shared_->devices[device];
+  const std::uint64_t bit = 1ull << (slot % 64);
+  for (std::uint32_t i = 0; i < shared.shares_used; ++i) {
+    Share& share = shared.shares[i];
+    if (share.number == 0 || (share.holders[slot / 64] & bit) == 0) continue;
+    share.holders[slot / 64] &= ~bit;
+    if (share.charged != slot) continue;
+    share.charged = kNobody;
+    for (std::uint32_t other = 0; other < shared_->slots_used && share.charged == kNobody;
+         ++other) {
+      if (((share.holders[other / 64] >> (other % 64)) & 1) != 0 && alive(other))
+        share.charged = other;
+    }
+    if (share.charged == kNobody) {
+      share.number = 0;
+      continue;
+    }
+    shared_->slots[slot].use[device].visible_bytes -= share.bytes;
+    shared_->slots[share.charged].use[device].visible_bytes += share.bytes;
+  }
+}
+
+bool DeviceState::share(int device, std::uint64_t number, std::uint64_t bytes) {
+  const Lock lock(*this, device);
+  SharedDevice& shared = shared_->devices[device];
+  std::uint32_t at = 0;
+  while (at < shared.shares_used && shared.shares[at].number != 0) ++at;
+  if (at == kMaxShares) return false;
+  shared.shares_used = std::max(shared.shares_used, at + 1);
+  Share& share = shared.shares[at];
+  share = {number, bytes, slot_, {}};
+  share.holders[slot_ / 64] = 1ull << (slot_ % 64);
+  return true;
+}
+
+bool DeviceState::join(int device, std::uint64_t number) {
+  const Lock lock(*this, device);
+  SharedDevice& shared = shared_->devices[device];
+  drop_dead_locked(device);
+  for (std::uint32_t i = 0; i < shared.shares_used; ++i) {
+    Share& share = shared.shares[i];
+    if (share.number != number) continue;
+    share.holders[slot_ / 64] |= 1ull << (slot_ % 64);
+    return true;
+  }
+  return false;
+}
+
+bool DeviceState::leave(int device, std::uint64_t number) {
+  const Lock lock(*this, device);
+  SharedDevice& shared = shared_->devices[device];
+  drop_dead_locked(device);
+  for (std::uint32_t i = 0; i < shared.shares_used; ++i) {
+    Share& share = shared.shares[i];
+    if (share.number != number) continue;
+    share.holders[slot_ / 64] &= ~(1ull << (slot_ % 64));
+    if (share.charged != slot_) return false;
+    for (std::uint32_t other = 0; other < shared_->slots_used; ++other) {
+      if (((share.holders[other / 64] >> (other % 64)) & 1) == 0) continue;
+      share.charged = other;
+      shared_->slots[slot_].use[device].visible_bytes -= share.bytes;
+      shared_->slots[other].use[device].visible_bytes += share.bytes;
+      return false;
+    }
+    share.number = 0;
+    return true;
+  }
+  return true;
 }
 
 DeviceUse DeviceState::look(int device) {

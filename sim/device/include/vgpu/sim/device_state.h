@@ -99,6 +99,15 @@ class DeviceState {
   std::uint64_t used_bytes(int device);  // look(device).used_bytes without the list
   void add_busy(int device, std::uint64_t ns);
 
+  // Memory that several processes hold: charged to one of them, whoever made it or, after its death
+  // or release, another holder. The maker has the bytes taken already. False: too many shares, or
+  // (join) none with that number any more.
+  bool share(int device, std::uint64_t number, std::uint64_t bytes);
+  bool join(int device, std::uint64_t number);
+  // This process lets go. True if it was charged and nobody else holds the share: the bytes are its
+  // own to give.
+  bool leave(int device, std::uint64_t number);
+
   // Time slices. want() registers this process's work and says whether it may run; done() ends a
   // turn early, at the time when the last work was done; ended_ns() tells a process that lost its
   // turn when that was.
@@ -124,6 +133,7 @@ class DeviceState {
   bool alive(std::uint32_t slot) const;
   void drop_dead_locked(int device);
   void recompute_locked(int device);
+  void leave_shares_locked(int device, std::uint32_t slot);
   void pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_t switch_ns);
   class Lock;
 
