@@ -91,7 +91,8 @@ TEST_F(ListTest, ShowsAProcessWithoutALimiterAsUnlimited) {
   auto free_process = start_program({CLIENT, "alloc=256", "hold"});
   ASSERT_TRUE(free_process.wait_for("holding"));
   std::size_t found = 0;
-  for (const auto& gpu : list()["gpus"]) {
+  const json all = list();
+  for (const auto& gpu : all["gpus"]) {
     for (const auto& process : gpu["unlimited"]) {
       ++found;
       EXPECT_EQ(process["pid"], free_process.pid());
