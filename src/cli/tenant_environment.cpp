@@ -54,8 +54,12 @@ std::vector<std::string> tenant_environment(const TenantEnvironment& wanted,
   set(environment, "VGPU_TENANT", wanted.tenant_id);
   set(environment, "VGPU_ACK", "1");
   set(environment, "LD_PRELOAD", preload_value(installation.limiter));
-  if (!wanted.visible_devices.empty())
+  if (!wanted.visible_devices.empty()) {
     set(environment, "CUDA_VISIBLE_DEVICES", wanted.visible_devices);
+    // The tenant's GPUs stay numbered in this order when the program sets the other variable
+    // itself.
+    set(environment, "VGPU_GPUS", wanted.visible_devices);
+  }
   if (wanted.simulated) {
     set(environment, "VGPU_SIMULATED", "1");
     set(environment, "LD_LIBRARY_PATH",
