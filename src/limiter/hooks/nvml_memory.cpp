@@ -56,6 +56,21 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* me
   return result;
 }
 
+// How much of the window is the tenant's nobody knows: not more than it holds, and not more than
+// all use. Where the window covers the whole memory, the driver's figure would be what all tenants
+// hold.
+nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t* memory) {
+  const nvmlReturn_t result = real_nvml().nvmlDeviceGetBAR1MemoryInfo(device, memory);
+  if (result != NVML_SUCCESS) return result;
+  const int position = nvml_position(device);
+  if (position == Limiter::kNoPosition) return result;
+  const MemoryView view = view_of(position, memory->bar1Free, memory->bar1Total);
+  if (!view.limited || view.used_bytes >= memory->bar1Used) return result;
+  memory->bar1Free += memory->bar1Used - view.used_bytes;
+  memory->bar1Used = view.used_bytes;
+  return result;
+}
+
 nvmlReturn_t nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device,
                                                           nvmlMemory_t* memory) {
   const nvmlReturn_t result =
