@@ -111,7 +111,7 @@ CUresult take_array(std::size_t bytes, unsigned dimensions) {
   d.NumChannels = dimensions == 1 ? 4 : 1;
   const std::size_t elements = bytes / (4 * d.NumChannels);
   if (dimensions == 1) {
-    d.Width = std::min<std::size_t>(elements, 65536);  // 1 MiB each: what a 1-D array may have
+    d.Width = 65536;  // 1 MiB each, about as long as a 1-D array may be
   } else if (dimensions == 2) {
     d.Width = 4096;
     d.Height = elements / 4096;
@@ -119,9 +119,13 @@ CUresult take_array(std::size_t bytes, unsigned dimensions) {
     d.Width = d.Height = 256;
     d.Depth = std::max<std::size_t>(1, elements / 65536);
   }
-  CUarray array = nullptr;
-  const CUresult code = cu.cuArray3DCreate_v2(&array, &d);
-  if (code == CUDA_SUCCESS) held<CUarray>().push_back(array);
+  CUresult code = CUDA_SUCCESS;
+  for (std::size_t taken = 0; taken < bytes && code == CUDA_SUCCESS;
+       taken += dimensions == 1 ? kMiB : bytes) {
+    CUarray array = nullptr;
+    code = cu.cuArray3DCreate_v2(&array, &d);
+    if (code == CUDA_SUCCESS) held<CUarray>().push_back(array);
+  }
   return code;
 }
 void free_arrays() {

@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 from gpu_monitor import Gpu, Watch
@@ -72,6 +73,9 @@ class Report:
             watch.peak_growth = watch.peak_processes = 0
             run = subprocess.Popen([self.program("family_probe"), family, str(piece), str(most), "--pause"], env=environment,
                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            # A run that hangs is a result, not a reason to hang with it.
+            guard = threading.Timer(self.arguments.seconds, run.kill)
+            guard.start()
             stages = {}
             for line in run.stdout:
                 stage = json.loads(line)
@@ -85,6 +89,7 @@ class Report:
             run.stdin.close()
             error = run.stderr.read()
             code = run.wait()
+            guard.cancel()
         peak = max(watch.peak_growth, watch.peak_processes) / MIB
         if family == "ipc":
             peak = max([s["held_mib"] for s in stages.values()] or [0])
@@ -96,11 +101,13 @@ class Report:
         chosen = self.arguments.families.split(",") if self.arguments.families else FAMILIES
         for family in chosen:
             piece, step = FAMILIES[family]
+            begin = time.monotonic()
             control = self.run_family(family, piece, limit * 3 // 2, self.environment(preload=False))
             if control["exit"] == 77:
                 continue
             limited = self.run_family(family, piece, limit * 3 // 2, self.environment(limit))
             raw[family] = {"control": control, "limited": limited}
+            print(f"  {family}: {time.monotonic() - begin:.1f} s", flush=True)
             stages = limited["stages"]
             full, again = stages.get("full", {}), stages.get("again", {})
             after = stages.get("freed", {}).get("held_mib", -1)
@@ -280,6 +287,7 @@ def main():
     parser.add_argument("--families", default="", help="only these, comma separated")
     parser.add_argument("--frameworks", default="torch,torch-expandable,torch-async,torch-graphs,jax,cupy,cupy-async,numba")
     parser.add_argument("--limit-mib", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=60, help="the most one run of family_probe may take")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     try:
