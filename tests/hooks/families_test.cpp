@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every family of memory under a limit of 4 GiB on the simulated GPU, in a program of its own with
+// the limiter preloaded (tests/gpu/family_probe.cpp, which runs unchanged on a real GPU). An
+// observer without the limiter reads from NVML what the process really holds: never above the
+// limit, close below it at the refusal, all of it back after the frees, and the same again.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "vgpu/api/nvml_abi.h"
+
+namespace vgpu {
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+constexpr std::uint64_t kLimitMiB = 4096;
+
+struct FamilyCase {
+  const char* name;
+  unsigned
+      step_mib;  // the family's growth step: so much may be missing at the refusal, besides 2 MiB
+  unsigned piece_mib;  // asked for at a time
+  bool shown = true;   // NVML shows it
+};
+
+// The widest step of a piece of 64 MiB is the piece itself.
+const FamilyCase kFamilies[] = {
+    {"alloc", 64, 64},          {"alloc-small", 2, 64}, {"pitch", 80, 64},
+    {"managed", 64, 64, false}, {"array2d", 64, 64},    {"array3d", 64, 64},
+    {"mipmapped", 96, 64},      {"async", 64, 64},      {"async-ptsz", 64, 64},
+    {"pool", 64, 64},           {"pool-ptsz", 64, 64},  {"vmm", 64, 64},
+    {"vmm-mapped", 64, 64},     {"graph", 64, 64},      {"graph-ptsz", 64, 64},
+    {"graph-captured", 64, 64}, {"context", 530, 64},   {"module", 64, 64},
+    {"library", 64, 64},        {"local", 128, 64},     {"stack", 80, 64},
+    {"multicast", 64, 64},
+};
+
+struct Stage {
+  long pieces = 0;
+  int code = -1;
+  std::uint64_t seen_used_mib = 0;
+  std::uint64_t seen_total_mib = 0;
+  std::uint64_t held_mib = 0;  // by NVML
+};
+
+long number_after(const std::string& line, const std::string& key) {
+  const auto at = line.find("\"" + key + "\": ");
+  return at == std::string::npos ? -1 : std::atol(line.c_str() + at + key.size() + 4);
+}
+
+// The simulated NVML, as nvidia-smi outside of the tenant would see the GPU.
+class Observer {
+ public:
+  Observer() {
+    library_ = dlopen(VGPU_SIMULATED_DIR "/libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library_ != nullptr && function<int()>("nvmlInit_v2")() == 0) {
+      function<int(unsigned, nvmlDevice_t*)>("nvmlDeviceGetHandleByIndex_v2")(0, &device_);
+    }
+  }
+  bool works() const { return device_ != nullptr; }
+  std::uint64_t held_mib(pid_t pid) const {
+    nvmlProcessInfo_t processes[64];
+    unsigned count = 64;
+    function<int(nvmlDevice_t, unsigned*, nvmlProcessInfo_t*)>(
+        "nvmlDeviceGetComputeRunningProcesses_v3")(device_, &count, processes);
+    for (unsigned i = 0; i < count; ++i) {
+      if (processes[i].pid == static_cast<unsigned>(pid)) return processes[i].usedGpuMemory / kMiB;
+    }
+    return 0;
+  }
+
+ private:
+  template <class Signature>
+  Signature* function(const char* name) const {
+    return reinterpret_cast<Signature*>(dlsym(library_, name));
+  }
+  void* library_ = nullptr;
+  nvmlDevice_t device_ = nullptr;
+};
+
+class Families : public ::testing::TestWithParam<FamilyCase> {
+ protected:
+  static void SetUpTestSuite() {
+    signal(SIGPIPE, SIG_IGN);
+    root_ = std::filesystem::temp_directory_path() / ("vgpu-families-" + std::to_string(getpid()));
+    std::filesystem::create_directories(root_ / "state");
+    std::filesystem::permissions(root_ / "state", std::filesystem::perms::owner_all);
+    setenv("VGPU_SIM_STATE", (root_ / "gpu").c_str(), 1);
+    setenv("VGPU_SIM_DEVICES", "h200:1", 1);
+    observer_ = new Observer;
+  }
+  static void TearDownTestSuite() {
+    delete observer_;
+    std::filesystem::remove_all(root_);
+  }
+  void TearDown() override {
+    if (child_ > 0) {
+      kill(child_, SIGKILL);
+      waitpid(child_, nullptr, 0);
+    }
+  }
+
+  void start(const FamilyCase& family) {
+    int in[2];
+    int out[2];
+    ASSERT_EQ(pipe(in), 0);
+    ASSERT_EQ(pipe(out), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      dup2(in[0], STDIN_FILENO);
+      dup2(out[1], STDOUT_FILENO);
+      for (const int each : {in[0], in[1], out[0], out[1]}) close(each);
+      setenv("LD_LIBRARY_PATH", VGPU_SIMULATED_DIR, 1);
+      setenv("LD_PRELOAD", VGPU_LIMITER, 1);
+      setenv("VGPU_STATE_DIR", (root_ / "state").c_str(), 1);
+      setenv("VGPU_MEMORY_LIMIT", "4GiB", 1);
+      unsetenv("VGPU_TENANT");
+      const std::string piece = std::to_string(family.piece_mib);
+      execl(VGPU_FAMILY_PROBE, "family_probe", family.name, piece.c_str(), "8192", "--pause",
+            nullptr);
+      _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    to_child_ = in[1];
+    from_child_ = fdopen(out[0], "r");
+  }
+
+  Stage next() {
+    Stage stage;
+    char* line = nullptr;
+    size_t size = 0;
+    if (getline(&line, &size, from_child_) > 0) {
+      const std::string text = line;
+      stage.pieces = number_after(text, "pieces");
+      stage.code = static_cast<int>(number_after(text, "code"));
+      stage.seen_used_mib = static_cast<std::uint64_t>(number_after(text, "seen_used_mib"));
+      stage.seen_total_mib = static_cast<std::uint64_t>(number_after(text, "seen_total_mib"));
+      stage.held_mib = observer_->held_mib(child_);
+    }
+    free(line);
+    EXPECT_EQ(write(to_child_, "\n", 1), 1);
+    return stage;
+  }
+
+  static inline std::filesystem::path root_;
+  static inline Observer* observer_ = nullptr;
+  pid_t child_ = -1;
+  int to_child_ = -1;
+  FILE* from_child_ = nullptr;
+};
+
+TEST_P(Families, StopsAtTheLimitAndComesBack) {
+  const FamilyCase& family = GetParam();
+  ASSERT_TRUE(observer_->works());
+  start(family);
+  const Stage full = next();
+  const Stage freed = next();
+  const Stage again = next();
+  const Stage freed_again = next();
+
+  EXPECT_EQ(full.code, 2) << "CUDA_ERROR_OUT_OF_MEMORY";
+  EXPECT_GT(full.pieces, 0);
+  EXPECT_EQ(full.seen_total_mib, kLimitMiB);
+  EXPECT_LE(full.seen_used_mib, kLimitMiB);
+  EXPECT_LE(full.held_mib, kLimitMiB);
+  if (family.shown) {
+    EXPECT_GE(full.held_mib + family.step_mib + 2, kLimitMiB);
+    EXPECT_LE(full.held_mib, full.seen_used_mib) << "never charged less than is held";
+    EXPECT_LE(full.seen_used_mib, full.held_mib + 64 + 2) << "never charged much more";
+  } else {
+    EXPECT_GE(full.seen_used_mib + family.step_mib + 2, kLimitMiB);
+  }
+  EXPECT_EQ(freed.held_mib, freed.seen_used_mib);
+  EXPECT_EQ(again.code, full.code);
+  EXPECT_EQ(again.pieces, full.pieces) << "the second fill gets as much as the first";
+  EXPECT_LE(again.held_mib, kLimitMiB);
+  EXPECT_EQ(freed_again.seen_used_mib, freed.seen_used_mib) << "nothing leaks from round to round";
+}
+
+INSTANTIATE_TEST_SUITE_P(SimulatedGpu, Families, ::testing::ValuesIn(kFamilies),
+                         [](const auto& each) {
+                           std::string name = each.param.name;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace vgpu
