@@ -278,8 +278,8 @@ VGPU_SIM_NVML nvmlSystemGetTopologyGpuSet(unsigned int, unsigned int* count,
     return NVML_SUCCESS;
   }
   if (*count == 0) return NVML_ERROR_INVALID_ARGUMENT;
-  if (*count > device_count()) *count = device_count();
-  for (unsigned i = 0; i < *count; ++i) devices[i] = device_at(i);
+  // A count of more than there are stays what it was: the real one does that.
+  for (unsigned i = 0; i < *count && i < device_count(); ++i) devices[i] = device_at(i);
   return NVML_SUCCESS;
 }
 

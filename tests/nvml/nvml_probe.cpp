@@ -47,7 +47,12 @@ void devices() {
   nvml.nvmlDeviceGetCount_v2(&count);
   unsigned int of_cpu = 0;
   nvml.nvmlSystemGetTopologyGpuSet(0, &of_cpu, nullptr);
-  std::printf("count %u %u %u\n", old_count, count, of_cpu);
+  nvmlDevice_t set[32] = {};
+  unsigned int room = 32;
+  nvml.nvmlSystemGetTopologyGpuSet(0, &room, set);
+  unsigned int filled = 0;
+  while (filled < 32 && set[filled] != nullptr) ++filled;
+  std::printf("count %u %u %u %u\n", old_count, count, of_cpu, filled);
   for (unsigned int i = 0; i < count; ++i) {
     nvmlDevice_t device = nullptr;
     nvmlDevice_t old_device = nullptr;

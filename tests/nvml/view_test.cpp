@@ -166,7 +166,7 @@ TEST(NvmlView, GpusAreTheTenantsInNvmlOrderWithIndicesOfTheirOwn) {
 
   const Output output = run(probe({"init", "devices"}), machine.limited({{"VGPU_GPUS", "2,0"}}));
   ASSERT_EQ(output.status, 0) << output.err;
-  EXPECT_EQ(output.lines("count").at(0), "2 2 2");
+  EXPECT_EQ(output.lines("count").at(0), "2 2 2 2");
   EXPECT_EQ(output.lines("device"),
             (Words{"0 index 0 " + uuid(0) + " same", "1 index 1 " + uuid(2) + " same"}));
   EXPECT_EQ(output.lines("beyond").at(0), "2");  // NVML_ERROR_INVALID_ARGUMENT

@@ -40,16 +40,20 @@ nvmlReturn_t by_name(Function real_function, Name name, nvmlDevice_t* device) {
 }
 
 // Lists of devices that say how many there are when no list is given, and fill what fits.
-// ask(count, devices) is the driver's call.
+// ask(count, devices) is the driver's call. One of them leaves a count alone that is more than
+// there are, so it is asked for the number first.
 template <class Ask>
 nvmlReturn_t filter_devices(unsigned int* count, nvmlDevice_t* devices, Ask ask) {
   if (count == nullptr || (devices != nullptr && *count == 0)) return ask(count, devices);
-  nvmlDevice_t all[kMostDevices];
-  unsigned int found = kMostDevices;
-  const nvmlReturn_t result = ask(&found, all);
+  nvmlDevice_t all[kMostDevices] = {};
+  unsigned int found = 0;
+  nvmlReturn_t result = ask(&found, nullptr);
+  if (result != NVML_SUCCESS) return result;
+  if (found > kMostDevices) found = kMostDevices;
+  if (found != 0) result = ask(&found, all);
   if (result != NVML_SUCCESS) return result;
   unsigned int shown = 0;
-  for (unsigned int i = 0; i < found && i < kMostDevices; ++i) {
+  for (unsigned int i = 0; i < found; ++i) {
     if (!is_shown(all[i])) continue;
     if (devices != nullptr) {
       if (shown == *count) break;
@@ -121,15 +125,15 @@ nvmlReturn_t nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int* count,
 // Unlike the two above, this one refuses a list that is too short.
 nvmlReturn_t nvmlUnitGetDevices(nvmlUnit_t unit, unsigned int* count, nvmlDevice_t* devices) {
   if (count == nullptr) return real_nvml().nvmlUnitGetDevices(unit, count, devices);
-  nvmlDevice_t shown[kMostDevices];
+  nvmlDevice_t all[kMostDevices] = {};
   unsigned int found = kMostDevices;
-  const nvmlReturn_t result =
-      filter_devices(&found, shown, [&](unsigned int* some, nvmlDevice_t* all) {
-        return real_nvml().nvmlUnitGetDevices(unit, some, all);
-      });
+  const nvmlReturn_t result = real_nvml().nvmlUnitGetDevices(unit, &found, all);
   if (result != NVML_SUCCESS) return result;
-  return answer_list(found, devices != nullptr, count,
-                     [&](std::size_t i) { devices[i] = shown[i]; });
+  unsigned int shown = 0;
+  for (unsigned int i = 0; i < found && i < kMostDevices; ++i) {
+    if (is_shown(all[i])) all[shown++] = all[i];
+  }
+  return answer_list(shown, devices != nullptr, count, [&](std::size_t i) { devices[i] = all[i]; });
 }
 
 }  // namespace vgpu::hooks
