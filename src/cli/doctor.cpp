@@ -159,11 +159,23 @@ void check_preload(const Installation& installation, Report& report) {
     report.add("limiter", Health::ok,
                fmt::format("{}; vgpu run puts it into LD_PRELOAD", installation.limiter));
   }
+  if (!installation.add_path.empty()) report.add("add_path", Health::ok, installation.add_path);
   std::ifstream file("/etc/ld.so.preload");
-  const std::string system{std::istreambuf_iterator<char>(file), {}};
-  if (names_limiter(system)) {
-    report.add("preload", Health::ok,
-               "/etc/ld.so.preload holds the limiter: every dynamic program here has it");
+  std::string listed, entry;
+  while (file >> entry) {
+    if (names_limiter(entry)) listed = entry;
+  }
+  if (!listed.empty() && access(listed.c_str(), R_OK) != 0) {
+    report.add(
+        "preload", Health::problem,
+        fmt::format(
+            "/etc/ld.so.preload names {}, which can't be read: nothing has the limiter by it",
+            listed),
+        "correct the path, or make the file readable for all (chmod a+r)");
+  } else if (!listed.empty()) {
+    report.add(
+        "preload", Health::ok,
+        fmt::format("/etc/ld.so.preload holds {}: every dynamic program here has it", listed));
   } else {
     report.add("preload", Health::info,
                "/etc/ld.so.preload does not hold the limiter: only what vgpu run or LD_PRELOAD "

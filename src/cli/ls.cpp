@@ -31,10 +31,15 @@ struct ListedTenant {
   std::vector<shm::ProcessView> processes;
 };
 
+// Does a process that is in none of the tenants shown have the limiter in it? Another user's may,
+// or one under another state directory; `unknown` where it can't be looked into.
+enum class Limiter : unsigned char { absent, present, unknown };
+
 struct UnlimitedProcess {
   std::uint32_t pid = 0;
   std::string program;
   std::optional<std::uint64_t> used_bytes;
+  Limiter limiter = Limiter::unknown;
 };
 
 struct Snapshot {
@@ -81,6 +86,14 @@ bool is_wanted(const std::string& only, const Gpu& gpu) {
   return gpu.uuid_text().starts_with(lower) || gpu.uuid_text().substr(4).starts_with(lower);
 }
 
+Limiter limiter_of(std::uint32_t pid) {
+  if (pid == 0) return Limiter::unknown;
+  const auto id = static_cast<pid_t>(pid);
+  if (has_mapped(id, "libcuda_limiter.so")) return Limiter::present;
+  // Every process has its program mapped: if not even that shows, the list can't be read.
+  return has_mapped(id, "/") ? Limiter::absent : Limiter::unknown;
+}
+
 Snapshot take_snapshot(const ListOptions& options) {
   Snapshot snapshot;
   const Installation installation = find_installation();
@@ -115,8 +128,9 @@ Snapshot take_snapshot(const ListOptions& options) {
   for (const auto& gpu : snapshot.driver.gpus) {
     for (const auto& process : gpu.processes) {
       if (limited.count(process.pid) != 0) continue;
-      snapshot.unlimited[gpu.nvml_index].push_back(
-          {process.pid, program_name(static_cast<pid_t>(process.pid)), process.used_bytes});
+      snapshot.unlimited[gpu.nvml_index].push_back({process.pid,
+                                                    program_name(static_cast<pid_t>(process.pid)),
+                                                    process.used_bytes, limiter_of(process.pid)});
     }
   }
   const bool gpu_named = std::any_of(snapshot.driver.gpus.begin(), snapshot.driver.gpus.end(),
@@ -203,13 +217,17 @@ Json snapshot_json(const Snapshot& snapshot) {
   const Driver& driver = snapshot.driver;
   Json gpus = Json::array();
   for (const auto& gpu : driver.gpus) {
-    Json unlimited = Json::array();
+    Json unlimited = Json::array(), others = Json::array();
     const auto found = snapshot.unlimited.find(gpu.nvml_index);
     if (found != snapshot.unlimited.end()) {
       for (const auto& process : found->second) {
-        unlimited.push_back({{"pid", process.pid == 0 ? Json(nullptr) : Json(process.pid)},
-                             {"program", text_json(process.program)},
-                             {"used_bytes", optional_json(process.used_bytes)}});
+        const Json shown = {{"pid", process.pid == 0 ? Json(nullptr) : Json(process.pid)},
+                            {"program", text_json(process.program)},
+                            {"used_bytes", optional_json(process.used_bytes)},
+                            {"limited", process.limiter == Limiter::unknown
+                                            ? Json(nullptr)
+                                            : Json(process.limiter == Limiter::present)}};
+        (process.limiter == Limiter::absent ? unlimited : others).push_back(shown);
       }
     }
     gpus.push_back({{"index", gpu.nvml_index},
@@ -217,7 +235,8 @@ Json snapshot_json(const Snapshot& snapshot) {
                     {"name", text_json(gpu.name)},
                     {"total_bytes", optional_json(gpu.total_bytes)},
                     {"used_bytes", optional_json(gpu.used_bytes)},
-                    {"unlimited", unlimited}});
+                    {"unlimited", unlimited},
+                    {"others", others}});
   }
   Json tenants = Json::array();
   for (const auto& tenant : snapshot.tenants) tenants.push_back(tenant_json(tenant));
@@ -270,10 +289,12 @@ void add_tenant_rows(const ListedTenant& tenant, std::size_t i, Rows& rows) {
 
 void add_unlimited_rows(const std::vector<UnlimitedProcess>& processes, Rows& rows) {
   for (const auto& process : processes) {
-    rows.push_back({"UNLIMITED",
-                    process.pid == 0 ? "pid - (another namespace)"
-                                     : fmt::format("pid {} {}", process.pid, process.program),
-                    size_text(process.used_bytes)});
+    const char* title = process.limiter == Limiter::absent    ? "UNLIMITED"
+                        : process.limiter == Limiter::present ? "another tenant"
+                                                              : "another user's";
+    rows.push_back(
+        {title, process.pid == 0 ? "pid -" : fmt::format("pid {} {}", process.pid, process.program),
+         size_text(process.used_bytes)});
   }
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,6 +47,14 @@ StartEnvironment start_environment(pid_t pid, std::string_view tenant_id) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return found;
+}
+
+// The driver itself starts nvidia-modprobe, setuid, to make device files; it holds no GPU memory.
+bool is_driver_helper(pid_t pid) {
+  struct stat info {};
+  const std::string path = fmt::format("/proc/{}/exe", pid);
+  return program_name(pid) == "nvidia-modprobe" && stat(path.c_str(), &info) == 0 &&
+         info.st_uid == 0 && (info.st_mode & S_ISUID) != 0;
 }
 
 }  // namespace
@@ -101,7 +110,7 @@ std::optional<Escape> RunWatch::look() {
 // parent's program is one of those: it has the limiter from its parent, and the tenant's name in
 // the environment it came with.
 std::optional<Escape> RunWatch::look_at(pid_t pid) {
-  if (!uses_gpu(pid, files_)) return std::nullopt;
+  if (!uses_gpu(pid, files_) || is_driver_helper(pid)) return std::nullopt;
   std::string cause;
   if (has_mapped(pid, limiter_file_)) {
     const StartEnvironment environment = start_environment(pid, tenant_id_);
