@@ -62,13 +62,18 @@ def known_words(root):
 
 def word_faults(name, page, words):
     verbs, flags, variables = words
+    fence = None
     for number, line in enumerate(page.read_text().splitlines(), 1):
-        for verb, arguments in COMMAND.findall(line):
+        if FENCE.match(line):
+            fence = line.strip("`~ \n") or "code" if fence is None else None
+        # Transcripts: what a program printed is no command.
+        typed = fence != "text" or line.startswith("$ ")
+        for verb, arguments in COMMAND.findall(line) if typed else ():
             written_as_command = re.search(rf"(^|`|\$ |; |\| )vgpu {verb}", line.strip())
             if written_as_command and verb not in verbs:
                 yield f"{name}:{number}: vgpu has no command {verb}"
             elif verb in verbs:
-                for flag in set(FLAG.findall(arguments)) - flags:
+                for flag in set(FLAG.findall(arguments.split(" -- ")[0])) - flags:
                     yield f"{name}:{number}: vgpu {verb} has no {flag}"
         if name.startswith("tests/"):
             continue  # tests have variables of their own
