@@ -4,6 +4,7 @@
 // of JSON after each stage (full, freed, again, freed again), and with --pause waits for a line on
 // standard input after each, so that an outside observer can read what the driver itself says the
 // process holds. `family_probe list` names the families. exit 77: not possible on this driver.
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -296,12 +297,12 @@ struct Exporter {
 };
 CUresult take_ipc(std::size_t bytes) {
   int to[2], from[2];
-  if (pipe(to) != 0 || pipe(from) != 0) return CUDA_ERROR_UNKNOWN;
+  // Closed on exec: a later exporter must not keep an earlier one's pipe open.
+  if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) return CUDA_ERROR_UNKNOWN;
   const pid_t child = fork();
   if (child == 0) {
     dup2(to[0], STDIN_FILENO);
     dup2(from[1], STDOUT_FILENO);
-    for (const int fd : {to[0], to[1], from[0], from[1]}) close(fd);
     for (const char* name : {"LD_PRELOAD", "VGPU_TENANT", "VGPU_ACK", "VGPU_MEMORY_LIMIT"})
       unsetenv(name);
     execl("/proc/self/exe", "family_probe", "exporter", std::to_string(bytes).c_str(),

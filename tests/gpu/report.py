@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FAMILIES = {
     "alloc": (64, 64), "alloc-small": (16, 2), "pitch": (64, 66), "managed": (64, 64), "array1d": (64, 2), "array2d": (64, 64), "array3d": (64, 64),
     "mipmapped": (64, 90), "async": (64, 64), "async-ptsz": (64, 64), "pool": (64, 64), "pool-ptsz": (64, 64), "vmm": (64, 64),
-    "vmm-mapped": (64, 64), "graph": (64, 64), "graph-ptsz": (64, 64), "graph-captured": (64, 64), "ipc": (64, 64), "context": (520, 520),
+    "vmm-mapped": (64, 64), "graph": (64, 64), "graph-ptsz": (64, 64), "graph-captured": (64, 64), "ipc": (512, 512), "context": (520, 520),
     "module": (64, 64), "library": (64, 64), "stack": (64, 66), "local": (64, 66), "multicast": (64, 64),
 }
 

@@ -108,19 +108,25 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* ptr, size_t* pitch, size_t width_in_byt
 }
 
 // Managed memory may lie on the host at times; it is charged in full, because it can come to the
-// device at any touch.
+// device at any touch. What the first of it takes besides stays charged until the process ends.
 CUresult cuMemAllocManaged(CUdeviceptr* ptr, size_t bytes, unsigned int flags) {
   const Place place = current_place();
+  if (place.gpu == kNoGpu) return real().cuMemAllocManaged(ptr, bytes, flags);
   const std::uint64_t charged = driver_model::linear_bytes(bytes);
-  Reservation reservation(place.gpu, charged, Charge::unseen);
+  // Relaxed: of two first ones, one charge too many is given back below.
+  std::atomic<bool>& has_managed = ledger().gpus[place.gpu].has_managed;
+  const std::uint64_t first =
+      has_managed.load(std::memory_order_relaxed) ? 0 : driver_model::kFirstManagedBytes;
+  Reservation reservation(place.gpu, driver_model::saturating_add(charged, first), Charge::unseen);
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = real().cuMemAllocManaged(ptr, bytes, flags);
-  if (result != CUDA_SUCCESS || place.gpu == kNoGpu) return result;
+  if (result != CUDA_SUCCESS) return result;
   ledger().allocations.add(*ptr, {.bytes = charged,
                                   .context = place.owner,
                                   .gpu = static_cast<std::uint32_t>(place.gpu),
                                   .kind = AllocationKind::managed});
-  reservation.keep();
+  const bool is_first = !has_managed.exchange(true, std::memory_order_relaxed);
+  reservation.keep(is_first ? driver_model::saturating_add(charged, first) : charged);
   return result;
 }
 

@@ -169,7 +169,9 @@ bool measure(int gpu) {
     return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
   account.wants_it_now.store(false, std::memory_order_relaxed);
-  const auto change = account.implicit.settle(shown - visible - pools);
+  // What the driver keeps for a process with a context beyond the figure that it shows.
+  const std::uint64_t unshown = shown != 0 ? driver_model::kUnshownProcessBytes : 0;
+  const auto change = account.implicit.settle(shown + unshown - visible - pools);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
   if (change.release_bytes != 0)

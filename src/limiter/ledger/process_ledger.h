@@ -33,6 +33,8 @@ struct GpuAccount {
   std::atomic<std::uint64_t> measured_at_ns{0};
   // What a context took here, once one was measured; 0: not yet.
   std::atomic<std::uint64_t> context_bytes{0};
+  // Managed memory was allocated here: what the first of it takes is charged.
+  std::atomic<bool> has_managed{false};
   // What stack and local memory are multiplied by; 0: not asked yet.
   std::atomic<std::uint64_t> resident_threads{0};
 };
