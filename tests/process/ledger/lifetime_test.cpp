@@ -117,11 +117,16 @@ TEST_F(SlotLifetime, ExecGivesBackEverythingThoughThePidLives) {
     Tenant tenant = open();
     CHILD_EXPECT(tenant.reserve(0, 700) == Status::ok);
     tenant.acknowledge();
+    *stage_ = 1;
+    wait_until([&] { return *stage_ == 2; });
     ::execl("/bin/sleep", "sleep", "1000", static_cast<char*>(nullptr));
     ::_exit(1);
   });
   const std::uint64_t start = platform::start_time_ticks(child.pid());
-  wait_until([&] { return observer_.has_acknowledged(child.pid(), start); });
+  wait_until([&] { return *stage_ == 1; });
+  EXPECT_TRUE(observer_.has_acknowledged(child.pid(), start));
+  EXPECT_EQ(charged(), 700u);
+  *stage_ = 2;
   wait_until([&] { return !observer_.has_acknowledged(child.pid(), start); });
   wait_until([&] { return charged() == 0; });
   EXPECT_EQ(::kill(child.pid(), 0), 0);
