@@ -83,6 +83,7 @@ namespace {
 
 template <class Call>
 CUresult launch(CUfunction function, Call call) {
+  if (ledger().code.was_launched(reinterpret_cast<std::uint64_t>(function))) return call();
   const Prepared prepared = prepare_function(function);
   if (prepared == Prepared::refused) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();

@@ -4,6 +4,8 @@
 // attribute settles it once that over-charge is large, at a refusal, and after frees. During
 // capture an allocation becomes a graph node and the pool doesn't grow; the next settlement gives
 // it back.
+#include <climits>
+
 #include "../enter.h"
 #include "../hooks.h"
 #include "free.h"
@@ -19,27 +21,42 @@ namespace {
 std::uint64_t handle_of(CUmemoryPool pool) { return reinterpret_cast<std::uint64_t>(pool); }
 shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 
+constexpr int kSeveralGpus = -2;
+
+// The GPU of a process that sees one, found once; kSeveralGpus else.
+int only_gpu() {
+  static std::atomic<int> known{INT_MIN};
+  const int gpu = known.load(std::memory_order_relaxed);  // the value is all there is
+  if (gpu != INT_MIN) return gpu;
+  int count = 0;
+  if (real().cuDeviceGetCount(&count) != CUDA_SUCCESS) return kSeveralGpus;
+  const int found = count == 1 ? gpu_of(0) : kSeveralGpus;
+  known.store(found, std::memory_order_relaxed);
+  return found;
+}
+
 // Stream-ordered memory comes from the pool of the stream's device. The default streams are the
 // current context's.
-bool device_of(CUstream stream, CUdevice& device) {
+int gpu_of_stream(CUstream stream) {
+  const int only = only_gpu();
+  if (only != kSeveralGpus) return only;
+  CUdevice device = 0;
   const bool has_own_device =
-      reinterpret_cast<std::uintptr_t>(stream) > 2 && tenant().gpu_count() > 1;
-  if (has_own_device && real().cuStreamGetDevice != nullptr) {
-    return real().cuStreamGetDevice(stream, &device) == CUDA_SUCCESS;
-  }
-  return real().cuCtxGetDevice(&device) == CUDA_SUCCESS;
+      reinterpret_cast<std::uintptr_t>(stream) > 2 && real().cuStreamGetDevice != nullptr;
+  const CUresult result =
+      has_own_device ? real().cuStreamGetDevice(stream, &device) : real().cuCtxGetDevice(&device);
+  return result == CUDA_SUCCESS ? gpu_of(device) : kNoGpu;
 }
 
 Pool* current_pool(CUstream stream) {
-  CUdevice device = 0;
-  if (!device_of(stream, device)) return nullptr;
-  const int gpu = gpu_of(device);
+  const int gpu = gpu_of_stream(stream);
   if (gpu == kNoGpu) return nullptr;
   const auto position = static_cast<std::uint32_t>(gpu);
   Pool* pool = ledger().pools.current(position);
   if (pool != nullptr) return pool;
   CUmemoryPool handle = nullptr;
-  if (real().cuDeviceGetMemPool(&handle, device) != CUDA_SUCCESS) return nullptr;
+  if (real().cuDeviceGetMemPool(&handle, Limiter::active()->device_of(gpu)) != CUDA_SUCCESS)
+    return nullptr;
   pool = ledger().pools.find_or_add(handle_of(handle), position);
   ledger().pools.set_current(position, pool);
   return pool;
@@ -49,9 +66,10 @@ Pool* current_pool(CUstream stream) {
 Pool* pool_of(CUmemoryPool handle, CUstream stream) {
   if (handle == nullptr) return nullptr;
   Pool* pool = ledger().pools.find(handle_of(handle));
-  CUdevice device = 0;
-  if (pool != nullptr || !device_of(stream, device) || gpu_of(device) == kNoGpu) return pool;
-  return ledger().pools.find_or_add(handle_of(handle), static_cast<std::uint32_t>(gpu_of(device)));
+  const int gpu = pool == nullptr ? gpu_of_stream(stream) : kNoGpu;
+  return gpu == kNoGpu
+             ? pool
+             : ledger().pools.find_or_add(handle_of(handle), static_cast<std::uint32_t>(gpu));
 }
 
 bool begin(Pool& pool, std::uint64_t bytes, PoolAccount::Request& request) {

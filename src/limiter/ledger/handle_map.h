@@ -11,6 +11,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -55,6 +56,8 @@ class HandleMap {
   bool update(std::uint64_t key, Edit edit) {
     if (key == 0) return false;
     Shard& shard = shard_of(key);
+    // Relaxed: whoever looks for a key got it from the thread that inserted it, and sees at least that count.
+    if (shard.used.load(std::memory_order_relaxed) == 0) return false;
     SpinGuard guard(shard.lock);
     Place* place = shard.find(key);
     if (place == nullptr) return false;
@@ -97,7 +100,7 @@ class HandleMap {
     std::size_t sum = 0;
     for (Shard& shard : shards_) {
       SpinGuard guard(shard.lock);
-      sum += shard.used;
+      sum += shard.used.load(std::memory_order_relaxed);
     }
     return sum;
   }
@@ -128,7 +131,7 @@ class HandleMap {
     SpinLock lock;
     Place* places = nullptr;
     std::size_t capacity = 0;  // a power of two, or 0
-    std::size_t used = 0;
+    std::atomic<std::size_t> used{0};  // written under the lock
 
     std::size_t home(std::uint64_t key) const { return hash(key) & (capacity - 1); }
     std::size_t next(std::size_t i) const { return (i + 1) & (capacity - 1); }
@@ -142,10 +145,11 @@ class HandleMap {
     }
 
     Place* add(std::uint64_t key) {
-      if ((used + 1) * 4 > capacity * 3 && !grow()) return nullptr;
+      const std::size_t count = used.load(std::memory_order_relaxed);
+      if ((count + 1) * 4 > capacity * 3 && !grow()) return nullptr;
       Place* place = put(key);
       place->value = Value{};
-      ++used;
+      used.store(count + 1, std::memory_order_relaxed);
       return place;
     }
 
@@ -168,7 +172,7 @@ class HandleMap {
         hole = i;
       }
       places[hole].key = 0;
-      --used;
+      used.store(used.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
     }
 
     bool grow() {
@@ -191,7 +195,7 @@ class HandleMap {
       if (places != nullptr) munmap(places, capacity * sizeof(Place));
       places = nullptr;
       capacity = 0;
-      used = 0;
+      used.store(0, std::memory_order_relaxed);
     }
   };
 

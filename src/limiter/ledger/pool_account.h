@@ -8,6 +8,7 @@
 // it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "spin_lock.h"
@@ -52,10 +53,10 @@ class PoolAccount {
     return lower_charge();
   }
 
-  // The driver has served the request: from here on a settlement covers it.
+  // The driver has served the request: from here on a settlement covers it. Release: pairs with begin_settlement(),
+  // whose reading comes after the driver's call that this request made.
   void end(const Request& request) {
-    SpinGuard guard(lock_);
-    done_bytes_ += request.bytes;
+    done_bytes_.fetch_add(request.bytes, std::memory_order_release);
   }
 
   bool is_unsettled() {
@@ -65,7 +66,7 @@ class PoolAccount {
 
   Settlement begin_settlement() {
     SpinGuard guard(lock_);
-    return {done_bytes_, version_};
+    return {done_bytes_.load(std::memory_order_acquire), version_};
   }
   // `reserved_bytes` was read after begin_settlement. Returns what the caller releases; `missing`
   // is what it has to charge without asking, because the pool holds more than was foreseen (0 but
@@ -77,7 +78,7 @@ class PoolAccount {
     if (settlement.version != version_) return 0;  // a newer reading is in already
     ++version_;
     subtract(asked_bytes_, settlement.bytes);
-    subtract(done_bytes_, settlement.bytes);
+    done_bytes_.fetch_sub(settlement.bytes, std::memory_order_relaxed);  // other settlements hold the lock's order
     reserved_bytes_ = reserved_bytes;
     // The charge so far and the reading plus what is still in flight are both bounds: the lower one holds.
     if (reserved_bytes > charged_bytes_) {
@@ -92,7 +93,8 @@ class PoolAccount {
   std::uint64_t end_pool() {
     SpinGuard guard(lock_);
     const std::uint64_t released = charged_bytes_;
-    charged_bytes_ = reserved_bytes_ = asked_bytes_ = done_bytes_ = 0;
+    charged_bytes_ = reserved_bytes_ = asked_bytes_ = 0;
+    done_bytes_.store(0, std::memory_order_relaxed);
     ++version_;
     return released;
   }
@@ -129,7 +131,7 @@ class PoolAccount {
   std::uint64_t charged_bytes_ = 0;
   std::uint64_t reserved_bytes_ = 0;  // as last reported
   std::uint64_t asked_bytes_ = 0;     // since then
-  std::uint64_t done_bytes_ = 0;      // of that, served by the driver
+  std::atomic<std::uint64_t> done_bytes_{0};  // of that, served by the driver
   std::uint32_t version_ = 0;
 };
 
