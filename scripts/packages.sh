@@ -50,7 +50,21 @@ configure() {
     { cat "$vgpu_root/build/$preset.configure.log" >&2; fail "cmake --preset $preset failed"; }
 }
 
-# build PRESET [target...]: ninja's own progress on a terminal, every fiftieth line elsewhere.
+# Ninja's lines: one in ten of its steps, and all that isn't a step (what compilers say).
+every_tenth_step() {
+  local line last='' count=0
+  while IFS= read -r line; do
+    if [[ $line == \[*/*\]* ]]; then
+      last=$line
+      ((count++ % 10 == 0)) || continue
+      last=''
+    fi
+    printf '%s\n' "$line"
+  done
+  if [[ -n $last ]]; then printf '%s\n' "$last"; fi
+}
+
+# build PRESET [target...]: ninja's own progress on a terminal, one line in ten elsewhere.
 build() {
   local preset=$1; shift
   local targets=()
@@ -58,8 +72,7 @@ build() {
   if [[ -t 1 ]]; then
     cmake --build --preset "$preset" --parallel "$(vgpu_jobs)" "${targets[@]}" || fail "the $preset build failed"
   else
-    cmake --build --preset "$preset" --parallel "$(vgpu_jobs)" "${targets[@]}" |
-      awk '/^\[[0-9]+\/[0-9]+\]/ { if (++n % 50 == 1) print; last = $0; next } { print } END { if (last != "") print last }' ||
+    cmake --build --preset "$preset" --parallel "$(vgpu_jobs)" "${targets[@]}" | every_tenth_step ||
       fail "the $preset build failed"
   fi
 }
