@@ -19,6 +19,8 @@
 namespace vgpu::test {
 namespace {
 
+constexpr int kPatienceMs = 120'000;
+
 // fork, or where a pid is wanted clone3 with it; -1 where that isn't allowed or the pid is taken.
 pid_t fork_as(pid_t wanted) {
   if (wanted == 0) return fork();
@@ -78,7 +80,10 @@ void Worker::tell(const std::string& command) {
 Answer Worker::answer() {
   std::string line;
   char byte = 0;
-  while (read(from_, &byte, 1) == 1 && byte != '\n') line += byte;
+  pollfd readable{from_, POLLIN, 0};
+  // A worker that waits for somebody for ever has not answered.
+  while (poll(&readable, 1, kPatienceMs) == 1 && read(from_, &byte, 1) == 1 && byte != '\n')
+    line += byte;
   Answer answer;
   if (byte != '\n' || std::sscanf(line.c_str(), "%d %ld", &answer.code, &answer.number) != 2)
     return {};

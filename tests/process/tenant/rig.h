@@ -21,7 +21,7 @@ constexpr long kMiB = 1l << 20;
 using Environment = std::map<std::string, std::string>;
 
 struct Answer {
-  int code = -1;  // -1: the worker ended instead of answering
+  int code = -1;  // -1: the worker ended instead of answering, or waits for ever
   long number = 0;
 };
 
