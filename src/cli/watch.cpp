@@ -123,6 +123,8 @@ std::optional<Escape> RunWatch::look_at(pid_t pid) {
   // It may have ended, or become another program, while we looked: then what was read belongs
   // together no more.
   if (!uses_gpu(pid, files_)) return std::nullopt;
+  // On its way out a process loses its memory, the limiter in it, before its open files.
+  if (!has_mapped(pid, "/")) return std::nullopt;
   return Escape{
       pid, fmt::format("{} (pid {}) opened the GPU without the limiter: {}", shown, pid, cause)};
 }
