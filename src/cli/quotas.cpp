@@ -166,27 +166,22 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
     for (const auto position : select_gpus(driver, options.gpus)) in_set[position] = true;
   }
 
-  // Limits are checked against the GPUs of the set only: 8 GiB is fine even if another GPU has 4.
-  std::vector<settings::GpuIdentity> chosen;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    if (in_set[i]) chosen.push_back(all[i]);
-  }
+  // Variables may speak of GPUs outside the set: they are there, this tenant just doesn't see them.
   // Three readings: the variables alone (their mistakes keep their names), the memory flag alone
   // (which GPUs it decides), and flags above variables, where share, limit and policy combine.
   settings::ResolvedQuotas by_variables, by_flags, together;
   settings::Messages unused;
   const RunOptions no_flags;
-  settings::resolve_quotas(environment, chosen, driver_model::kContextBytes, by_variables,
-                           messages);
+  settings::resolve_quotas(environment, all, driver_model::kContextBytes, by_variables, messages);
   refuse_errors(messages, "VG1010", no_flags);
   settings::Messages combined;
-  settings::resolve_quotas(FlagEnvironment(options, &environment), chosen,
-                           driver_model::kContextBytes, together, combined);
+  settings::resolve_quotas(FlagEnvironment(options, &environment), all, driver_model::kContextBytes,
+                           together, combined);
   refuse_errors(combined, "VG1004", options);
   RunOptions memory_alone;
   memory_alone.memory = options.memory;
-  settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), chosen,
-                           driver_model::kContextBytes, by_flags, unused);
+  settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), all, driver_model::kContextBytes,
+                           by_flags, unused);
   for (const auto& notice : combined.notices)
     planned.notices.push_back(in_terms_of_flags(std::string(notice.view()), options));
 
@@ -196,18 +191,16 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
   spec.id = FixedString<shm::kMaxName>(name + "-" + random_suffix());
   spec.name = options.name.empty() ? spec.id : FixedString<shm::kMaxName>(name);
   spec.made_by_run = true;
-  std::size_t position = 0;
   for (std::size_t i = 0; i < all.size(); ++i) {
     shm::TenantGpu gpu{all[i].uuid, all[i].nvml_index, all[i].total_bytes, {}, in_set[i]};
     if (in_set[i]) {
-      gpu.quota = together.per_gpu[position];
-      const Quota& flags = by_flags.per_gpu[position];
+      gpu.quota = together.per_gpu[i];
+      const Quota& flags = by_flags.per_gpu[i];
       const bool memory_by_flag = flags.memory_source != Source::none;
-      const Quota& memory = memory_by_flag ? flags : by_variables.per_gpu[position];
+      const Quota& memory = memory_by_flag ? flags : by_variables.per_gpu[i];
       gpu.quota.memory_limit_bytes = memory.memory_limit_bytes;
       gpu.quota.memory_source = memory_by_flag ? Source::run : memory.memory_source;
       if (any_compute_flag(options)) gpu.quota.compute_source = Source::run;
-      ++position;
     }
     spec.gpus.push_back(gpu);
   }

@@ -185,6 +185,14 @@ TEST_F(RunTest, PutsFlagsAboveVariables) {
   EXPECT_THAT(run({"--memory", "none"}, {"true"}).err, HasSubstr("no memory limit"));
 }
 
+TEST_F(RunTest, TakesVariablesThatSpeakOfGpusOutsideItsSet) {
+  set("VGPU_MEMORY_LIMIT", "0=4GiB,1=8GiB");
+  const Result result = vgpu({"run", "--gpu", "1", "--", "/bin/true"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("8 GiB of"));
+  EXPECT_THAT(result.err, Not(HasSubstr("4 GiB of")));
+}
+
 TEST_F(RunTest, RefusesToSwitchHooksOff) {
   for (const auto* name : {"ENABLE_CUDA_HOOKS", "ENABLE_NVML_HOOKS"}) {
     set(name, "false");
