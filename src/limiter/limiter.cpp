@@ -78,6 +78,7 @@ void Limiter::after_fork_in_child() {
 
 Phase Limiter::rejoin() {
   ledger().reset_after_fork();
+  nvml_state_.store(0, std::memory_order_relaxed);  // NVML isn't initialised in a child
   return tenant_.join() == shm::Status::ok ? Phase::limited : Phase::refused;
 }
 
