@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <climits>
 #include <map>
@@ -126,6 +127,10 @@ bool identify(pid_t pid, ProcessIdentity& identity) {
   if (stat(fmt::format("/proc/{}/exe", pid).c_str(), &info) == 0) {
     identity.executable_device = info.st_dev;
     identity.executable_inode = info.st_ino;
+  } else if (errno == ENOENT) {
+    // It is exiting: memory goes first, files later, so that it looks as if it had the GPU and no
+    // limiter.
+    return false;
   }
   return true;
 }

@@ -23,6 +23,7 @@ struct ProcessIdentity {
 // All descendants of `root`, without it.
 std::vector<pid_t> descendants_of(pid_t root);
 
+// False: it is gone, or has begun to exit.
 bool identify(pid_t pid, ProcessIdentity& identity);
 
 // The pid that the process itself sees (the innermost of NSpid).

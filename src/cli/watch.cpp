@@ -100,7 +100,7 @@ std::optional<Escape> RunWatch::look() {
       still.emplace(identity, true);
       continue;
     }
-    if (!escape) escape = look_at(pid);
+    if (!escape) escape = look_at(identity);
   }
   fine_ = std::move(still);
   return escape;
@@ -109,7 +109,8 @@ std::optional<Escape> RunWatch::look() {
 // `pid` hasn't acknowledged as the program that it is now. A forked child that keeps running its
 // parent's program is one of those: it has the limiter from its parent, and the tenant's name in
 // the environment it came with.
-std::optional<Escape> RunWatch::look_at(pid_t pid) {
+std::optional<Escape> RunWatch::look_at(const ProcessIdentity& identity) {
+  const pid_t pid = identity.pid;
   if (!uses_gpu(pid, files_) || is_driver_helper(pid)) return std::nullopt;
   std::string cause;
   if (has_mapped(pid, limiter_file_)) {
@@ -120,10 +121,11 @@ std::optional<Escape> RunWatch::look_at(pid_t pid) {
     cause = explain_missing_limiter(pid);
   }
   const std::string shown = command_line(pid);
-  // It may have ended, or become another program, while we looked: then what was read belongs
-  // together no more.
-  if (!uses_gpu(pid, files_)) return std::nullopt;
-  // On its way out a process loses its memory, the limiter in it, before its open files.
+  // It may have become another program while we looked, or be on its way out: then a process loses
+  // its memory, the limiter in it, before its open files, and what was read does not belong
+  // together.
+  ProcessIdentity now;
+  if (!uses_gpu(pid, files_) || !identify(pid, now) || now != identity) return std::nullopt;
   if (!has_mapped(pid, "/")) return std::nullopt;
   return Escape{
       pid, fmt::format("{} (pid {}) opened the GPU without the limiter: {}", shown, pid, cause)};

@@ -39,7 +39,7 @@ class RunWatch {
   static constexpr int kSlowBeatMs = 1000;
   static constexpr int kFastBeatMs = 100;
 
-  std::optional<Escape> look_at(pid_t pid);
+  std::optional<Escape> look_at(const ProcessIdentity& identity);
   void take_news();
 
   const shm::Tenant& tenant_;
