@@ -95,6 +95,34 @@ TEST(AllocationTable, ImportIsReleasedByItsLastClose) {
   EXPECT_FALSE(table.drop_ref(kBase, import, last));
 }
 
+TEST(AllocationTable, SmallArraysArePackedFirstFitAsTheDriverDoes) {
+  // Pages that 24 arrays of a size took on an H200.
+  const std::pair<std::uint64_t, unsigned> cases[] = {{64, 1},  {128, 2},  {192, 3},  {512, 6},
+                                                      {576, 8}, {704, 12}, {1024, 12}};
+  for (const auto& [kib, pages] : cases) {
+    AllocationTable table;
+    unsigned fresh = 0;
+    for (std::uint64_t i = 1; i <= 24; ++i) fresh += table.add_small_array(i * 8, kib * 1024, 0, 1);
+    EXPECT_EQ(fresh, pages) << kib << " KiB";
+    std::uint64_t freed = 0;
+    for (std::uint64_t i = 2; i <= 24; i += 2) freed += free_one(table, i * 8).bytes;
+    EXPECT_EQ(freed, 0U) << "every other one gives no page back";
+    for (std::uint64_t i = 2; i <= 24; i += 2)
+      EXPECT_FALSE(table.add_small_array(i * 8, kib * 1024, 0, 1)) << "holes";
+    for (std::uint64_t i = 1; i <= 24; ++i) freed += free_one(table, i * 8).bytes;
+    EXPECT_EQ(freed, pages * kPage) << kib << " KiB";
+  }
+}
+
+TEST(AllocationTable, SmallArraysOfTwoContextsShareNoPage) {
+  AllocationTable table;
+  EXPECT_TRUE(table.add_small_array(8, 65536, 0, 1));
+  EXPECT_TRUE(table.add_small_array(16, 65536, 0, 2));
+  std::uint64_t released = 0;
+  table.drop_context(1, [&](const Freed& freed) { released += freed.bytes; });
+  EXPECT_EQ(released, kPage);
+}
+
 class Physical : public ::testing::Test {
  protected:
   std::uint64_t make(std::uint64_t handle, std::uint64_t bytes) {

@@ -5,6 +5,7 @@
 // yet.
 #include "../hooks.h"
 #include "charge.h"
+#include "settle.h"
 #include "vgpu/core/driver_model.h"
 
 namespace vgpu::hooks {
@@ -43,6 +44,7 @@ CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64
 template <class Pointer, class Call>
 CUresult allocate_linear(Pointer* ptr, std::uint64_t bytes, Call call) {
   const Place place = current_place();
+  if (place.gpu != kNoGpu) measure_at_beat(place.gpu);
   Reservation reservation(place.gpu, driver_model::linear_bytes(bytes), Charge::explicit_memory);
   if (reservation.refused()) return allocate_in_charged_block(place, ptr, bytes, call);
   const CUresult result = call(ptr);

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // CUDA arrays and mipmapped arrays. Their layout is the driver's secret, but it says what one would
 // take: a twin with deferred mapping holds no memory and can be asked (8 us). Where that fails the
-// padded formula is charged. An array of up to 1 MiB shares a block with others and its handle
-// doesn't tell which: a page is charged and left to the next measurement.
+// padded formula is charged. An array of up to 1 MiB shares a page with others: a page is reserved
+// and kept only if the packing needs a new one.
 #include "../enter.h"
 #include "../hooks.h"
 #include "array_shape.h"
 #include "charge.h"
-#include "settle.h"
 
 namespace vgpu::hooks {
 
@@ -69,21 +68,21 @@ CUresult create_array(Handle* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor,
   const Place place = current_place();
   if (place.gpu == kNoGpu) return call();
   const std::uint64_t bytes = array_bytes(descriptor, levels);
-  const bool is_small = driver_model::shares_a_block(bytes);
   const std::uint64_t charged = driver_model::linear_bytes(bytes);
-  Reservation reservation(place.gpu, charged,
-                          is_small ? Charge::implicit : Charge::explicit_memory);
+  Reservation reservation(place.gpu, charged, Charge::explicit_memory);
   if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) return result;
+  const auto created = reinterpret_cast<std::uint64_t>(*handle);
+  const auto gpu = static_cast<std::uint32_t>(place.gpu);
+  if (driver_model::shares_a_block(bytes)) {
+    if (ledger().allocations.add_small_array(created, bytes, gpu, place.owner)) reservation.keep();
+    return result;
+  }
   ledger().allocations.add(
-      reinterpret_cast<std::uint64_t>(*handle),
-      {.bytes = is_small ? 0 : charged,
-       .context = place.owner,
-       .gpu = static_cast<std::uint32_t>(place.gpu),
-       .kind = is_small ? AllocationKind::small_array : AllocationKind::array});
+      created,
+      {.bytes = charged, .context = place.owner, .gpu = gpu, .kind = AllocationKind::array});
   reservation.keep();
-  if (is_small) note_inexact_charge(place.gpu);
   return result;
 }
 

@@ -64,9 +64,8 @@ Charge charge_of(AllocationKind kind) {
     case AllocationKind::linear:
     case AllocationKind::in_block:
     case AllocationKind::array:
-      return Charge::explicit_memory;
     case AllocationKind::small_array:
-      return Charge::implicit;
+      return Charge::explicit_memory;
     case AllocationKind::managed:
     case AllocationKind::imported:
     case AllocationKind::held:
@@ -134,7 +133,6 @@ std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes) {
 
 void release(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (freed.kind == AllocationKind::small_array) note_inexact_charge(gpu);
   if (!freed.key.is_set()) return release(gpu, freed.bytes, charge_of(freed.kind));
   // The tenant's object carries the charge; only this process's own counts change.
   if (charge_of(freed.kind) == Charge::explicit_memory) {
@@ -145,10 +143,8 @@ void release(const Freed& freed) {
 
 void release_when_gone(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (charge_of(freed.kind) == Charge::explicit_memory) {
-    charge(gpu, freed.bytes, Charge::implicit);
-    note_inexact_charge(gpu);
-  }
+  if (charge_of(freed.kind) == Charge::explicit_memory) charge(gpu, freed.bytes, Charge::implicit);
+  note_inexact_charge(gpu);
   release(freed);
 }
 

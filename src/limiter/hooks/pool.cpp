@@ -237,6 +237,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   const std::uint64_t charged = known->account.end_pool();
   if (used) {
     charge(static_cast<int>(known->gpu), charged, Charge::implicit);
+    ledger().gpus[known->gpu].has_orphans.store(true, std::memory_order_relaxed);
     note_inexact_charge(static_cast<int>(known->gpu));
   }
   if (charged != 0) tenant().release(known->gpu, charged);

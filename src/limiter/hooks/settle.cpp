@@ -16,6 +16,9 @@ namespace vgpu::limiter {
 namespace {
 
 constexpr std::uint64_t kBeatNs = 100'000'000;
+// Without a known reason too: streams, events and graphs take a little that no call asks for.
+constexpr std::uint64_t kIdleBeatNs = 1'000'000'000;
+constexpr std::uint64_t kRefusalBeatNs = 10'000'000;
 constexpr unsigned kMostProcesses = 256;
 
 constinit std::atomic<nvmlDevice_t> g_nvml_devices[shm::kMaxGpus] = {};
@@ -25,6 +28,10 @@ std::uint64_t now_ns() {
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000ULL +
          static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+std::uint64_t since_measured_ns(int gpu) {
+  return now_ns() - ledger().gpus[gpu].measured_at_ns.load(std::memory_order_relaxed);
 }
 
 bool read_reserved(Pool& pool, std::uint64_t& bytes) {
@@ -124,6 +131,9 @@ void settle_pools_after_frees() {
   RelaxedCapture relaxed;
   ledger().pools.clear_frees();
   ledger().pools.for_each([](Pool& pool) { settle_pool_relaxed(pool); });
+  for (int gpu = 0; gpu < static_cast<int>(shm::kMaxGpus); ++gpu) {
+    if (ledger().gpus[gpu].has_orphans.load(std::memory_order_relaxed)) note_inexact_charge(gpu);
+  }
 }
 
 bool settle(int gpu) {
@@ -133,6 +143,7 @@ bool settle(int gpu) {
   ledger().pools.for_each([&](Pool& pool) {
     if (static_cast<int>(pool.gpu) == gpu) settle_pool_relaxed(pool);
   });
+  if (since_measured_ns(gpu) >= kRefusalBeatNs) note_implicit_change(gpu);
   measure(gpu);
   return Limiter::active()->tenant().own_charged_bytes(static_cast<std::uint32_t>(gpu)) < before;
 }
@@ -186,10 +197,9 @@ void note_inexact_charge(int gpu) {
 
 void measure_at_beat(int gpu) {
   const GpuAccount& account = ledger().gpus[gpu];
-  if (!account.wants_measurement.load(std::memory_order_relaxed)) return;
-  const bool is_due = account.wants_it_now.load(std::memory_order_relaxed) ||
-                      now_ns() - account.measured_at_ns.load(std::memory_order_relaxed) >= kBeatNs;
-  if (is_due) measure(gpu);
+  const std::uint64_t since_ns = since_measured_ns(gpu);
+  if (since_ns >= kIdleBeatNs) note_implicit_change(gpu);
+  if (account.wants_it_now.load(std::memory_order_relaxed) || since_ns >= kBeatNs) measure(gpu);
 }
 
 OwnPidSearch::OwnPidSearch(int gpu) : gpu_(gpu) {

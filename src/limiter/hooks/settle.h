@@ -24,12 +24,13 @@ void settle_pools_after_frees();
 // time).
 void note_implicit_change(int gpu);
 bool any_measurement_wanted();
-// The charge is known to be too high until it is measured (small arrays, memory freed in stream order): no view and no
+// The charge is known to be too high until it is measured (memory freed in stream order, or left by a destroyed pool): no view and no
 // beat shall show it.
 void note_inexact_charge(int gpu);
 // Measures if something may have changed. False: not measured, or not known to be consistent.
 bool measure(int gpu);
-// measure(), at most every 100 ms a GPU; for calls that are frequent but take long anyway.
+// measure(), at most every 100 ms a GPU, and once a second without a known reason; for calls that
+// take long anyway.
 void measure_at_beat(int gpu);
 
 // Whose entry in NVML's list is this process's? Told by the lists before and after its first

@@ -191,6 +191,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
   if (gpu == kNoGpu) return result;
   PhysicalMemory memory{
       .gpu = static_cast<std::uint32_t>(gpu), .kind = AllocationKind::imported, .unsized = true};
+  memory.exported = sh_handle_type != CU_MEM_HANDLE_TYPE_FABRIC;
   if (sh_handle_type == CU_MEM_HANDLE_TYPE_FABRIC)
     hold(memory, key_of(os_handle, sizeof(CUmemFabricHandle)));
   ledger().physical.add(*handle, memory);

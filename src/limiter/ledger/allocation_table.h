@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "array_packing.h"
 #include "handle_map.h"
 #include "vgpu/core/driver_model.h"
 #include "vgpu/shm/tenant.h"
@@ -24,7 +25,7 @@ enum class AllocationKind : std::uint8_t {
   in_block,     // a part of a shared block: the block carries the charge
   managed,      // NVML doesn't show it
   array,        // pages of its own
-  small_array,  // in a block that can't be told from its handle: measured
+  small_array,  // in a page with others, see ArrayPacking
   imported,     // from outside the tenant: charged here
   held,         // from another process of the tenant: charged there, held here under a key
 };
@@ -40,7 +41,8 @@ struct Allocation {
   std::uint64_t context = 0;  // dies with it; 0: outlives every context
   ShareKey key{};             // set once it is shared: then the tenant's object carries the charge
   std::uint32_t gpu = 0;
-  std::uint32_t refs = 1;  // opened that often (imports)
+  std::uint32_t place = 0;  // of a small array
+  std::uint32_t refs = 1;   // opened that often (imports)
   AllocationKind kind = AllocationKind::linear;
 };
 
@@ -87,6 +89,21 @@ class AllocationTable {
     return spare_bytes_[gpu].load(std::memory_order_relaxed) >= bytes;
   }
 
+  // The same for an array of up to 1 MiB.
+  bool add_small_array(std::uint64_t handle, std::uint64_t bytes, std::uint32_t gpu,
+                       std::uint64_t context) {
+    bool fresh_page = true;
+    const std::uint32_t place = packing_.add(bytes, gpu, context, fresh_page);
+    allocations_.insert(handle, {.bytes = bytes,
+                                 .context = context,
+                                 .key = {},
+                                 .gpu = gpu,
+                                 .place = place,
+                                 .refs = 1,
+                                 .kind = AllocationKind::small_array});
+    return fresh_page;
+  }
+
   bool find(std::uint64_t handle, Allocation& out) { return allocations_.find(handle, out); }
   bool begin_free(std::uint64_t handle, Allocation& out) { return allocations_.take(handle, out); }
   void undo_free(std::uint64_t handle, const Allocation& taken) {
@@ -94,6 +111,7 @@ class AllocationTable {
   }
 
   Freed end_free(std::uint64_t handle, const Allocation& taken) {
+    if (taken.kind == AllocationKind::small_array) return end_small_array(taken);
     if (taken.kind != AllocationKind::in_block) {
       return {.bytes = taken.bytes, .key = taken.key, .gpu = taken.gpu, .kind = taken.kind};
     }
@@ -174,7 +192,9 @@ class AllocationTable {
   void drop_context(std::uint64_t context, Release release) {
     allocations_.sweep([&](std::uint64_t, Allocation& allocation) {
       if (allocation.context != context) return true;
-      if (allocation.kind != AllocationKind::in_block) {
+      if (allocation.kind == AllocationKind::small_array) {
+        release(end_small_array(allocation));
+      } else if (allocation.kind != AllocationKind::in_block) {
         release(Freed{.bytes = allocation.bytes,
                       .key = allocation.key,
                       .gpu = allocation.gpu,
@@ -200,10 +220,19 @@ class AllocationTable {
   void reset_after_fork() {
     allocations_.reset_after_fork();
     blocks_.reset_after_fork();
+    packing_.reset_after_fork();
     for (auto& spare : spare_bytes_) spare.store(0, std::memory_order_relaxed);
   }
 
  private:
+  Freed end_small_array(const Allocation& taken) {
+    const bool is_last = packing_.remove(taken.place, taken.bytes);
+    return {.bytes = is_last ? driver_model::kPageBytes : 0,
+            .key = {},
+            .gpu = taken.gpu,
+            .kind = taken.kind};
+  }
+
   struct Block {
     std::uint64_t context = 0;
     ShareKey key{};
@@ -217,6 +246,7 @@ class AllocationTable {
 
   HandleMap<Allocation> allocations_;
   HandleMap<Block> blocks_;
+  ArrayPacking packing_;
   std::atomic<std::uint64_t> spare_bytes_[shm::kMaxGpus] =
       {};  // in blocks, beside what lives there
 };

@@ -221,7 +221,7 @@ class PhysicalTable {
     });
     if (!is_end) return;
     const Freed freed{.bytes = ended.bytes, .key = ended.key, .gpu = ended.gpu, .kind = ended.kind};
-    if (!freed.nothing()) release(freed, ended.exported);
+    if (!freed.nothing() || ended.exported) release(freed, ended.exported);
     if (ended.multicast) {
       unbind_if([&](const Bind& bind) { return bind.multicast_id == id; }, release);
     }

@@ -29,6 +29,7 @@ void ProcessLedger::reset_after_fork() {
     gpu.wants_measurement.store(false, std::memory_order_relaxed);
     gpu.wants_it_now.store(false, std::memory_order_relaxed);
     gpu.measured_at_ns.store(0, std::memory_order_relaxed);
+    gpu.has_orphans.store(false, std::memory_order_relaxed);
     gpu.has_managed.store(false, std::memory_order_relaxed);
     gpu.context_bytes.store(0, std::memory_order_relaxed);
     gpu.resident_threads.store(0, std::memory_order_relaxed);

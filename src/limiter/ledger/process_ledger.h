@@ -31,6 +31,8 @@ struct GpuAccount {
   // The charge is too high until it is measured: don't wait for the beat.
   std::atomic<bool> wants_it_now{false};
   std::atomic<std::uint64_t> measured_at_ns{0};
+  // A pool was destroyed with allocations in it: any free may be the end of its memory.
+  std::atomic<bool> has_orphans{false};
   // What a context took here, once one was measured; 0: not yet.
   std::atomic<std::uint64_t> context_bytes{0};
   // Managed memory was allocated here: what the first of it takes is charged.
