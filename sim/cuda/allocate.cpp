@@ -19,8 +19,12 @@ using namespace vgpu::sim;
 namespace vgpu::sim {
 
 bool charge(Device& device, std::uint64_t bytes) {
-  return Driver::get().state->take(device.index(), bytes);
+  DeviceState& state = *Driver::get().state;
+  if (state.take(device.index(), bytes)) return true;
+  return reap_exported() && state.take(device.index(), bytes);
 }
+
+bool takes_legacy(const Call& call) { return call.context->api_version < 3020; }
 
 void discharge(Device& device, std::uint64_t bytes) {
   if (bytes > 0) Driver::get().state->give(device.index(), bytes);
@@ -72,14 +76,17 @@ CUresult allocate(CUcontext context, std::uint64_t bytes, Kind kind, bool low, A
     out->low = low;
     return CUDA_SUCCESS;
   }
-  const std::uint64_t extent = round_up(bytes, kSmallAlignBytes);
-  auto place = context->small.take(extent, kSmallAlignBytes);
+  // Arrays don't share pages with plain memory.
+  RangeHeap& heap = kind == Kind::array ? context->small_arrays : context->small;
+  const std::uint64_t align = kind == Kind::array ? kArrayAlignBytes : kSmallAlignBytes;
+  const std::uint64_t extent = round_up(bytes, align);
+  auto place = heap.take(extent, align);
   if (!place) {
     std::uint64_t page = 0;
     const CUresult result = take_pages(device, kPageBytes, kPageBytes, false, page);
     if (result != CUDA_SUCCESS) return result;
-    context->small.give(page, kPageBytes);
-    place = context->small.take(extent, kSmallAlignBytes);
+    heap.give(page, kPageBytes);
+    place = heap.take(extent, align);
   }
   context->small_pages[*place / kPageBytes * kPageBytes].used += extent;
   out = &record_allocation(*place, bytes, kind, context, &device);
@@ -95,17 +102,18 @@ void release(Allocation& allocation) {
   if (allocation.small) {
     CUcontext context = allocation.context;
     const std::uint64_t page = base / kPageBytes * kPageBytes;
-    context->small.give(base, allocation.extent);
+    RangeHeap& heap = allocation.kind == Kind::array ? context->small_arrays : context->small;
+    heap.give(base, allocation.extent);
     const auto at = context->small_pages.find(page);
     at->second.used -= allocation.extent;
     at->second.written = at->second.written || allocation.written;
     if (at->second.used == 0) {
-      context->small.cut(page, kPageBytes);
+      heap.cut(page, kPageBytes);
       give_pages(device, page, kPageBytes, false, at->second.written);
       context->small_pages.erase(at);
     }
   } else if (allocation.kind == Kind::managed) {
-    if (allocation.resident > 0) driver.state->give_hidden(device.index(), allocation.resident);
+    lose_residence(allocation, allocation.resident);
     device.arena.give(base, allocation.extent, true);
   } else if (end_export(base, device.index())) {
     give_pages(device, base, allocation.charged, allocation.low, allocation.written);
@@ -124,8 +132,43 @@ void note_write(std::uint64_t address) {
 
 void make_resident(Allocation& allocation, std::uint64_t bytes) {
   if (allocation.kind != Kind::managed || bytes <= allocation.resident) return;
-  allocation.resident +=
-      Driver::get().state->take_hidden(allocation.device->index(), bytes - allocation.resident);
+  Device& device = *allocation.device;
+  const std::uint64_t used = device.managed_used + bytes - allocation.resident;
+  std::uint64_t got = bytes - allocation.resident;
+  if (used > device.managed_held) {
+    const std::uint64_t short_of = used + kManagedSlackBytes - device.managed_held;
+    device.managed_held += Driver::get().state->take_hidden(device.index(), short_of);
+    if (used > device.managed_held) got -= std::min(got, used - device.managed_held);
+  }
+  device.managed_used += got;
+  allocation.resident += got;
+}
+
+void lose_residence(Allocation& allocation, std::uint64_t bytes) {
+  Device& device = *allocation.device;
+  allocation.resident -= bytes;
+  device.managed_used -= bytes;
+  const std::uint64_t keep = device.managed_used + kManagedSlackBytes;
+  if (device.managed_held <= keep) return;
+  Driver::get().state->give_hidden(device.index(), device.managed_held - keep);
+  device.managed_held = keep;
+}
+
+bool take_object_bytes(CUcontext context, std::uint64_t bytes) {
+  const std::uint64_t needed = round_up(context->object_bytes + bytes, kPageBytes);
+  if (needed > context->object_charged) {
+    if (!charge(*context->device, needed - context->object_charged)) return false;
+    context->object_charged = needed;
+  }
+  context->object_bytes += bytes;
+  return true;
+}
+
+void give_object_bytes(CUcontext context, std::uint64_t bytes) {
+  context->object_bytes -= bytes;
+  const std::uint64_t needed = round_up(context->object_bytes, kPageBytes);
+  discharge(*context->device, context->object_charged - needed);
+  context->object_charged = needed;
 }
 
 void release_all(CUcontext context) {
@@ -165,8 +208,10 @@ CUresult plain(Pointer* ptr, Size bytes) {
   if (ptr == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
     return refused;
+  if (sizeof(Pointer) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   Allocation* made = nullptr;
   const CUresult result = allocate(call.context, bytes, Kind::plain, sizeof(Pointer) == 4, made);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) *ptr = 0;
   if (result != CUDA_SUCCESS) return result;
   *ptr = static_cast<Pointer>(made->base);
   return CUDA_SUCCESS;
@@ -182,6 +227,7 @@ CUresult pitched(Pointer* ptr, Size* pitch, Size width, Size height, unsigned el
     return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
     return refused;
+  if (sizeof(Pointer) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   const std::uint64_t row = round_up(width, kPitchBytes);
   std::uint64_t bytes = 0;
   if (__builtin_mul_overflow(row, static_cast<std::uint64_t>(height), &bytes))
@@ -194,9 +240,11 @@ CUresult pitched(Pointer* ptr, Size* pitch, Size width, Size height, unsigned el
   return CUDA_SUCCESS;
 }
 
-CUresult free_memory(CUdeviceptr ptr) {
+CUresult free_memory(CUdeviceptr ptr, bool legacy) {
   Call call;
   if (!call) return call.result;
+  if (legacy && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
+  if (ptr == 0) return CUDA_SUCCESS;
   if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
     return refused;
   const auto at = call.driver.allocations.find(ptr);
@@ -231,6 +279,7 @@ CUresult free_memory(CUdeviceptr ptr) {
     call.driver.allocations.erase(ptr);
   } else if (kind == Kind::pool) {
     free_pool_allocation(*allocation);
+    settle_pools();
   } else if (kind == Kind::graph) {
     return free_graph_allocation(*allocation);
   } else {
@@ -243,12 +292,14 @@ template <class Size>
 CUresult memory_info(Size* free_bytes, Size* total_bytes) {
   Call call;
   if (!call) return call.result;
-  if (free_bytes == nullptr || total_bytes == nullptr) return CUDA_ERROR_INVALID_VALUE;
+  if (sizeof(Size) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
+  reap_exported();
   const std::uint64_t total = call.device->info->cuda_total_bytes;
   const std::uint64_t used = call.driver.state->used_bytes(call.device->index());
   constexpr std::uint64_t kMost = static_cast<Size>(~Size{0});
-  *free_bytes = static_cast<Size>(std::min(kMost, total - std::min(total, used)));
-  *total_bytes = static_cast<Size>(std::min(kMost, total));
+  if (free_bytes != nullptr)
+    *free_bytes = static_cast<Size>(std::min(kMost, total - std::min(total, used)));
+  if (total_bytes != nullptr) *total_bytes = static_cast<Size>(std::min(kMost, total));
   return CUDA_SUCCESS;
 }
 
@@ -302,6 +353,7 @@ CUresult host_device_pointer(Pointer* ptr, void* p, unsigned flags) {
       (allocation->kind != Kind::host && allocation->kind != Kind::registered)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
+  if (sizeof(Pointer) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   if (sizeof(Pointer) == 4 && address >> 32 != 0) return CUDA_ERROR_INVALID_VALUE;
   *ptr = static_cast<Pointer>(address);
   return CUDA_SUCCESS;
@@ -311,6 +363,7 @@ template <class Pointer, class Size>
 CUresult address_range(Pointer* pbase, Size* psize, std::uint64_t ptr) {
   Call call;
   if (!call) return call.result;
+  if (sizeof(Pointer) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   const Allocation* allocation = call.driver.find(ptr);
   if (allocation == nullptr) return CUDA_ERROR_NOT_FOUND;
   if (pbase != nullptr) *pbase = static_cast<Pointer>(allocation->base);
@@ -348,8 +401,8 @@ CUresult sim_cuMemAllocManaged(CUdeviceptr* ptr, size_t bytes, unsigned int flag
   *ptr = *place;
   return CUDA_SUCCESS;
 }
-CUresult sim_cuMemFree(CUdeviceptr_v1 ptr) { return free_memory(ptr); }
-CUresult sim_cuMemFree_v2(CUdeviceptr ptr) { return free_memory(ptr); }
+CUresult sim_cuMemFree(CUdeviceptr_v1 ptr) { return free_memory(ptr, true); }
+CUresult sim_cuMemFree_v2(CUdeviceptr ptr) { return free_memory(ptr, false); }
 CUresult sim_cuMemGetInfo(unsigned int* free_bytes, unsigned int* total) {
   return memory_info(free_bytes, total);
 }

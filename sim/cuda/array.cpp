@@ -91,15 +91,25 @@ bool good_shape(const CUDA_ARRAY3D_DESCRIPTOR& desc) {
          desc.Depth <= (layered ? 2048u : 16384u);
 }
 
-// What the device takes for one level: whole tiles in each direction.
+// Rows of tiles, in blocks: of the smallest power of two that holds them, 16 at most.
+std::uint64_t blocked(std::uint64_t count, std::uint64_t unit) {
+  std::uint64_t block = unit;
+  while (block < count && block < unit * kArrayMostTiles) block *= 2;
+  return round_up(count, block);
+}
+
+// What the device takes for one level: whole tiles, and blocks of them, in each direction.
 std::uint64_t level_bytes(const CUDA_ARRAY3D_DESCRIPTOR& desc) {
+  const bool layered = (desc.Flags & (CUDA_ARRAY3D_LAYERED | CUDA_ARRAY3D_CUBEMAP)) != 0;
   const std::uint64_t across = is_compressed(desc.Format) ? (desc.Width + 3) / 4 : desc.Width;
   const std::uint64_t down =
       std::max<std::uint64_t>(1, is_compressed(desc.Format) ? (desc.Height + 3) / 4 : desc.Height);
   const std::uint64_t deep = std::max<std::uint64_t>(1, desc.Depth);
   const std::uint64_t row = round_up(across * element_bytes_of(desc), kArrayTileWidthBytes);
-  const std::uint64_t rows = desc.Height == 0 ? 1 : round_up(down, kArrayTileHeight);
-  std::uint64_t bytes = row * rows * deep;
+  const bool solid = desc.Depth > 1 && !layered;
+  const std::uint64_t rows =
+      solid ? round_up(down, kArrayTileHeight) : blocked(down, kArrayTileHeight);
+  std::uint64_t bytes = row * rows * (solid ? blocked(deep, 1) : deep);
   if (desc.Format == CU_AD_FORMAT_NV12)
     bytes = bytes / 2;  // three channels: full luma, a quarter of each chroma
   return bytes;
@@ -118,13 +128,14 @@ bool has_memory(unsigned flags) {
   return (flags & (CUDA_ARRAY3D_DEFERRED_MAPPING | CUDA_ARRAY3D_SPARSE)) == 0;
 }
 
-CUresult create_array(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR& desc) {
+CUresult create_array(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR& desc, bool legacy = false) {
   Call call;
   if (!call) return call.result;
+  if (legacy && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   if (handle == nullptr || !good_shape(desc)) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
     return refused;
-  const std::uint64_t bytes = round_up(level_bytes(desc), kTextureAlignBytes);
+  const std::uint64_t bytes = round_up(level_bytes(desc), kArrayAlignBytes);
   std::uint64_t address = 0;
   if (has_memory(desc.Flags)) {
     Allocation* made = nullptr;
@@ -214,7 +225,7 @@ CUresult make_mipmap(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR& desc, uns
     offset += array->required_bytes;
     mipmap->levels.push_back(array);
   }
-  mipmap->required_bytes = offset;
+  mipmap->required_bytes = round_up(offset, kArrayAlignBytes);
   out = mipmap;
   return CUDA_SUCCESS;
 }
@@ -223,7 +234,7 @@ CUresult make_mipmap(CUcontext context, const CUDA_ARRAY3D_DESCRIPTOR& desc, uns
 
 CUresult sim_cuArrayCreate(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR_v1* d) {
   if (d == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return create_array(handle, {d->Width, d->Height, 0, d->Format, d->NumChannels, 0});
+  return create_array(handle, {d->Width, d->Height, 0, d->Format, d->NumChannels, 0}, true);
 }
 CUresult sim_cuArrayCreate_v2(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR* d) {
   if (d == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -231,7 +242,8 @@ CUresult sim_cuArrayCreate_v2(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR* d) {
 }
 CUresult sim_cuArray3DCreate(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR_v1* d) {
   if (d == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  return create_array(handle, {d->Width, d->Height, d->Depth, d->Format, d->NumChannels, d->Flags});
+  return create_array(handle, {d->Width, d->Height, d->Depth, d->Format, d->NumChannels, d->Flags},
+                      true);
 }
 CUresult sim_cuArray3DCreate_v2(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR* d) {
   if (d == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -303,15 +315,14 @@ CUresult sim_cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D
                                     unsigned int num_mipmap_levels) {
   Call call;
   if (!call) return call.result;
-  if (handle == nullptr || d == nullptr || num_mipmap_levels == 0 || !good_shape(*d))
-    return CUDA_ERROR_INVALID_VALUE;
+  if (handle == nullptr || d == nullptr || !good_shape(*d)) return CUDA_ERROR_INVALID_VALUE;
   if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
     return refused;
   const std::size_t largest = std::max(
       {d->Width, d->Height, (d->Flags & CUDA_ARRAY3D_LAYERED) != 0 ? std::size_t{1} : d->Depth});
   unsigned most = 0;
   while (largest >> most != 0) ++most;
-  const unsigned levels = std::min(num_mipmap_levels, most);
+  const unsigned levels = std::clamp(num_mipmap_levels, 1u, most);
   CUmipmappedArray mipmap = nullptr;
   make_mipmap(call.context, *d, levels, 0, mipmap);
   if (has_memory(d->Flags)) {

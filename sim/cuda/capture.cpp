@@ -189,9 +189,14 @@ CUresult capture_info(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t
   const CUstream stream = find_stream(call, handle, per_thread);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->legacy) {
-    bool captured = false;
-    const CUresult routed = route(call, stream, captured);
-    if (routed != CUDA_SUCCESS) return routed;
+    // Asking is not using: the capture goes on.
+    for (const auto& [number, other] : captures()) {
+      for (const CUstream candidate : other->streams) {
+        const bool blocking = (candidate->flags & CU_STREAM_NON_BLOCKING) == 0;
+        if (candidate->context == stream->context && blocking)
+          return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+      }
+    }
   }
   const Capture* capture = stream->capture;
   if (capture == nullptr) {

@@ -3,10 +3,13 @@
 // settings. A context costs its model's context bytes; what its limits cost falls due at the next
 // launch (launch.cpp), as on the device.
 #include <algorithm>
+#include <cstdlib>
 
+#include "capture.h"
 #include "driver.h"
 #include "engine.h"
 #include "graph.h"
+#include "launch.h"
 #include "module.h"
 #include "pool.h"
 
@@ -32,20 +35,33 @@ CUresult create_context(Device& device, unsigned flags, unsigned api_version, bo
   context->limits[CU_LIMIT_STACK_SIZE] = kDefaultStackBytes;
   context->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = kDefaultPrintfBytes;
   context->limits[CU_LIMIT_MALLOC_HEAP_SIZE] = kDefaultHeapBytes;
-  context->limits[CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = kDefaultSyncDepth;
   context->limits[CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = kDefaultPendingLaunches;
   context->limits[CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64;
-  context->local_bytes_per_thread = kDefaultStackBytes;
   context->local_bytes = 0;
   context->printf_bytes = kDefaultPrintfBytes;
   context->heap_bytes = 0;
   context->code_used = 0;
   context->code_charged = 0;
+  context->object_bytes = 0;
+  context->object_charged = 0;
+  context->stream_slots = 0;
+  context->green_slots = 0;
+  context->greens = 0;
+  context->local_high = 0;
+  context->has_device_runtime = false;
   driver.contexts.insert(context);
   if (device.contexts++ == 0) driver.state->set_context(device.index(), true);
   out = context;
   return CUDA_SUCCESS;
 }
+
+namespace {
+// What a context came to hold beyond its first bytes. A low stack limit makes it less than nothing.
+std::uint64_t implicit_bytes(CUcontext context) {
+  return context->local_bytes + context->code_charged + context->heap_bytes +
+         (context->printf_bytes - kDefaultPrintfBytes) + context->object_charged;
+}
+}  // namespace
 
 // Ends a context: its work is waited for, everything in it goes. A primary one keeps its handle for
 // the next retain.
@@ -61,10 +77,9 @@ void destroy_context(std::unique_lock<std::mutex>& lock, CUcontext context) {
   context->per_thread.clear();
   while (!context->modules.empty()) unload_module(*context->modules.begin());
   release_all(context);
-  discharge(device, context->local_bytes + context->code_charged + context->heap_bytes +
-                        (context->printf_bytes - kDefaultPrintfBytes) +
-                        device.model().context_bytes);
+  discharge(device, implicit_bytes(context) + device.model().context_bytes);
   context->small = RangeHeap{kPageBytes};
+  context->small_arrays = RangeHeap{kPageBytes};
   context->small_pages.clear();
   context->peers.clear();
   for (const CUcontext other : driver.contexts) other->peers.erase(context);
@@ -72,6 +87,9 @@ void destroy_context(std::unique_lock<std::mutex>& lock, CUcontext context) {
   if (--device.contexts == 0) {
     drop_pools(device);
     drop_graph_memory(device);
+    if (device.managed_held > 0) driver.state->give_hidden(device.index(), device.managed_held);
+    device.managed_held = 0;
+    device.managed_used = 0;
     driver.state->set_context(device.index(), false);
   }
   context->active = false;
@@ -177,6 +195,13 @@ struct CUdevResourceDesc_st : Handle<CUdevResourceDesc_st> {
 };
 
 CUresult sim_cuCtxCreate(CUcontext* context, unsigned int flags, CUdevice device) {
+  // A driver of today gives no contexts with 32-bit addresses, unless it is asked to play the old
+  // one.
+  const char* wanted = std::getenv("VGPU_SIM_LEGACY");
+  if (wanted == nullptr || std::string_view(wanted) != "1") {
+    const Call call(Call::kInit);
+    return call ? CUDA_ERROR_OUT_OF_MEMORY : call.result;
+  }
   return make_context(context, flags, device, 3010);
 }
 CUresult sim_cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) {
@@ -197,7 +222,9 @@ CUresult sim_cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* create_params
     return CUDA_ERROR_NOT_SUPPORTED;
   return make_context(context, flags, device, 3020);
 }
-CUresult sim_cuCtxDestroy(CUcontext context) { return end_context(context); }
+CUresult sim_cuCtxDestroy(CUcontext context) {
+  return context == nullptr ? CUDA_ERROR_INVALID_VALUE : end_context(context);
+}
 CUresult sim_cuCtxDestroy_v2(CUcontext context) { return end_context(context); }
 
 CUresult sim_cuCtxAttach(CUcontext* context, unsigned int flags) {
@@ -379,14 +406,23 @@ CUresult sim_cuCtxSetLimit(CUlimit limit, size_t value) {
   Call call;
   if (!call) return call.result;
   CUcontext context = call.context;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   switch (limit) {
     case CU_LIMIT_STACK_SIZE:
       if (value > kMaxStackBytes) return CUDA_ERROR_INVALID_VALUE;
-      context->limits[limit] = round_up(value, kStackAlignBytes);
+      value = round_up(value, kStackAlignBytes);
+      if (!hold_local(context, std::max<std::uint64_t>(value, context->local_high)))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+      context->limits[limit] = value;
       return CUDA_SUCCESS;
-    case CU_LIMIT_PRINTF_FIFO_SIZE:
     case CU_LIMIT_MALLOC_HEAP_SIZE:
+      if (context->heap_bytes > 0) return CUDA_ERROR_INVALID_VALUE;  // in use
+      context->limits[limit] = value;
+      return CUDA_SUCCESS;
     case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:
+      return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    case CU_LIMIT_PRINTF_FIFO_SIZE:
     case CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT:
       context->limits[limit] = value;
       return CUDA_SUCCESS;
@@ -410,7 +446,8 @@ CUresult sim_cuCtxGetLimit(size_t* value, CUlimit limit) {
   if (!call) return call.result;
   if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
   if (limit > CU_LIMIT_CIG_SHMEM_FALLBACK_ENABLED) return CUDA_ERROR_INVALID_VALUE;
-  if (limit >= CU_LIMIT_SHMEM_SIZE) return CUDA_ERROR_UNSUPPORTED_LIMIT;
+  if (limit >= CU_LIMIT_SHMEM_SIZE || limit == CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH)
+    return CUDA_ERROR_UNSUPPORTED_LIMIT;
   *value = call.context->limits[limit];
   return CUDA_SUCCESS;
 }
@@ -513,6 +550,15 @@ CUresult sim_cuGreenCtxCreate(CUgreenCtx* out, CUdevResourceDesc desc, CUdevice 
   Call call(Call::kInit);
   if (!call) return call.result;
   Device& device = *call.driver.device(ordinal);
+  if (primary->greens == primary->green_slots) {
+    if (!take_object_bytes(primary, kGreenContextBytes)) {
+      call.lock.unlock();
+      release_primary(ordinal, false);
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    ++primary->green_slots;
+  }
+  ++primary->greens;
   auto* green = new CUgreenCtx_st;
   green->device = &device;
   green->sm_count = desc->sm_count;
@@ -525,7 +571,6 @@ CUresult sim_cuGreenCtxCreate(CUgreenCtx* out, CUdevResourceDesc desc, CUdevice 
   face->green = green;
   face->id = green->id;
   face->limits = primary->limits;
-  face->local_bytes_per_thread = primary->local_bytes_per_thread;
   face->printf_bytes = kDefaultPrintfBytes;
   green->context = face;
   call.driver.contexts.insert(face);
@@ -546,8 +591,9 @@ CUresult sim_cuGreenCtxDestroy(CUgreenCtx green) {
     while (!face->streams.empty()) destroy_stream(*face->streams.begin());
     while (!face->modules.empty()) unload_module(*face->modules.begin());
     release_all(face);
-    discharge(*face->device, face->local_bytes + face->code_charged + face->heap_bytes +
-                                 (face->printf_bytes - kDefaultPrintfBytes));
+    if (static_cast<std::int64_t>(implicit_bytes(face)) > 0)
+      discharge(*face->device, implicit_bytes(face));
+    --face->device->primary->greens;
     call.driver.contexts.erase(face);
     forget_current(face);
     face->active = false;

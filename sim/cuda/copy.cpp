@@ -239,6 +239,17 @@ CUresult copy_typed(CUmemorytype to_type, CUdeviceptr to, CUmemorytype from_type
   return copy_3d(typed(to_type, to, from_type, from, bytes), stream, per_thread, async);
 }
 
+// The 32-bit entries, in the contexts where they work.
+template <class Copy>
+CUresult in_legacy(Copy copy) {
+  {
+    const Call call;
+    if (!call) return call.result;
+    if (!takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
+  }
+  return copy();
+}
+
 constexpr CUmemorytype kHost = CU_MEMORYTYPE_HOST;
 constexpr CUmemorytype kDevice = CU_MEMORYTYPE_DEVICE;
 
@@ -409,7 +420,8 @@ CUresult sim_cuMemcpyAsync_ptsz(CUdeviceptr dst, CUdeviceptr src, size_t bytes, 
 }
 
 CUresult sim_cuMemcpyHtoD(CUdeviceptr_v1 d, const void* h, unsigned int n) {
-  return copy_typed(kDevice, d, kHost, as_pointer(h), n, nullptr, false, false);
+  return in_legacy(
+      [&] { return copy_typed(kDevice, d, kHost, as_pointer(h), n, nullptr, false, false); });
 }
 CUresult sim_cuMemcpyHtoD_v2(CUdeviceptr d, const void* h, size_t n) {
   return copy_typed(kDevice, d, kHost, as_pointer(h), n, nullptr, false, false);
@@ -418,7 +430,7 @@ CUresult sim_cuMemcpyHtoD_v2_ptds(CUdeviceptr d, const void* h, size_t n) {
   return copy_typed(kDevice, d, kHost, as_pointer(h), n, nullptr, true, false);
 }
 CUresult sim_cuMemcpyHtoDAsync(CUdeviceptr_v1 d, const void* h, unsigned int n, CUstream s) {
-  return copy_typed(kDevice, d, kHost, as_pointer(h), n, s, false, true);
+  return in_legacy([&] { return copy_typed(kDevice, d, kHost, as_pointer(h), n, s, false, true); });
 }
 CUresult sim_cuMemcpyHtoDAsync_v2(CUdeviceptr d, const void* h, size_t n, CUstream s) {
   return copy_typed(kDevice, d, kHost, as_pointer(h), n, s, false, true);
@@ -428,7 +440,8 @@ CUresult sim_cuMemcpyHtoDAsync_v2_ptsz(CUdeviceptr d, const void* h, size_t n, C
 }
 
 CUresult sim_cuMemcpyDtoH(void* h, CUdeviceptr_v1 d, unsigned int n) {
-  return copy_typed(kHost, as_pointer(h), kDevice, d, n, nullptr, false, false);
+  return in_legacy(
+      [&] { return copy_typed(kHost, as_pointer(h), kDevice, d, n, nullptr, false, false); });
 }
 CUresult sim_cuMemcpyDtoH_v2(void* h, CUdeviceptr d, size_t n) {
   return copy_typed(kHost, as_pointer(h), kDevice, d, n, nullptr, false, false);
@@ -437,7 +450,7 @@ CUresult sim_cuMemcpyDtoH_v2_ptds(void* h, CUdeviceptr d, size_t n) {
   return copy_typed(kHost, as_pointer(h), kDevice, d, n, nullptr, true, false);
 }
 CUresult sim_cuMemcpyDtoHAsync(void* h, CUdeviceptr_v1 d, unsigned int n, CUstream s) {
-  return copy_typed(kHost, as_pointer(h), kDevice, d, n, s, false, true);
+  return in_legacy([&] { return copy_typed(kHost, as_pointer(h), kDevice, d, n, s, false, true); });
 }
 CUresult sim_cuMemcpyDtoHAsync_v2(void* h, CUdeviceptr d, size_t n, CUstream s) {
   return copy_typed(kHost, as_pointer(h), kDevice, d, n, s, false, true);
@@ -447,7 +460,7 @@ CUresult sim_cuMemcpyDtoHAsync_v2_ptsz(void* h, CUdeviceptr d, size_t n, CUstrea
 }
 
 CUresult sim_cuMemcpyDtoD(CUdeviceptr_v1 d, CUdeviceptr_v1 f, unsigned int n) {
-  return copy_typed(kDevice, d, kDevice, f, n, nullptr, false, false);
+  return in_legacy([&] { return copy_typed(kDevice, d, kDevice, f, n, nullptr, false, false); });
 }
 CUresult sim_cuMemcpyDtoD_v2(CUdeviceptr d, CUdeviceptr f, size_t n) {
   return copy_typed(kDevice, d, kDevice, f, n, nullptr, false, false);
@@ -456,7 +469,7 @@ CUresult sim_cuMemcpyDtoD_v2_ptds(CUdeviceptr d, CUdeviceptr f, size_t n) {
   return copy_typed(kDevice, d, kDevice, f, n, nullptr, true, false);
 }
 CUresult sim_cuMemcpyDtoDAsync(CUdeviceptr_v1 d, CUdeviceptr_v1 f, unsigned int n, CUstream s) {
-  return copy_typed(kDevice, d, kDevice, f, n, s, false, true);
+  return in_legacy([&] { return copy_typed(kDevice, d, kDevice, f, n, s, false, true); });
 }
 CUresult sim_cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr f, size_t n, CUstream s) {
   return copy_typed(kDevice, d, kDevice, f, n, s, false, true);
@@ -543,11 +556,13 @@ VGPU_SIM_HTOA_ASYNC(cuMemcpyHtoAAsync_v2_ptsz, size_t, true)
 #undef VGPU_SIM_HTOA_ASYNC
 
 // Boxes.
-CUresult sim_cuMemcpy2D(const CUDA_MEMCPY2D_v1* c) { return shaped(c, nullptr, false, false); }
+CUresult sim_cuMemcpy2D(const CUDA_MEMCPY2D_v1* c) {
+  return in_legacy([&] { return shaped(c, nullptr, false, false); });
+}
 CUresult sim_cuMemcpy2D_v2(const CUDA_MEMCPY2D* c) { return shaped(c, nullptr, false, false); }
 CUresult sim_cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D* c) { return shaped(c, nullptr, true, false); }
 CUresult sim_cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1* c) {
-  return shaped(c, nullptr, false, false);
+  return in_legacy([&] { return shaped(c, nullptr, false, false); });
 }
 CUresult sim_cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* c) {
   return shaped(c, nullptr, false, false);
@@ -556,7 +571,7 @@ CUresult sim_cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D* c) {
   return shaped(c, nullptr, true, false);
 }
 CUresult sim_cuMemcpy2DAsync(const CUDA_MEMCPY2D_v1* c, CUstream s) {
-  return shaped(c, s, false, true);
+  return in_legacy([&] { return shaped(c, s, false, true); });
 }
 CUresult sim_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* c, CUstream s) {
   return shaped(c, s, false, true);
@@ -564,11 +579,13 @@ CUresult sim_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* c, CUstream s) {
 CUresult sim_cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D* c, CUstream s) {
   return shaped(c, s, true, true);
 }
-CUresult sim_cuMemcpy3D(const CUDA_MEMCPY3D_v1* c) { return shaped(c, nullptr, false, false); }
+CUresult sim_cuMemcpy3D(const CUDA_MEMCPY3D_v1* c) {
+  return in_legacy([&] { return shaped(c, nullptr, false, false); });
+}
 CUresult sim_cuMemcpy3D_v2(const CUDA_MEMCPY3D* c) { return shaped(c, nullptr, false, false); }
 CUresult sim_cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D* c) { return shaped(c, nullptr, true, false); }
 CUresult sim_cuMemcpy3DAsync(const CUDA_MEMCPY3D_v1* c, CUstream s) {
-  return shaped(c, s, false, true);
+  return in_legacy([&] { return shaped(c, s, false, true); });
 }
 CUresult sim_cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* c, CUstream s) {
   return shaped(c, s, false, true);

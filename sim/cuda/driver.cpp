@@ -21,57 +21,61 @@ long leading_number(std::string_view text) {
   return std::strtol(std::string(text.substr(0, at)).c_str(), nullptr, 10);
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0)
-    text.remove_prefix(1);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0)
-    text.remove_suffix(1);
-  return text;
-}
-
-bool has_prefix(std::string_view text, std::string_view prefix) {
-  if (prefix.size() > text.size()) return false;
-  for (std::size_t i = 0; i < prefix.size(); ++i) {
-    if (GpuUuid::lower(text[i]) != GpuUuid::lower(prefix[i])) return false;
+// Whether a text names a UUID: "GPU-" and the first digits of it, in any case; what goes beyond a
+// whole UUID is not looked at.
+bool names(std::string_view text, const GpuUuid& uuid) {
+  const auto whole = uuid.text();
+  const std::string_view all(whole.data(), GpuUuid::kTextSize);
+  text = text.substr(0, all.size());
+  if (text.size() <= 4 || !text.starts_with("GPU-")) return false;
+  for (std::size_t i = 4; i < text.size(); ++i) {
+    if (GpuUuid::lower(text[i]) != all[i]) return false;
   }
   return true;
 }
 
-// The positions in `order` that the variable leaves, in its own order. The first entry that names
-// no device ends the list; one that comes twice leaves no device at all.
-std::vector<int> visible(const std::vector<int>& order, const DeviceState& state) {
+// The positions in `order` that the variable leaves, in its own order: all numbers, or all UUIDs,
+// as the first entry is. The first entry that names no device ends the list; one that comes twice
+// spoils it.
+CUresult visible(const std::vector<int>& order, const DeviceState& state,
+                 std::vector<int>& chosen) {
   const char* variable = std::getenv("CUDA_VISIBLE_DEVICES");
-  if (variable == nullptr) return order;
-  std::vector<int> chosen;
+  if (variable == nullptr) {
+    chosen = order;
+    return CUDA_SUCCESS;
+  }
   std::string_view rest = variable;
+  const bool by_uuid = rest.starts_with("GPU-");
   bool more = !rest.empty();
   while (more) {
     const std::size_t comma = rest.find(',');
-    const std::string_view text = trimmed(rest.substr(0, comma));
+    std::string_view text = rest.substr(0, comma);
     more = comma != std::string_view::npos;
     if (more) rest.remove_prefix(comma + 1);
+    while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0)
+      text.remove_suffix(1);
     int index = -1;
-    if (has_prefix(text, "GPU-")) {
+    if (by_uuid) {
       int matches = 0;
       for (const int candidate : order) {
-        const auto uuid = state.devices()[static_cast<std::size_t>(candidate)].uuid.text();
-        if (has_prefix(uuid.data(), text)) {
-          index = candidate;
-          ++matches;
-        }
+        if (!names(text, state.devices()[static_cast<std::size_t>(candidate)].uuid)) continue;
+        index = candidate;
+        ++matches;
       }
       if (matches != 1) break;
     } else {
+      while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0)
+        text.remove_prefix(1);
       const long number = leading_number(text);
       if (number < 0 || number >= static_cast<long>(order.size())) break;
       index = order[static_cast<std::size_t>(number)];
     }
     for (const int before : chosen) {
-      if (before == index) return {};
+      if (before == index) return CUDA_ERROR_INVALID_DEVICE;
     }
     chosen.push_back(index);
   }
-  return chosen;
+  return chosen.empty() ? CUDA_ERROR_NO_DEVICE : CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -87,8 +91,9 @@ CUresult Driver::initialise() {
   if (state == nullptr) return CUDA_ERROR_NO_DEVICE;
   const char* order_name = std::getenv("CUDA_DEVICE_ORDER");
   const bool by_pci = order_name != nullptr && std::strcmp(order_name, "PCI_BUS_ID") == 0;
-  const std::vector<int> chosen = visible(state->cuda_order(by_pci), *state);
-  if (chosen.empty()) return CUDA_ERROR_NO_DEVICE;
+  std::vector<int> chosen;
+  const CUresult seen = visible(state->cuda_order(by_pci), *state, chosen);
+  if (seen != CUDA_SUCCESS) return seen;
   if (!state->claim()) return CUDA_ERROR_OUT_OF_MEMORY;
   for (const int index : chosen) {
     auto device = std::make_unique<Device>();

@@ -118,9 +118,8 @@ struct Device {
   Arena low_arena{true};
   CUmemoryPool default_pool = nullptr;
   CUmemoryPool current_pool = nullptr;
-  CUmemoryPool graph_pool = nullptr;
-  std::uint64_t graph_used_high = 0;
-  std::uint64_t graph_reserved_high = 0;
+  std::uint64_t managed_used = 0;  // resident managed memory
+  std::uint64_t managed_held = 0;  // what the device holds for it
 };
 
 }  // namespace vgpu::sim
@@ -139,8 +138,7 @@ struct CUctx_st : vgpu::sim::Handle<CUctx_st> {
   CUfunc_cache cache_config = CU_FUNC_CACHE_PREFER_NONE;
   CUsharedconfig shared_config = CU_SHARED_MEM_CONFIG_DEFAULT_BANK_SIZE;
   std::array<std::size_t, 10> limits{};
-  std::uint64_t local_bytes_per_thread = 0;  // what the device holds memory for
-  std::uint64_t local_bytes = 0;             // charged for it
+  std::uint64_t local_bytes = 0;  // charged for it
   std::uint64_t printf_bytes = 0;
   std::uint64_t heap_bytes = 0;
   std::uint64_t code_used = 0;
@@ -149,7 +147,15 @@ struct CUctx_st : vgpu::sim::Handle<CUctx_st> {
   std::map<std::uint64_t, CUstream> per_thread;
   std::set<CUstream> streams;
   std::set<CUmodule> modules;
+  std::uint64_t object_bytes = 0;    // streams, graphs, green contexts
+  std::uint64_t object_charged = 0;  // in pages
+  std::uint64_t stream_slots = 0;    // most streams at a time: their memory stays
+  std::uint64_t green_slots = 0;
+  std::uint64_t greens = 0;
+  std::uint64_t local_high = 0;  // largest local memory of a function that ran
+  bool has_device_runtime = false;
   vgpu::sim::RangeHeap small{vgpu::sim::kPageBytes};
+  vgpu::sim::RangeHeap small_arrays{vgpu::sim::kPageBytes};
   struct SmallPage {
     std::uint64_t used = 0;
     bool written = false;
@@ -237,6 +243,16 @@ void discharge(Device& device, std::uint64_t bytes);
 // Somebody writes there: the bytes have to be given back to the system with the allocation.
 void note_write(std::uint64_t address);
 void make_resident(Allocation& allocation, std::uint64_t bytes);
+void lose_residence(Allocation& allocation, std::uint64_t bytes);
+// The 32-bit entries work in contexts that their own cuCtxCreate made, and nowhere else.
+bool takes_legacy(const Call& call);
+// Memory whose last holder was an exported descriptor that is closed by now. True if some came
+// back.
+bool reap_exported();
+// A context's small change: bytes that add up to pages. False if the device has no room for
+// another.
+bool take_object_bytes(CUcontext context, std::uint64_t bytes);
+void give_object_bytes(CUcontext context, std::uint64_t bytes);
 void release_all(CUcontext context);
 
 // A name among allocations: makes the record, with an id of its own.

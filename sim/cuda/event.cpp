@@ -210,6 +210,8 @@ CUresult sim_cuEventQuery(CUevent event) {
   if (!call) return call.result;
   if (!valid(event)) return CUDA_ERROR_INVALID_HANDLE;
   if (const CUresult refused = refuse_captured(event); refused != CUDA_SUCCESS) return refused;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   if (event->state->done >= event->state->recorded) return CUDA_SUCCESS;
   Engine::get().advance(call.lock);
   return event->state->done >= event->state->recorded ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
@@ -219,6 +221,8 @@ CUresult sim_cuEventSynchronize(CUevent event) {
   if (!call) return call.result;
   if (!valid(event)) return CUDA_ERROR_INVALID_HANDLE;
   if (const CUresult refused = refuse_captured(event); refused != CUDA_SUCCESS) return refused;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   const auto state = event->state;
   Engine::get().wait_for(call.lock, state, state->recorded);
   settle_pools();

@@ -89,6 +89,15 @@ CUresult put(const Fill& fill, CUstream handle, bool per_thread) {
   return CUDA_SUCCESS;
 }
 
+CUresult put_legacy(const Fill& fill) {
+  {
+    const Call call;
+    if (!call) return call.result;
+    if (!takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
+  }
+  return put(fill, nullptr, false);
+}
+
 Fill line(std::uint64_t address, std::uint32_t value, unsigned element, std::uint64_t count) {
   return {address, count * element, value, element, count, 1};
 }
@@ -102,7 +111,7 @@ Fill plane(std::uint64_t address, std::uint64_t pitch, std::uint32_t value, unsi
 
 #define VGPU_SIM_MEMSET(suffix, type, element)                                                 \
   CUresult sim_cuMemsetD##suffix(CUdeviceptr_v1 d, type v, unsigned int n) {                   \
-    return put(line(d, v, element, n), nullptr, false);                                        \
+    return put_legacy(line(d, v, element, n));                                                 \
   }                                                                                            \
   CUresult sim_cuMemsetD##suffix##_v2(CUdeviceptr d, type v, size_t n) {                       \
     return put(line(d, v, element, n), nullptr, false);                                        \
@@ -118,7 +127,7 @@ Fill plane(std::uint64_t address, std::uint64_t pitch, std::uint32_t value, unsi
   }                                                                                            \
   CUresult sim_cuMemsetD2D##suffix(CUdeviceptr_v1 d, unsigned int p, type v, unsigned int w,   \
                                    unsigned int h) {                                           \
-    return put(plane(d, p, v, element, w, h), nullptr, false);                                 \
+    return put_legacy(plane(d, p, v, element, w, h));                                          \
   }                                                                                            \
   CUresult sim_cuMemsetD2D##suffix##_v2(CUdeviceptr d, size_t p, type v, size_t w, size_t h) { \
     return put(plane(d, p, v, element, w, h), nullptr, false);                                 \

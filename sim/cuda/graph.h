@@ -36,6 +36,14 @@ struct NodeBody {
   CUcontext context = nullptr;
 };
 
+// Device memory that an instantiated graph holds, or what it left allocated when it went.
+struct GraphHold {
+  Device* device;
+  std::uint64_t bytes;
+  int live;  // allocations that live in it
+  bool exec_alive;
+};
+
 }  // namespace vgpu::sim
 
 struct CUgraphNode_st : vgpu::sim::Handle<CUgraphNode_st> {
@@ -79,6 +87,8 @@ struct CUgraphExec_st : vgpu::sim::Handle<CUgraphExec_st> {
   std::uint64_t flags = 0;
   std::vector<Item> items;  // in the order of execution, child graphs flattened
   std::map<CUuserObject, std::uint64_t> user_objects;
+  std::map<vgpu::sim::Device*, std::shared_ptr<vgpu::sim::GraphHold>> holds;
+  std::uint64_t object_bytes = 0;  // charged to its context
   vgpu::sim::Lane* last_lane = nullptr;
   std::uint64_t last_ticket = 0;
 };
@@ -108,6 +118,7 @@ CUresult add_graph_allocation(CUgraph graph, NodeBody& body);
 void hold_graph_allocation(const NodeBody& body);
 void forget_graph_allocation(const NodeBody& body);
 CUresult begin_graph_launch(CUgraphExec exec, bool only_reserve);
+void end_graph_holds(CUgraphExec exec);
 // Freed outside of a graph.
 void end_graph_allocation(CUdeviceptr address);
 bool graph_allocation_live(CUdeviceptr address);

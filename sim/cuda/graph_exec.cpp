@@ -74,6 +74,17 @@ CUresult instantiate(CUgraphExec* out, CUgraph graph, std::uint64_t flags,
       return result;
     }
   }
+  const auto kernels = static_cast<std::uint64_t>(
+      std::count_if(exec->items.begin(), exec->items.end(),
+                    [](const auto& item) { return item.body.type == CU_GRAPH_NODE_TYPE_KERNEL; }));
+  if (kernels > 0 && exec->context == nullptr) exec->context = exec->items.front().body.context;
+  if (kernels > 0 && valid(exec->context)) {
+    if (!take_object_bytes(exec->context, kernels * kGraphKernelBytes)) {
+      delete exec;
+      return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    exec->object_bytes = kernels * kGraphKernelBytes;
+  }
   hold_items(exec);
   if (graph->has_memory_nodes) graph->exec = exec;
   for (const auto& [object, count] : graph->user_objects) {
@@ -306,7 +317,10 @@ CUresult sim_cuGraphExecDestroy(CUgraphExec exec) {
   Call call(Call::kInit);
   if (!call) return call.result;
   if (!valid(exec)) return CUDA_ERROR_INVALID_VALUE;
+  end_graph_holds(exec);
   forget_items(exec);
+  if (exec->object_bytes > 0 && valid(exec->context) && exec->context->active)
+    give_object_bytes(exec->context, exec->object_bytes);
   if (valid(exec->source) && exec->source->exec == exec) exec->source->exec = nullptr;
   release_user_objects(exec->user_objects);
   delete exec;

@@ -18,6 +18,7 @@ struct GraphAllocation {
   std::uint64_t bytes = 0;  // in pages
   int references = 0;       // nodes and instantiated items that name it
   bool live = false;
+  std::shared_ptr<GraphHold> hold;  // of the launch that it lives from
 };
 
 std::map<CUdeviceptr, GraphAllocation>& allocations() {
@@ -26,7 +27,7 @@ std::map<CUdeviceptr, GraphAllocation>& allocations() {
 }
 
 struct Totals {
-  std::uint64_t used = 0;
+  std::uint64_t used = 0;  // what instantiated graphs, or what they left allocated, hold
   std::uint64_t used_high = 0;
   std::uint64_t reserved = 0;
   std::uint64_t reserved_high = 0;
@@ -37,23 +38,41 @@ Totals& totals(const Device& device) {
   return (*all)[device.index()];
 }
 
-CUresult reserve(Device& device, std::uint64_t peak) {
-  Totals& sums = totals(device);
+// A graph's own part of the device's graph memory, in whole steps. Reserved memory that nobody
+// holds is used first.
+CUresult hold(GraphHold& part, std::uint64_t peak) {
   const std::uint64_t needed = round_up(peak, kGraphGrowthBytes);
-  if (needed > sums.reserved) {
-    if (!charge(device, needed - sums.reserved)) return CUDA_ERROR_OUT_OF_MEMORY;
-    sums.reserved = needed;
-    sums.reserved_high = std::max(sums.reserved_high, needed);
+  if (needed <= part.bytes) return CUDA_SUCCESS;
+  Totals& sums = totals(*part.device);
+  const std::uint64_t used = sums.used + needed - part.bytes;
+  if (used > sums.reserved) {
+    if (!charge(*part.device, used - sums.reserved)) return CUDA_ERROR_OUT_OF_MEMORY;
+    sums.reserved = used;
+    sums.reserved_high = std::max(sums.reserved_high, used);
   }
+  sums.used = used;
+  sums.used_high = std::max(sums.used_high, used);
+  part.bytes = needed;
   return CUDA_SUCCESS;
 }
 
-void set_live(GraphAllocation& allocation, bool live) {
+void drop_if_unused(const std::shared_ptr<GraphHold>& part) {
+  if (part == nullptr || part->exec_alive || part->live > 0) return;
+  totals(*part->device).used -= part->bytes;
+  part->bytes = 0;
+}
+
+void set_live(GraphAllocation& allocation, bool live, const std::shared_ptr<GraphHold>& part) {
   if (allocation.live == live) return;
   allocation.live = live;
-  Totals& sums = totals(*allocation.device);
-  sums.used = live ? sums.used + allocation.bytes : sums.used - allocation.bytes;
-  sums.used_high = std::max(sums.used_high, sums.used);
+  if (live) {
+    allocation.hold = part;
+    ++part->live;
+  } else if (allocation.hold != nullptr) {
+    --allocation.hold->live;
+    drop_if_unused(allocation.hold);
+    allocation.hold = nullptr;
+  }
 }
 
 void drop_if_unused(CUdeviceptr address) {
@@ -80,7 +99,7 @@ CUresult add_graph_allocation(CUgraph, NodeBody& body) {
   const auto place = device->arena.take(bytes, kPageBytes);
   if (!place) return CUDA_ERROR_OUT_OF_MEMORY;
   record_allocation(*place, body.alloc.bytesize, Kind::graph, body.context, device);
-  allocations()[*place] = {device, bytes, 0, false};
+  allocations()[*place] = {device, bytes, 0, false, nullptr};
   body.alloc.dptr = *place;
   return CUDA_SUCCESS;
 }
@@ -107,7 +126,7 @@ bool graph_allocation_live(CUdeviceptr address) {
 void end_graph_allocation(CUdeviceptr address) {
   const auto at = allocations().find(address);
   if (at == allocations().end()) return;
-  set_live(at->second, false);
+  set_live(at->second, false, nullptr);
   drop_if_unused(address);
 }
 
@@ -124,37 +143,31 @@ CUresult begin_graph_launch(CUgraphExec exec, bool only_reserve) {
   std::map<Device*, std::uint64_t> peak;
   std::set<CUdeviceptr> mine;
   const bool frees_first = (exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) != 0;
-  const auto use = [&](Device* device) -> std::uint64_t& {
-    return now.try_emplace(device, totals(*device).used).first->second;
-  };
   for (const auto& item : exec->items) {
     if (item.body.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
-      GraphAllocation& allocation = allocations().at(item.body.alloc.dptr);
-      std::uint64_t& used = use(allocation.device);
-      if (allocation.live && !only_reserve) {
-        if (!frees_first) return CUDA_ERROR_INVALID_VALUE;
-        used -= allocation.bytes;
-      }
-      used += allocation.live && only_reserve ? 0 : allocation.bytes;
+      const GraphAllocation& allocation = allocations().at(item.body.alloc.dptr);
+      if (allocation.live && !only_reserve && !frees_first) return CUDA_ERROR_INVALID_VALUE;
+      std::uint64_t& used = now[allocation.device];
+      used += allocation.bytes;
       peak[allocation.device] = std::max(peak[allocation.device], used);
       mine.insert(item.body.alloc.dptr);
-    } else if (item.body.type == CU_GRAPH_NODE_TYPE_MEM_FREE) {
-      const auto at = allocations().find(item.body.free_ptr);
-      if (at == allocations().end()) continue;
-      if (at->second.live || mine.count(item.body.free_ptr) > 0)
-        use(at->second.device) -= at->second.bytes;
+    } else if (item.body.type == CU_GRAPH_NODE_TYPE_MEM_FREE &&
+               mine.count(item.body.free_ptr) > 0) {
+      const GraphAllocation& allocation = allocations().at(item.body.free_ptr);
+      now[allocation.device] -= allocation.bytes;
     }
   }
   for (const auto& [device, bytes] : peak) {
-    const CUresult result = reserve(*device, bytes);
+    auto& part = exec->holds[device];
+    if (part == nullptr) part = std::make_shared<GraphHold>(GraphHold{device, 0, 0, true});
+    const CUresult result = hold(*part, bytes);
     if (result != CUDA_SUCCESS) return result;
   }
   if (only_reserve) return CUDA_SUCCESS;
-  for (const auto& [device, bytes] : peak)
-    totals(*device).used_high = std::max(totals(*device).used_high, bytes);
   for (const auto& item : exec->items) {
     if (item.body.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
-      set_live(allocations().at(item.body.alloc.dptr), true);
+      GraphAllocation& allocation = allocations().at(item.body.alloc.dptr);
+      set_live(allocation, true, exec->holds[allocation.device]);
     } else if (item.body.type == CU_GRAPH_NODE_TYPE_MEM_FREE) {
       end_graph_allocation(item.body.free_ptr);
     }
@@ -162,11 +175,22 @@ CUresult begin_graph_launch(CUgraphExec exec, bool only_reserve) {
   return CUDA_SUCCESS;
 }
 
+void end_graph_holds(CUgraphExec exec) {
+  for (const auto& [device, part] : exec->holds) {
+    part->exec_alive = false;
+    drop_if_unused(part);
+  }
+  exec->holds.clear();
+}
+
 void drop_graph_memory(Device& device) {
   Totals& sums = totals(device);
   discharge(device, sums.reserved);
   for (auto& [address, allocation] : allocations()) {
-    if (allocation.device == &device) allocation.live = false;
+    if (allocation.device != &device) continue;
+    allocation.live = false;
+    if (allocation.hold != nullptr) allocation.hold->bytes = 0;
+    allocation.hold = nullptr;
   }
   sums = {};
 }
@@ -179,11 +203,8 @@ CUresult sim_cuDeviceGraphMemTrim(CUdevice ordinal) {
   Device* device = call.driver.device(ordinal);
   if (device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
   Totals& sums = totals(*device);
-  const std::uint64_t needed = round_up(sums.used, kGraphGrowthBytes);
-  if (needed < sums.reserved) {
-    discharge(*device, sums.reserved - needed);
-    sums.reserved = needed;
-  }
+  discharge(*device, sums.reserved - sums.used);
+  sums.reserved = sums.used;
   return CUDA_SUCCESS;
 }
 

@@ -39,6 +39,23 @@ CUresult check_shape(const Device& device, CUfunction function, const LaunchShap
   return CUDA_SUCCESS;
 }
 
+// Raising the stack is dear, since every thread that can be resident has one. What the default
+// takes is part of every context, so a lower limit gives some of that back.
+bool hold_local(CUcontext context, std::uint64_t bytes_per_thread) {
+  Device& device = *context->device;
+  const std::uint64_t threads = device.model().resident_threads();
+  const std::uint64_t base = round_up(kDefaultStackBytes * threads, kPageBytes);
+  const std::uint64_t now = base + context->local_bytes;
+  const std::uint64_t next = round_up(bytes_per_thread * threads, kPageBytes);
+  if (next > now) {
+    if (!charge(device, next - now)) return false;
+  } else {
+    discharge(device, now - next);
+  }
+  context->local_bytes = next - base;
+  return true;
+}
+
 CUresult prepare_launch(CUcontext context, CUfunction function) {
   if (!function->loaded) {
     const CUresult result = load_code(function);
@@ -46,18 +63,15 @@ CUresult prepare_launch(CUcontext context, CUfunction function) {
   }
   Device& device = *context->device;
   const KernelText& text = *function->text;
-  // Every thread that can be resident has its stack, so raising it is dear. It never shrinks again.
-  const std::uint64_t stack =
-      std::max<std::uint64_t>(context->limits[CU_LIMIT_STACK_SIZE], text.local_bytes);
-  if (stack > context->local_bytes_per_thread) {
-    const std::uint64_t bytes =
-        round_up(stack * device.model().resident_threads() + kLocalExtraBytes, kPageBytes);
-    if (!charge(device, bytes - context->local_bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
-    context->local_bytes = bytes;
-    context->local_bytes_per_thread = stack;
+  if (text.local_bytes > context->local_high) {
+    const std::uint64_t stack =
+        std::max<std::uint64_t>(context->limits[CU_LIMIT_STACK_SIZE], text.local_bytes);
+    if (!hold_local(context, stack)) return CUDA_ERROR_OUT_OF_MEMORY;
+    context->local_high = text.local_bytes;
   }
   if (text.uses_heap && context->heap_bytes == 0) {
-    const std::uint64_t bytes = round_up(context->limits[CU_LIMIT_MALLOC_HEAP_SIZE], kPageBytes);
+    const std::uint64_t bytes =
+        round_up(context->limits[CU_LIMIT_MALLOC_HEAP_SIZE], kPageBytes) + kHeapExtraBytes;
     if (!charge(device, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
     context->heap_bytes = bytes;
   }

@@ -15,6 +15,8 @@ struct LaunchShape {
 };
 
 CUresult check_shape(const Device& device, CUfunction function, const LaunchShape& shape);
+// Makes the context hold a stack of so many bytes for every thread that can be resident.
+bool hold_local(CUcontext context, std::uint64_t bytes_per_thread);
 // What the device has to hold before the function can run in the context.
 CUresult prepare_launch(CUcontext context, CUfunction function);
 // The kernel as an operation of a stream; `value` holds the parameter that states its duration, if

@@ -115,13 +115,15 @@ std::optional<std::uint64_t> Arena::take(std::uint64_t size, std::uint64_t align
   return free_.take(size, align);
 }
 
-void Arena::give(std::uint64_t start, std::uint64_t size, bool written) {
-  if (written) {
-    if (const auto where = backing(start)) {
-      fallocate(where->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                static_cast<off_t>(where->offset), static_cast<off_t>(size));
-    }
+void Arena::forget(std::uint64_t start, std::uint64_t size) {
+  if (const auto where = backing(start)) {
+    fallocate(where->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              static_cast<off_t>(where->offset), static_cast<off_t>(size));
   }
+}
+
+void Arena::give(std::uint64_t start, std::uint64_t size, bool written) {
+  if (written) forget(start, size);
   free_.give(start, size);
 }
 

@@ -51,6 +51,8 @@ class Arena {
   std::optional<std::uint64_t> take(std::uint64_t size, std::uint64_t align);
   // `written`: the bytes go back to the system as well and read as zero afterwards.
   void give(std::uint64_t start, std::uint64_t size, bool written);
+  // The bytes of a range read as zero afterwards and cost nothing; the range stays taken.
+  void forget(std::uint64_t start, std::uint64_t size);
   std::optional<Backing> backing(std::uint64_t address) const;
 
  private:

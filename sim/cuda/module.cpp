@@ -30,6 +30,12 @@ void release_globals(CUmodule module) {
 }  // namespace
 
 CUresult load_module(CUcontext context, std::shared_ptr<const ModuleText> text, CUmodule& out) {
+  if (!context->has_device_runtime &&
+      std::any_of(text->kernels.begin(), text->kernels.end(),
+                  [](const KernelText& kernel) { return kernel.uses_heap; })) {
+    if (!take_object_bytes(context, kDeviceRuntimeBytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    context->has_device_runtime = true;
+  }
   auto* module = new CUmod_st;
   module->context = context;
   module->text = std::move(text);
@@ -150,8 +156,6 @@ CUresult load_data(CUmodule* out, const void* image) {
   Call call;
   if (!call) return call.result;
   if (out == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
-    return refused;
   std::shared_ptr<const ModuleText> text;
   const CUresult result = read_image(image, text);
   if (result != CUDA_SUCCESS) return result;
@@ -206,6 +210,7 @@ CUresult module_global(Pointer* ptr, Size* bytes, CUmodule module, const char* n
   if (!call) return call.result;
   if (name == nullptr || (ptr == nullptr && bytes == nullptr)) return CUDA_ERROR_INVALID_VALUE;
   if (!valid(module)) return CUDA_ERROR_INVALID_HANDLE;
+  if (sizeof(Pointer) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
   return find_global(ptr, bytes, module, name);
 }
 

@@ -107,17 +107,13 @@ CUresult prefetch(CUdeviceptr ptr, size_t bytes, const CUmemLocation& location, 
     Allocation* there = Driver::get().find(base);
     if (there == nullptr || there->kind != Kind::managed) return;
     if (device != nullptr && device != there->device) {
-      if (there->resident > 0)
-        Driver::get().state->give_hidden(there->device->index(), there->resident);
-      there->resident = 0;
+      lose_residence(*there, there->resident);
       there->device = device;
     }
     if (device != nullptr) {
       make_resident(*there, std::min(there->extent, there->resident + round_up(bytes, kPageBytes)));
     } else {
-      const std::uint64_t leaves = std::min(there->resident, round_up(bytes, kPageBytes));
-      if (leaves > 0) Driver::get().state->give_hidden(there->device->index(), leaves);
-      there->resident -= leaves;
+      lose_residence(*there, std::min(there->resident, round_up(bytes, kPageBytes)));
     }
   };
   enqueue(call, stream, std::move(op));

@@ -66,30 +66,90 @@ std::optional<std::uint64_t> take_pending(CUmemoryPool pool, Lane* lane, std::ui
   return std::nullopt;
 }
 
-CUresult grow(CUmemoryPool pool, std::uint64_t size) {
-  const std::uint64_t segment = round_up(size, pool->growth);
-  if (pool->props.maxSize != 0 &&
-      pool->reserved + segment > round_up(pool->props.maxSize, pool->growth))
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  std::uint64_t address = 0;
-  if (pool->device == nullptr) {
-    const auto place = host_arena().take(segment, pool->growth);
-    if (!place) return CUDA_ERROR_OUT_OF_MEMORY;
-    address = *place;
-  } else {
-    CUresult result = take_pages(*pool->device, segment, pool->growth, false, address);
-    if (result != CUDA_SUCCESS) {
-      // What pools hold without using it makes room before an allocation fails.
-      for (const CUmemoryPool other : pools()) {
-        if (other->device == pool->device) pool_trim(other, 0);
-      }
-      result = take_pages(*pool->device, segment, pool->growth, false, address);
-    }
-    if (result != CUDA_SUCCESS) return result;
+Arena& arena_of(CUmemoryPool pool) {
+  return pool->device == nullptr ? host_arena() : pool->device->arena;
+}
+
+// The steps of the pool that nothing lies in.
+std::vector<std::uint64_t> empty_steps(CUmemoryPool pool) {
+  std::vector<std::uint64_t> steps;
+  for (const auto& [start, size] : pool->free.ranges()) {
+    for (std::uint64_t at = round_up(start, pool->growth); at + pool->growth <= start + size;
+         at += pool->growth)
+      steps.push_back(at);
   }
-  pool->reserved += segment;
+  return steps;
+}
+
+// Takes an empty step's memory away from its address. What it cost stays with the pool.
+void unmap_step(CUmemoryPool pool, std::uint64_t at) {
+  pool->free.cut(at, pool->growth);
+  if (pool->written.erase(at) > 0 || pool->device == nullptr)
+    arena_of(pool).forget(at, pool->growth);
+  if (at + pool->growth == pool->next) {
+    pool->next = at;
+  } else {
+    pool->holes.give(at, pool->growth);
+  }
+}
+
+bool new_window(CUmemoryPool pool, std::uint64_t size) {
+  const std::uint64_t bytes = round_up(std::max(size, kPoolWindowBytes), pool->growth);
+  const auto place = arena_of(pool).take(bytes, pool->growth);
+  if (!place) return false;
+  pool->windows.emplace_back(*place, bytes);
+  pool->window = *place;
+  pool->next = *place;
+  pool->window_end = *place + bytes;
+  return true;
+}
+
+// Makes room for `size` bytes in a row behind what the pool has, in whole steps. Steps of the pool
+// that are empty lend their memory first: only their addresses are in the way.
+CUresult grow(CUmemoryPool pool, std::uint64_t size) {
+  std::uint64_t tail = 0;  // free bytes right before the end
+  if (pool->next > pool->window) {
+    if (const auto last = pool->free.range_at(pool->next - 1)) tail = pool->next - last->first;
+  }
+  const auto hole = pool->holes.take(round_up(size, pool->growth), pool->growth);
+  std::uint64_t needed = round_up(hole ? size : size - std::min(tail, size), pool->growth);
+  const std::uint64_t kept_from = hole ? ~std::uint64_t{0} : pool->next - std::min(tail, size);
+  std::vector<std::uint64_t> lenders;
+  for (const std::uint64_t at : empty_steps(pool)) {
+    if (lenders.size() * pool->growth < needed && (at < kept_from || hole)) lenders.push_back(at);
+  }
+  const std::uint64_t more = needed - lenders.size() * pool->growth;
+  CUresult result = CUDA_SUCCESS;
+  if (pool->props.maxSize != 0 &&
+      pool->reserved + more > round_up(pool->props.maxSize, pool->growth))
+    result = CUDA_ERROR_OUT_OF_MEMORY;
+  if (result == CUDA_SUCCESS && !hole &&
+      (pool->window == 0 || pool->next + needed > pool->window_end)) {
+    needed = round_up(size, pool->growth);
+    if (!new_window(pool, needed)) result = CUDA_ERROR_OUT_OF_MEMORY;
+    lenders.clear();
+    return result == CUDA_SUCCESS ? grow(pool, size) : result;
+  }
+  if (result == CUDA_SUCCESS && pool->device != nullptr && !charge(*pool->device, more)) {
+    // What other pools hold without using it makes room before an allocation fails.
+    for (const CUmemoryPool other : pools()) {
+      if (other != pool && other->device == pool->device) pool_trim(other, 0);
+    }
+    if (!charge(*pool->device, more)) result = CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  if (result != CUDA_SUCCESS) {
+    if (hole) pool->holes.give(*hole, round_up(size, pool->growth));
+    return result;
+  }
+  pool->reserved += more;
   pool->reserved_high = std::max(pool->reserved_high, pool->reserved);
-  pool->free.give(address, segment);
+  if (hole) {
+    pool->free.give(*hole, needed);
+  } else {
+    pool->free.give(pool->next, needed);
+    pool->next += needed;
+  }
+  for (const std::uint64_t at : lenders) unmap_step(pool, at);
   return CUDA_SUCCESS;
 }
 
@@ -135,23 +195,19 @@ void pool_give(CUmemoryPool pool, std::uint64_t address, std::uint64_t bytes) {
 
 void pool_trim(CUmemoryPool pool, std::uint64_t keep) {
   if (pool->reserved <= keep) return;
-  std::vector<std::uint64_t> steps;
-  for (const auto& [start, size] : pool->free.ranges()) {
-    for (std::uint64_t at = round_up(start, pool->growth); at + pool->growth <= start + size;
-         at += pool->growth)
-      steps.push_back(at);
-  }
+  const std::vector<std::uint64_t> steps = empty_steps(pool);
   for (auto at = steps.rbegin(); at != steps.rend() && pool->reserved >= keep + pool->growth;
        ++at) {
-    pool->free.cut(*at, pool->growth);
-    const bool written = pool->written.erase(*at) > 0;
-    if (pool->device == nullptr) {
-      host_arena().give(*at, pool->growth, true);
-    } else {
-      give_pages(*pool->device, *at, pool->growth, false, written);
-    }
+    unmap_step(pool, *at);
+    if (pool->device != nullptr) discharge(*pool->device, pool->growth);
     pool->reserved -= pool->growth;
   }
+  if (pool->reserved > 0) return;
+  // Empty: it starts from the beginning again.
+  pool->holes = RangeHeap{};
+  for (const auto& [start, bytes] : pool->windows) arena_of(pool).give(start, bytes, false);
+  pool->windows.clear();
+  pool->window = pool->window_end = pool->next = 0;
 }
 
 void settle_pools() {
@@ -215,9 +271,13 @@ CUresult allocate_async(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool, bool 
                         CUstream handle, bool per_thread) {
   Call call;
   if (!call) return call.result;
-  if (ptr == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+  if (ptr == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const CUstream stream = find_stream(call, handle, per_thread);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (bytes == 0) {
+    *ptr = 0;
+    return CUDA_SUCCESS;
+  }
   Device& device = *stream->context->device;
   if (!explicit_pool) {
     default_pool(device);
@@ -240,8 +300,10 @@ CUresult allocate_async(CUdeviceptr* ptr, size_t bytes, CUmemoryPool pool, bool 
     if (result == CUDA_SUCCESS) *ptr = address;
     return result;
   }
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   std::uint64_t address = 0;
-  if (bytes > (std::uint64_t{1} << 46)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (bytes > (std::uint64_t{1} << 40)) return CUDA_ERROR_OUT_OF_MEMORY;
   // Frees that other streams have reached by now make room before the pool grows.
   if (!pool->pending.empty()) Engine::get().advance(call.lock);
   const CUresult result = pool_take(pool, bytes, stream->lane, address);
@@ -258,10 +320,12 @@ CUresult free_async(CUdeviceptr ptr, CUstream handle, bool per_thread) {
   if (!call) return call.result;
   const CUstream stream = find_stream(call, handle, per_thread);
   if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+  if (ptr == 0) return CUDA_SUCCESS;
   const auto at = call.driver.allocations.find(ptr);
-  if (at == call.driver.allocations.end() ||
-      (at->second.kind != Kind::pool && at->second.kind != Kind::graph))
-    return CUDA_ERROR_INVALID_VALUE;
+  if (at == call.driver.allocations.end()) return CUDA_ERROR_INVALID_VALUE;
+  const Kind kind = at->second.kind;
+  const bool plain = kind == Kind::plain || kind == Kind::pitch || kind == Kind::managed;
+  if (kind != Kind::pool && kind != Kind::graph && !plain) return CUDA_ERROR_INVALID_VALUE;
   bool captured = false;
   const CUresult routed = route(call, stream, captured);
   if (routed != CUDA_SUCCESS) return routed;
@@ -274,6 +338,20 @@ CUresult free_async(CUdeviceptr ptr, CUstream handle, bool per_thread) {
     body.type = CU_GRAPH_NODE_TYPE_MEM_FREE;
     body.free_ptr = ptr;
     return capture_node(stream, std::move(body));
+  }
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
+  if (plain) {  // goes in the stream's order as well
+    const std::uint64_t id = at->second.id;
+    Op op;
+    op.type = Op::Type::marker;
+    op.work = [ptr, id] {
+      const auto there = Driver::get().allocations.find(ptr);
+      if (there != Driver::get().allocations.end() && there->second.id == id)
+        release(there->second);
+    };
+    enqueue(call, stream, std::move(op));
+    return CUDA_SUCCESS;
   }
   if (at->second.kind == Kind::graph) {
     if (!graph_allocation_live(ptr)) return CUDA_ERROR_INVALID_VALUE;
@@ -415,6 +493,8 @@ CUresult sim_cuMemPoolDestroy(CUmemoryPool pool) {
 CUresult sim_cuMemPoolTrimTo(CUmemoryPool pool, size_t min_bytes_to_keep) {
   Call call(Call::kInit);
   if (!call) return call.result;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   if (!valid(pool)) return CUDA_ERROR_INVALID_VALUE;
   Engine::get().advance(call.lock);
   pool_trim(pool, min_bytes_to_keep);
@@ -423,6 +503,8 @@ CUresult sim_cuMemPoolTrimTo(CUmemoryPool pool, size_t min_bytes_to_keep) {
 CUresult sim_cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
   Call call(Call::kInit);
   if (!call) return call.result;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   if (!valid(pool) || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
   auto* wide = static_cast<cuuint64_t*>(value);
   switch (attr) {
@@ -452,6 +534,8 @@ CUresult sim_cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, 
 CUresult sim_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
   Call call(Call::kInit);
   if (!call) return call.result;
+  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
+    return refused;
   if (!valid(pool) || value == nullptr) return CUDA_ERROR_INVALID_VALUE;
   const auto* wide = static_cast<const cuuint64_t*>(value);
   switch (attr) {

@@ -23,6 +23,13 @@ struct CUmemPoolHandle_st : vgpu::sim::Handle<CUmemPoolHandle_st> {
   int reuse[4] = {1, 1, 1, 1};
   std::uint64_t growth = vgpu::sim::kPoolGrowthBytes;
   std::uint64_t allocations = 0;
+  // Addresses: windows that the pool fills from their beginnings; holes are steps that went back to
+  // the device.
+  std::uint64_t window = 0;
+  std::uint64_t window_end = 0;
+  std::uint64_t next = 0;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> windows;
+  vgpu::sim::RangeHeap holes;
   vgpu::sim::RangeHeap free;
   // Freed in a stream's order, not reached yet: that stream may have it again at once.
   struct Pending {

@@ -223,7 +223,6 @@ void read_body(Reader& reader, KernelText& kernel) {
 void read_kernel(Reader& reader, ModuleText& module) {
   KernelText kernel;
   kernel.name = std::string(reader.next());
-  reader.has_directive = false;
   read_params(reader, kernel);
   while (!reader.done() && reader.peek() != "{" && reader.peek() != ";") {
     const std::string_view token = reader.next();
@@ -242,6 +241,7 @@ void read_kernel(Reader& reader, ModuleText& module) {
   if (reader.has_directive) {
     kernel.spin_ns = reader.spin_ns;
     kernel.spin_param = reader.spin_param;
+    reader.has_directive = false;  // the next kernel states its own
   }
   module.kernels.push_back(std::move(kernel));
 }

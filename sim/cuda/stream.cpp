@@ -95,7 +95,16 @@ CUresult create(CUstream* out, unsigned flags, int priority) {
   if (!call) return call.result;
   if (out == nullptr || (flags & ~unsigned{CU_STREAM_NON_BLOCKING}) != 0)
     return CUDA_ERROR_INVALID_VALUE;
-  *out = make_stream(call.context, flags, priority);
+  // Streams are created into slots that their context keeps.
+  CUcontext context = call.context;
+  std::uint64_t own = 0;
+  for (const CUstream stream : context->streams)
+    own += stream->legacy || stream->per_thread ? 0 : 1;
+  if (own == context->stream_slots) {
+    if (!take_object_bytes(context, kStreamBytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+    ++context->stream_slots;
+  }
+  *out = make_stream(context, flags, priority);
   return CUDA_SUCCESS;
 }
 
@@ -136,6 +145,8 @@ CUresult synchronize(CUstream handle, bool per_thread) {
   if (!at) return at.result;
   if (const CUresult refused = refuse_if_capturing(at.stream); refused != CUDA_SUCCESS)
     return refused;
+  if (const CUresult refused = refuse_unsafe_in_capture(at.call); refused != CUDA_SUCCESS)
+    return refused;
   if (at.stream->legacy) {
     if (const CUresult refused = refuse_if_context_captures(at.call); refused != CUDA_SUCCESS)
       return refused;
@@ -158,6 +169,8 @@ CUresult query(CUstream handle, bool per_thread) {
   InStream at(handle, per_thread);
   if (!at) return at.result;
   if (const CUresult refused = refuse_if_capturing(at.stream); refused != CUDA_SUCCESS)
+    return refused;
+  if (const CUresult refused = refuse_unsafe_in_capture(at.call); refused != CUDA_SUCCESS)
     return refused;
   if (at.stream->legacy) {
     if (const CUresult refused = refuse_if_context_captures(at.call); refused != CUDA_SUCCESS)

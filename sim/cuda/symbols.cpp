@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "functions.h"
+#include "vgpu/sim/model.h"
 
 namespace {
 
@@ -201,29 +202,38 @@ const std::unordered_map<std::string_view, std::vector<Version>>& versions() {
 
 CUresult look_up(const char* symbol, void** entry, int version, cuuint64_t flags,
                  CUdriverProcAddressQueryResult* status) {
-  if (symbol == nullptr || entry == nullptr || version <= 0 ||
+  if (symbol == nullptr || entry == nullptr || version > vgpu::sim::kDriverApiVersion ||
       (flags & ~cuuint64_t{CU_GET_PROC_ADDRESS_LEGACY_STREAM |
                            CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM}) != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const bool per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
-  *entry = nullptr;
+  const bool wants_per_thread = (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+  const auto refuse = [&](CUdriverProcAddressQueryResult why) {
+    if (status == nullptr)
+      return CUDA_ERROR_NOT_FOUND;  // the first form says so by its result alone
+    *status = why;
+    *entry = nullptr;
+    return CUDA_SUCCESS;
+  };
   const auto& map = versions();
   const auto found = map.find(symbol);
   if (found == map.end()) {
-    if (status != nullptr) *status = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-    return CUDA_ERROR_NOT_FOUND;
+    return refuse(CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
   }
+  // A name that has forms for per-thread streams has no others for whoever asks for those. Versions
+  // below zero are later than any.
+  const bool per_thread =
+      wants_per_thread && std::any_of(found->second.begin(), found->second.end(),
+                                      [](const Version& v) { return v.per_thread; });
   const Version* best = nullptr;
   for (const Version& candidate : found->second) {
-    if (candidate.since > version || (candidate.per_thread && !per_thread)) continue;
-    const bool better = best == nullptr || candidate.number > best->number ||
-                        (candidate.number == best->number && candidate.per_thread);
-    if (better) best = &candidate;
+    if (static_cast<unsigned>(candidate.since) > static_cast<unsigned>(version) ||
+        candidate.per_thread != per_thread)
+      continue;
+    if (best == nullptr || candidate.number > best->number) best = &candidate;
   }
   if (best == nullptr) {
-    if (status != nullptr) *status = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
-    return CUDA_ERROR_NOT_FOUND;
+    return refuse(CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT);
   }
   if (status != nullptr) *status = CU_GET_PROC_ADDRESS_SUCCESS;
   *entry = best->row->entry;

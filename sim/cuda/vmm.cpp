@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "capture.h"
@@ -19,14 +20,26 @@ using namespace vgpu::sim;
 
 namespace {
 
+// Memory with a file of its own: all handles of this process for it, its maker's and imported ones,
+// point here. While a descriptor that was handed out is open somewhere, the memory lives on without
+// any handle.
+struct Block {
+  Device* device = nullptr;  // null: costs the device nothing
+  std::uint64_t bytes = 0;
+  int fd = -1;
+  std::uint64_t share = 0;  // number, once exported or imported
+  int references = 0;
+  bool exported = false;
+};
+
 struct Physical : Handle<Physical> {
   static constexpr std::uint32_t kMagic = 0x50485931;
   Device* device = nullptr;  // null: host memory, which costs the device nothing
   CUmemAllocationProp prop{};
   std::uint64_t bytes = 0;
-  std::uint64_t address = 0;  // in the device's arena; 0: a file of its own
+  std::uint64_t address = 0;  // in the device's arena; 0: a block of its own
   Backing backing;
-  std::uint64_t share = 0;  // number, once exported or imported
+  Block* block = nullptr;
   int handles = 1;
   int uses = 0;  // mappings and multicast bindings
   bool multicast = false;
@@ -40,6 +53,46 @@ struct Physical : Handle<Physical> {
   };
   std::vector<Binding> bindings;
 };
+
+std::set<Block*>& shared_blocks() {
+  static auto* set = new std::set<Block*>;
+  return *set;
+}
+
+// A descriptor that was handed out holds a lock on this byte of the file, until its last copy is
+// closed.
+constexpr off_t kExportByte = off_t{1} << 50;
+
+bool set_export_lock(int fd) {
+  struct flock lock {};
+  lock.l_type = F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kExportByte;
+  lock.l_len = 1;
+  return fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
+bool export_is_open(int fd) {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kExportByte;
+  lock.l_len = 1;
+  return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+// The end of a block, unless a descriptor keeps it.
+bool end_block(Block* block) {
+  if (block->references > 0 || (block->exported && export_is_open(block->fd))) return false;
+  shared_blocks().erase(block);
+  if (block->device != nullptr &&
+      (block->share == 0 || Driver::get().state->leave(block->device->index(), block->share))) {
+    discharge(*block->device, block->bytes);
+  }
+  close(block->fd);
+  delete block;
+  return true;
+}
 
 std::map<std::uint64_t, std::uint64_t>& reservations() {  // address -> bytes
   static auto* map = new std::map<std::uint64_t, std::uint64_t>;
@@ -64,11 +117,8 @@ void drop_if_unused(Physical* memory) {
   if (memory->address != 0) {
     give_pages(*memory->device, memory->address, memory->bytes, false, true);
   } else {
-    const bool charged = memory->device != nullptr && !memory->multicast;
-    if (charged &&
-        (memory->share == 0 || Driver::get().state->leave(memory->device->index(), memory->share)))
-      discharge(*memory->device, memory->bytes);
-    close(memory->backing.fd);
+    --memory->block->references;
+    end_block(memory->block);
   }
   delete memory;
 }
@@ -134,22 +184,40 @@ bool mapped_anywhere(const Driver& driver, std::uint64_t address, std::uint64_t 
   return at->second.base + at->second.bytes > address;
 }
 
-// Mappings that make up exactly this range, in order; empty if they don't.
-std::vector<Allocation*> mappings_of(Driver& driver, std::uint64_t address, std::uint64_t bytes) {
+// The mappings in a range, which has to hold each of them whole. With `gaps`, what lies between
+// them need not be mapped.
+std::vector<Allocation*> mappings_of(Driver& driver, std::uint64_t address, std::uint64_t bytes,
+                                     bool gaps) {
   std::vector<Allocation*> found;
+  const Allocation* first = driver.find(address);
+  if (first != nullptr && first->base != address) return {};
   std::uint64_t at = address;
-  while (at < address + bytes) {
-    const auto next = driver.allocations.find(at);
-    if (next == driver.allocations.end() || next->second.kind != Kind::mapping ||
-        next->second.bytes > address + bytes - at)
+  for (auto next = driver.allocations.lower_bound(address);
+       next != driver.allocations.end() && next->first < address + bytes; ++next) {
+    Allocation& mapping = next->second;
+    if (mapping.kind != Kind::mapping || mapping.bytes > address + bytes - mapping.base ||
+        (!gaps && mapping.base != at))
       return {};
-    found.push_back(&next->second);
-    at += next->second.bytes;
+    at = mapping.base + mapping.bytes;
+    found.push_back(&mapping);
   }
+  if (!gaps && at != address + bytes) return {};
   return found;
 }
 
 }  // namespace
+
+namespace vgpu::sim {
+
+bool reap_exported() {
+  bool any = false;
+  for (Block* block : std::vector<Block*>(shared_blocks().begin(), shared_blocks().end())) {
+    if (block->references == 0) any = end_block(block) || any;
+  }
+  return any;
+}
+
+}  // namespace vgpu::sim
 
 CUresult sim_cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocationProp* prop,
                                            CUmemAllocationGranularity_flags option) {
@@ -173,8 +241,6 @@ CUresult sim_cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
   CUresult result = check_prop(prop, call, device);
   if (result != CUDA_SUCCESS) return result;
   if (size == 0 || size % kVmmGranularityBytes != 0) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult refused = refuse_unsafe_in_capture(call); refused != CUDA_SUCCESS)
-    return refused;
   auto* memory = new Physical;
   memory->device = device;
   memory->prop = *prop;
@@ -183,12 +249,12 @@ CUresult sim_cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size,
   if (own_file) {
     if (device != nullptr && !charge(*device, size)) {
       result = CUDA_ERROR_OUT_OF_MEMORY;
+    } else if (const int fd = new_file(size); fd >= 0) {
+      memory->backing.fd = fd;
+      memory->block = new Block{device, size, fd, 0, 1, false};
     } else {
-      memory->backing.fd = new_file(size);
-      if (memory->backing.fd < 0) {
-        if (device != nullptr) discharge(*device, size);
-        result = CUDA_ERROR_OUT_OF_MEMORY;
-      }
+      if (device != nullptr) discharge(*device, size);
+      result = CUDA_ERROR_OUT_OF_MEMORY;
     }
   } else {
     result = take_pages(*device, size, kVmmGranularityBytes, false, memory->address);
@@ -275,9 +341,9 @@ CUresult sim_cuMemMap(CUdeviceptr ptr, size_t size, size_t offset,
   if (memory == nullptr || flags != 0 || size == 0 || size % kVmmGranularityBytes != 0 ||
       ptr % kVmmGranularityBytes != 0)
     return CUDA_ERROR_INVALID_VALUE;
-  if (offset % kVmmGranularityBytes != 0 || offset > memory->bytes ||
-      size > memory->bytes - offset || (offset != 0 && !memory->multicast))
+  if (offset % kVmmGranularityBytes != 0 || offset > memory->bytes || size > memory->bytes - offset)
     return CUDA_ERROR_INVALID_VALUE;
+  if (offset != 0 && !memory->multicast) return CUDA_ERROR_NOT_SUPPORTED;
   if (!reserved(ptr, size) || mapped_anywhere(call.driver, ptr, size))
     return CUDA_ERROR_INVALID_VALUE;
   if (memory->multicast && memory->members.size() < memory->multicast_devices)
@@ -297,14 +363,14 @@ CUresult sim_cuMemMap(CUdeviceptr ptr, size_t size, size_t offset,
 CUresult sim_cuMemUnmap(CUdeviceptr ptr, size_t size) {
   Call call(Call::kInit);
   if (!call) return call.result;
-  auto mappings = mappings_of(call.driver, ptr, size);
-  if (mappings.empty()) return CUDA_ERROR_INVALID_VALUE;
+  auto mappings = mappings_of(call.driver, ptr, size, true);
+  if (mappings.empty() || !reserved(ptr, size)) return CUDA_ERROR_INVALID_VALUE;
   // What is in flight may use it.
   for (const CUcontext context :
        std::vector<CUcontext>(call.driver.contexts.begin(), call.driver.contexts.end())) {
     if (valid(context)) Engine::get().drain(call.lock, context);
   }
-  mappings = mappings_of(call.driver, ptr, size);
+  mappings = mappings_of(call.driver, ptr, size, true);
   if (mappings.empty()) return CUDA_ERROR_INVALID_VALUE;
   mmap(reinterpret_cast<void*>(ptr), size, PROT_NONE,
        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -322,7 +388,7 @@ CUresult sim_cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc*
   Call call(Call::kInit);
   if (!call) return call.result;
   if (desc == nullptr || count == 0) return CUDA_ERROR_INVALID_VALUE;
-  const auto mappings = mappings_of(call.driver, ptr, size);
+  const auto mappings = mappings_of(call.driver, ptr, size, false);
   if (mappings.empty()) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; ++i) {
     const bool known = desc[i].flags == CU_MEM_ACCESS_FLAGS_PROT_NONE ||
@@ -377,25 +443,32 @@ CUresult sim_cuMemExportToShareableHandle(void* out, CUmemGenericAllocationHandl
       (memory->prop.requestedHandleTypes & type) == 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (memory->share == 0) {
-    memory->share = new_share_number();
-    if (memory->device != nullptr && !memory->multicast &&
-        !call.driver.state->share(memory->device->index(), memory->share, memory->bytes)) {
-      memory->share = 0;
+  Block& block = *memory->block;
+  if (block.share == 0) {
+    const std::uint64_t number = new_share_number();
+    if (block.device != nullptr &&
+        !call.driver.state->share(block.device->index(), number, block.bytes))
       return CUDA_ERROR_OUT_OF_MEMORY;
-    }
+    block.share = number;
     Label label{};
     label.magic = kLabelMagic;
-    label.share = memory->share;
-    label.bytes = memory->bytes;
-    label.device = memory->device == nullptr || memory->multicast ? -1 : memory->device->index();
+    label.share = number;
+    label.bytes = block.bytes;
+    label.device = block.device == nullptr ? -1 : block.device->index();
     label.prop = memory->prop;
-    if (pwrite(memory->backing.fd, &label, sizeof label, static_cast<off_t>(memory->bytes)) !=
-        sizeof label)
+    if (pwrite(block.fd, &label, sizeof label, static_cast<off_t>(block.bytes)) != sizeof label)
       return CUDA_ERROR_OPERATING_SYSTEM;
+    shared_blocks().insert(&block);
   }
-  const int fd = fcntl(memory->backing.fd, F_DUPFD_CLOEXEC, 3);
-  if (fd < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+  // A description of its own, so that its lock ends with it.
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", block.fd);
+  const int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0 || !set_export_lock(fd)) {
+    if (fd >= 0) close(fd);
+    return CUDA_ERROR_OPERATING_SYSTEM;
+  }
+  block.exported = true;
   *static_cast<int*>(out) = fd;
   return CUDA_SUCCESS;
 }
@@ -421,14 +494,22 @@ CUresult sim_cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle
     if (candidate->index() == label.device) device = candidate.get();
   }
   if (label.device >= 0 && device == nullptr) return CUDA_ERROR_INVALID_DEVICE;
-  if (device != nullptr && !call.driver.state->join(label.device, label.share))
-    return CUDA_ERROR_INVALID_VALUE;
+  const auto known = std::find_if(shared_blocks().begin(), shared_blocks().end(),
+                                  [&](const Block* block) { return block->share == label.share; });
+  Block* block = known == shared_blocks().end() ? nullptr : *known;
+  if (block == nullptr) {
+    if (device != nullptr && !call.driver.state->join(label.device, label.share))
+      return CUDA_ERROR_INVALID_VALUE;
+    block = new Block{device, bytes, fcntl(fd, F_DUPFD_CLOEXEC, 3), label.share, 0, false};
+    shared_blocks().insert(block);
+  }
+  ++block->references;
   auto* memory = new Physical;
   memory->device = device;
   memory->prop = label.prop;
   memory->bytes = bytes;
-  memory->share = label.share;
-  memory->backing.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  memory->block = block;
+  memory->backing.fd = block->fd;
   *handle = handle_of(memory);
   return CUDA_SUCCESS;
 }
@@ -472,6 +553,7 @@ CUresult sim_cuMulticastCreate(CUmemGenericAllocationHandle* mc_handle,
   object->bytes = prop->size;
   object->prop.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(prop->handleTypes);
   object->backing.fd = fd;
+  object->block = new Block{nullptr, prop->size, fd, 0, 1, false};
   *mc_handle = handle_of(object);
   return CUDA_SUCCESS;
 }

@@ -44,10 +44,10 @@ struct GpuModel {
 };
 
 constexpr std::array<GpuModel, 5> kModels{{
-    {"h200", "vgpu simulated H200", 143771 * kMiB, 615 * kMiB, 9, 0, 132, 2048, 32, 233472, 232448,
-     60 << 20, 6144, 1980, 3201, 700, 900, 520 * kMiB},
+    {"h200", "vgpu simulated H200", 143771 * kMiB, 644'939'776, 9, 0, 132, 2048, 32, 233472, 232448,
+     60 << 20, 6144, 1980, 3201, 700, 900, 518 * kMiB},
     {"h100", "vgpu simulated H100", 81559 * kMiB, 565 * kMiB, 9, 0, 132, 2048, 32, 233472, 232448,
-     50 << 20, 5120, 1980, 2619, 700, 890, 520 * kMiB},
+     50 << 20, 5120, 1980, 2619, 700, 890, 518 * kMiB},
     {"a100", "vgpu simulated A100", 81920 * kMiB, 695 * kMiB, 8, 0, 108, 2048, 32, 167936, 166912,
      40 << 20, 5120, 1410, 1593, 400, 800, 480 * kMiB},
     {"a10", "vgpu simulated A10", 23028 * kMiB, 504 * kMiB, 8, 6, 72, 1536, 16, 102400, 101376,
@@ -69,6 +69,7 @@ constexpr std::uint64_t kSmallAlignBytes = 512;  // places of small requests wit
 constexpr std::uint64_t kPitchBytes = 512;       // cuMemAllocPitch rounds a row up to it
 constexpr std::uint64_t kPoolGrowthBytes =
     32 * kMiB;  // a pool's reservation grows by whole multiples of this
+constexpr std::uint64_t kPoolWindowBytes = 64 * kGiB;  // addresses that a pool takes at a time
 constexpr std::uint64_t kGraphGrowthBytes = 32 * kMiB;
 constexpr std::uint64_t kVmmGranularityBytes = 2 * kMiB;
 constexpr std::uint64_t kMulticastGranularityBytes = 2 * kMiB;
@@ -76,19 +77,28 @@ constexpr std::uint64_t kTextureAlignBytes = 512;
 constexpr std::uint64_t kIpcHandleBytes = 64;
 
 // Arrays are stored in tiles: rows round up to a tile's width in bytes, their number to a tile's
-// height (and depth).
+// height, tiles to blocks: of up to 16 tiles in height for flat arrays, in depth for deep ones.
 constexpr std::uint64_t kArrayTileWidthBytes = 64;
 constexpr std::uint64_t kArrayTileHeight = 8;
+constexpr std::uint64_t kArrayMostTiles = 16;
 constexpr std::uint64_t kArrayAlignBytes = 64 * kKiB;
+
+// Managed memory: touching more than is there brings so much beyond the need, which stays.
+constexpr std::uint64_t kManagedSlackBytes = 64 * kMiB;
+
+// Objects that nobody asks bytes for, by what the context holds for them.
+constexpr std::uint64_t kStreamBytes = 560 * kKiB;
+constexpr std::uint64_t kGraphKernelBytes = 2 * kKiB;
+constexpr std::uint64_t kGreenContextBytes = 6 * kMiB;
 
 // Limits of a context.
 constexpr std::uint64_t kDefaultStackBytes = 1024;
 constexpr std::uint64_t kMaxStackBytes = 512 * kKiB;
-constexpr std::uint64_t kLocalExtraBytes = 0;  // beside stack times resident threads
 constexpr std::uint64_t kStackAlignBytes = 16;
-constexpr std::uint64_t kDefaultPrintfBytes = 7 * kMiB + 512 * kKiB;  // part of a context
+constexpr std::uint64_t kDefaultPrintfBytes = 8 * kMiB + 256 * kKiB;  // part of a context
 constexpr std::uint64_t kDefaultHeapBytes = 8 * kMiB;
-constexpr std::uint64_t kDefaultSyncDepth = 2;
+constexpr std::uint64_t kHeapExtraBytes = 2 * kMiB;        // beside the heap itself
+constexpr std::uint64_t kDeviceRuntimeBytes = 138 * kMiB;  // at the first module that calls malloc
 constexpr std::uint64_t kDefaultPendingLaunches = 2048;
 
 // Code: what a module takes at its first use, besides its globals. Up to the first amount it fits
