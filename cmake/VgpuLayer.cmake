@@ -1,6 +1,9 @@
 # Targets only: warnings, sanitizers and the layer function. A folder sees only what it links.
 set(VGPU_SANITIZE "" CACHE STRING "Sanitizers for every target, as for -fsanitize= (the asan and tsan presets set it)")
 
+# Line tables are what a backtrace needs; full debug information is what the debug preset is for.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG" CACHE STRING "" FORCE)
+
 add_library(vgpu_warnings INTERFACE)
 target_compile_options(vgpu_warnings INTERFACE
   -Wall -Wextra -Wshadow -Wswitch-enum -Wnon-virtual-dtor -Wundef -Werror

@@ -65,7 +65,7 @@ void handles() {
   ASK(nvmlDeviceGetUUID(device, text, sizeof(text)));
   ASK(nvmlDeviceGetHandleByUUID(text, &none));
   ASK(nvmlDeviceGetHandleByUUID(text + 4, &none));
-  std::strncpy(uuid.value.str, text, sizeof(uuid.value.str) - 1);
+  std::memcpy(uuid.value.str, text, sizeof(uuid.value.str) - 1);
   uuid.version = nvmlUUID_v1;
   uuid.type = NVML_UUID_TYPE_ASCII;
   ASK(nvmlDeviceGetHandleByUUIDV(&uuid, &none));
