@@ -292,7 +292,11 @@ template <class Size>
 CUresult memory_info(Size* free_bytes, Size* total_bytes) {
   Call call;
   if (!call) return call.result;
-  if (sizeof(Size) == 4 && !takes_legacy(call)) return CUDA_ERROR_INVALID_CONTEXT;
+  if (sizeof(Size) == 4 && !takes_legacy(call)) {
+    if (free_bytes != nullptr) *free_bytes = 0;
+    if (total_bytes != nullptr) *total_bytes = 0;
+    return CUDA_ERROR_INVALID_CONTEXT;
+  }
   reap_exported();
   const std::uint64_t total = call.device->info->cuda_total_bytes;
   const std::uint64_t used = call.driver.state->used_bytes(call.device->index());
