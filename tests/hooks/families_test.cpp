@@ -184,7 +184,9 @@ TEST_P(Families, StopsAtTheLimitAndComesBack) {
     EXPECT_GE(full.seen_used_mib + family.step_mib + 2, kLimitMiB);
   }
   const std::uint64_t kept_mib = family.shown ? 0 : driver_model::kFirstManagedBytes / kMiB;
-  EXPECT_EQ(freed.held_mib + kUnshownMiB + kept_mib, freed.seen_used_mib);
+  // What a stream takes shows at the next measurement.
+  EXPECT_NEAR(static_cast<double>(freed.held_mib + kUnshownMiB + kept_mib),
+              static_cast<double>(freed.seen_used_mib), 2);
   EXPECT_EQ(again.code, full.code);
   EXPECT_EQ(again.pieces, full.pieces) << "the second fill gets as much as the first";
   EXPECT_LE(again.held_mib, kLimitMiB);
