@@ -15,6 +15,11 @@ namespace vgpu::sim {
 namespace {
 constexpr std::uint64_t kChunkBytes = 64 * kGiB;
 constexpr std::uint64_t kLowChunkBytes = 256 * kMiB;
+#if defined(MAP_32BIT)
+constexpr int kLowAddresses = MAP_32BIT;
+#else
+constexpr int kLowAddresses = 0;  // whoever asks for 32-bit addresses gets none that fit
+#endif
 constexpr std::uint64_t kChunkAlign = 32 * kMiB;
 }  // namespace
 
@@ -86,8 +91,9 @@ bool Arena::grow(std::uint64_t size) {
     return false;
   }
   // Address space first, with room to align, then the file into the middle of it.
-  void* room = mmap(nullptr, size + kChunkAlign, PROT_NONE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (low_ ? MAP_32BIT : 0), -1, 0);
+  void* room =
+      mmap(nullptr, size + kChunkAlign, PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (low_ ? kLowAddresses : 0), -1, 0);
   if (room == MAP_FAILED) {
     close(fd);
     return false;
