@@ -61,8 +61,8 @@ enum class Gate : std::uint8_t {
 // once a process, or once a call in one that is refused.
 Phase settle_phase(Phase phase);
 
-// Whether the program has initialised NVML itself: the limiter's own use of it mustn't make NVML answer where it
-// wouldn't without us.
+// Whether the program has initialised NVML itself: the limiter's own use of it mustn't make NVML
+// answer where it wouldn't without us.
 bool program_has_nvml();
 
 template <class Result, Gate kGate>

@@ -24,8 +24,8 @@ void settle_pools_after_frees();
 // time).
 void note_implicit_change(int gpu);
 bool any_measurement_wanted();
-// The charge is known to be too high until it is measured (memory freed in stream order, or left by a destroyed pool): no view and no
-// beat shall show it.
+// The charge is known to be too high until it is measured (memory freed in stream order, or left by
+// a destroyed pool): no view and no beat shall show it.
 void note_inexact_charge(int gpu);
 // Measures if something may have changed. False: not measured, or not known to be consistent.
 bool measure(int gpu);

@@ -56,7 +56,8 @@ class HandleMap {
   bool update(std::uint64_t key, Edit edit) {
     if (key == 0) return false;
     Shard& shard = shard_of(key);
-    // Relaxed: whoever looks for a key got it from the thread that inserted it, and sees at least that count.
+    // Relaxed: whoever looks for a key got it from the thread that inserted it, and sees at least
+    // that count.
     if (shard.used.load(std::memory_order_relaxed) == 0) return false;
     SpinGuard guard(shard.lock);
     Place* place = shard.find(key);
@@ -130,7 +131,7 @@ class HandleMap {
   struct alignas(64) Shard {
     SpinLock lock;
     Place* places = nullptr;
-    std::size_t capacity = 0;  // a power of two, or 0
+    std::size_t capacity = 0;          // a power of two, or 0
     std::atomic<std::size_t> used{0};  // written under the lock
 
     std::size_t home(std::uint64_t key) const { return hash(key) & (capacity - 1); }

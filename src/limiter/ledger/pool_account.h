@@ -53,8 +53,8 @@ class PoolAccount {
     return lower_charge();
   }
 
-  // The driver has served the request: from here on a settlement covers it. Release: pairs with begin_settlement(),
-  // whose reading comes after the driver's call that this request made.
+  // The driver has served the request: from here on a settlement covers it. Release: pairs with
+  // begin_settlement(), whose reading comes after the driver's call that this request made.
   void end(const Request& request) {
     done_bytes_.fetch_add(request.bytes, std::memory_order_release);
   }
@@ -78,9 +78,11 @@ class PoolAccount {
     if (settlement.version != version_) return 0;  // a newer reading is in already
     ++version_;
     subtract(asked_bytes_, settlement.bytes);
-    done_bytes_.fetch_sub(settlement.bytes, std::memory_order_relaxed);  // other settlements hold the lock's order
+    done_bytes_.fetch_sub(settlement.bytes,
+                          std::memory_order_relaxed);  // other settlements hold the lock's order
     reserved_bytes_ = reserved_bytes;
-    // The charge so far and the reading plus what is still in flight are both bounds: the lower one holds.
+    // The charge so far and the reading plus what is still in flight are both bounds: the lower one
+    // holds.
     if (reserved_bytes > charged_bytes_) {
       missing = reserved_bytes - charged_bytes_;
       charged_bytes_ = reserved_bytes;
@@ -129,8 +131,8 @@ class PoolAccount {
 
   SpinLock lock_;
   std::uint64_t charged_bytes_ = 0;
-  std::uint64_t reserved_bytes_ = 0;  // as last reported
-  std::uint64_t asked_bytes_ = 0;     // since then
+  std::uint64_t reserved_bytes_ = 0;          // as last reported
+  std::uint64_t asked_bytes_ = 0;             // since then
   std::atomic<std::uint64_t> done_bytes_{0};  // of that, served by the driver
   std::uint32_t version_ = 0;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text and lists of bounded size for code that runs inside a user's process, where std::string and std::vector would
-// bring libstdc++ with them. Appending past the end truncates and is remembered (`truncated`); nothing throws.
+// Text and lists of bounded size for code that runs inside a user's process, where std::string and
+// std::vector would bring libstdc++ with them. Appending past the end truncates and is remembered
+// (`truncated`); nothing throws.
 #pragma once
 
 #include <array>
@@ -14,7 +15,9 @@ template <std::size_t Capacity>
 class FixedString {
  public:
   constexpr FixedString() = default;
-  constexpr FixedString(std::string_view text) { append(text); }  // NOLINT(google-explicit-constructor)
+  constexpr FixedString(std::string_view text) {
+    append(text);
+  }  // NOLINT(google-explicit-constructor)
 
   constexpr FixedString& append(std::string_view text) {
     for (const char c : text) {
@@ -51,7 +54,9 @@ class FixedString {
   constexpr bool truncated() const { return truncated_; }
   static constexpr std::size_t capacity() { return Capacity; }
 
-  friend constexpr bool operator==(const FixedString& a, std::string_view b) { return a.view() == b; }
+  friend constexpr bool operator==(const FixedString& a, std::string_view b) {
+    return a.view() == b;
+  }
 
  private:
   std::array<char, Capacity + 1> chars_{};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The name of a GPU: the 16 bytes that CUDA (cuDeviceGetUuid) and NVML ("GPU-8-4-4-4-12") both know it by.
-// Pure values, any thread. Every limit is keyed by it, because indices differ between CUDA, NVML and containers.
+// The name of a GPU: the 16 bytes that CUDA (cuDeviceGetUuid) and NVML ("GPU-8-4-4-4-12") both know
+// it by. Pure values, any thread. Every limit is keyed by it, because indices differ between CUDA,
+// NVML and containers.
 #pragma once
 
 #include <array>
@@ -33,10 +34,11 @@ struct GpuUuid {
     return out;
   }
 
-  // Whole UUIDs only, any case, with or without "GPU-". Prefixes are a question about a list of GPUs: see settings.
+  // Whole UUIDs only, any case, with or without "GPU-". Prefixes are a question about a list of
+  // GPUs: see settings.
   static constexpr std::optional<GpuUuid> parse(std::string_view text) {
-    if (text.size() == kTextSize && lower(text[0]) == 'g' && lower(text[1]) == 'p' && lower(text[2]) == 'u' &&
-        text[3] == '-') {
+    if (text.size() == kTextSize && lower(text[0]) == 'g' && lower(text[1]) == 'p' &&
+        lower(text[2]) == 'u' && text[3] == '-') {
       text.remove_prefix(4);
     }
     if (text.size() != 36) return std::nullopt;
@@ -55,7 +57,9 @@ struct GpuUuid {
     return uuid;
   }
 
-  static constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+  static constexpr char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
   static constexpr int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     c = lower(c);

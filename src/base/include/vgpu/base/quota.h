@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a tenant may hold, is owed, and may not pass on one GPU. Plain values shared by settings, shm, limiter and CLI.
+// What a tenant may hold, is owed, and may not pass on one GPU. Plain values shared by settings,
+// shm, limiter and CLI.
 #pragma once
 
 #include <cstdint>

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tenant's state, shared by its processes: identity, quotas, one slot a process, what each slot is charged.
-// This header is what limiter and CLI use; layout.h is the wire format behind it.
+// A tenant's state, shared by its processes: identity, quotas, one slot a process, what each slot
+// is charged. This header is what limiter and CLI use; layout.h is the wire format behind it.
 //
-// Ledger, in three sentences. A process adds what it asks for to its own slot first and then adds up all slots, so
-// of two processes that race for the last bytes at least one sees the other and the limit is never passed. The
-// tenant's total is nothing but that sum, so a death needs no repair: its slot stops counting. No lock, no wait:
-// whoever is stopped or killed at any instruction holds nothing that another needs.
+// Ledger, in three sentences. A process adds what it asks for to its own slot first and then adds
+// up all slots, so of two processes that race for the last bytes at least one sees the other and
+// the limit is never passed. The tenant's total is nothing but that sum, so a death needs no
+// repair: its slot stops counting. No lock, no wait: whoever is stopped or killed at any
+// instruction holds nothing that another needs.
 //
-// Thread-safe: every member may be called from any thread unless it says otherwise. Nothing throws or allocates.
+// Thread-safe: every member may be called from any thread unless it says otherwise. Nothing throws
+// or allocates.
 #pragma once
 
 #include <cstddef>
@@ -25,19 +27,19 @@ inline constexpr std::uint32_t kMaxGpus = 32;
 inline constexpr std::uint32_t kMaxSlots = 1024;
 inline constexpr std::size_t kMaxName = 63;
 
-enum class [[nodiscard]] Status : std::uint8_t {
-  ok = 0,
-  over_quota,    // the reservation would pass the limit
-  ledger_full,   // every slot is held by a live process: what can't be recorded isn't allowed
-  not_found,     // no such tenant
-  exists,        // create: a tenant of that id is there (open it instead)
-  bad_version,   // another major format version
-  corrupt,       // size, magic or bounds are wrong
-  unavailable,   // the state directory can't be used (errno in `error`)
+enum class [[nodiscard]] Status : std::uint8_t{
+    ok = 0,
+    over_quota,   // the reservation would pass the limit
+    ledger_full,  // every slot is held by a live process: what can't be recorded isn't allowed
+    not_found,    // no such tenant
+    exists,       // create: a tenant of that id is there (open it instead)
+    bad_version,  // another major format version
+    corrupt,      // size, magic or bounds are wrong
+    unavailable,  // the state directory can't be used (errno in `error`)
 };
 
-// VGPU_STATE_DIR, else $XDG_RUNTIME_DIR/vgpu, else /dev/shm/vgpu-UID; created 0700 where missing. Segments of
-// tenants lie in it as <id>.tenant.
+// VGPU_STATE_DIR, else $XDG_RUNTIME_DIR/vgpu, else /dev/shm/vgpu-UID; created 0700 where missing.
+// Segments of tenants lie in it as <id>.tenant.
 struct StateDir {
   FixedString<255> path;
   int error = 0;  // errno when it can't be used
@@ -55,15 +57,15 @@ struct TenantGpu {
 struct TenantSpec {
   FixedString<kMaxName> id;    // [A-Za-z0-9._-], unique in the state directory
   FixedString<kMaxName> name;  // what people type; the id unless given
-  bool made_by_run = false;    // processes must acknowledge before main; hooks can't be switched off
+  bool made_by_run = false;  // processes must acknowledge before main; hooks can't be switched off
   FixedVector<TenantGpu, kMaxGpus> gpus;  // by NVML index
 };
 
 struct ProcessView {  // one live slot, as `ls` shows it
   std::uint32_t slot = 0;
-  std::int32_t pid = 0;                 // in the PID namespace of the process itself
-  std::uint64_t pid_namespace = 0;      // inode of that namespace
-  std::uint64_t start_time_ticks = 0;   // field 22 of /proc/PID/stat
+  std::int32_t pid = 0;                // in the PID namespace of the process itself
+  std::uint64_t pid_namespace = 0;     // inode of that namespace
+  std::uint64_t start_time_ticks = 0;  // field 22 of /proc/PID/stat
   FixedString<kMaxName> program;
   std::uint64_t charged_bytes[kMaxGpus] = {};
 };
@@ -84,52 +86,64 @@ class Tenant {
   static Status remove(const StateDir& dir, std::string_view id);
 
   bool is_open() const;
-  // Takes a slot for the calling process; again after fork. Idempotent per process, async-signal-safe from an
-  // atfork child handler. not_found: the tenant was removed meanwhile (create or open it again).
-  // A forked child has no slot until it joins; reserve, charge and share do that by themselves.
+  // Takes a slot for the calling process; again after fork. Idempotent per process,
+  // async-signal-safe from an atfork child handler. not_found: the tenant was removed meanwhile
+  // (create or open it again). A forked child has no slot until it joins; reserve, charge and share
+  // do that by themselves.
   Status join();
   bool joined() const;
-  // Gives the slot back. Everything charged to it counts no more, so call it only when the driver holds nothing for
-  // this process any more and no thread is in another member; a process that simply ends leaves by dying, which
-  // keeps its memory charged until the kernel has closed its files. ~Tenant leaves only if nothing is charged.
+  // Gives the slot back. Everything charged to it counts no more, so call it only when the driver
+  // holds nothing for this process any more and no thread is in another member; a process that
+  // simply ends leaves by dying, which keeps its memory charged until the kernel has closed its
+  // files. ~Tenant leaves only if nothing is charged.
   void leave();
 
-  TenantSpec spec() const;                       // identity and the quotas as they are now
+  TenantSpec spec() const;  // identity and the quotas as they are now
   std::uint32_t gpu_count() const;
-  int gpu_position(const GpuUuid& uuid) const;   // -1: not among the tenant's GPUs
+  int gpu_position(const GpuUuid& uuid) const;  // -1: not among the tenant's GPUs
   std::uint64_t memory_limit_bytes(std::uint32_t gpu) const;
   void set_quota(std::uint32_t gpu, const Quota& quota);
 
-  // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays within its limit.
-  // Never passes the limit, fails only if the others really leave no room (or collide for more than a millisecond at
-  // the limit, against odds). Dead slots are reaped before a refusal.
+  // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays
+  // within its limit. Never passes the limit, fails only if the others really leave no room (or
+  // collide for more than a millisecond at the limit, against odds). Dead slots are reaped before a
+  // refusal.
   Status reserve(std::uint32_t gpu, std::uint64_t bytes);
-  // The same without asking: memory that is already there (imports we learn of too late, growth by measurement).
+  // The same without asking: memory that is already there (imports we learn of too late, growth by
+  // measurement).
   void charge(std::uint32_t gpu, std::uint64_t bytes);
   // Cancel or release. More than is charged is clamped and counted as an anomaly, never wrapped.
   void release(std::uint32_t gpu, std::uint64_t bytes);
 
-  std::uint64_t charged_bytes(std::uint32_t gpu) const;      // all live processes and shared objects; reaps now and then
+  std::uint64_t charged_bytes(
+      std::uint32_t gpu) const;  // all live processes and shared objects; reaps now and then
   std::uint64_t own_charged_bytes(std::uint32_t gpu) const;  // the calling process
   std::uint64_t denied_count(std::uint32_t gpu) const;
 
-  // Memory that several processes of the tenant hold: counted once while any live process holds it. `key` is the
-  // 128-bit hash of the handle's bytes (or another identity). Moves `bytes` of the exporter's own charge into it; a
-  // second time by the same process changes nothing. ledger_full: the table is full and the charge stays where it is.
-  // A process is a holder or not, however often it opened the handle: counting its own opens is the caller's part.
-  Status share(std::uint64_t key_high, std::uint64_t key_low, std::uint32_t gpu, std::uint64_t bytes);
-  // The calling process becomes a holder. not_found: it comes from outside the tenant (charge it in full).
+  // Memory that several processes of the tenant hold: counted once while any live process holds it.
+  // `key` is the 128-bit hash of the handle's bytes (or another identity). Moves `bytes` of the
+  // exporter's own charge into it; a second time by the same process changes nothing. ledger_full:
+  // the table is full and the charge stays where it is. A process is a holder or not, however often
+  // it opened the handle: counting its own opens is the caller's part.
+  Status share(std::uint64_t key_high, std::uint64_t key_low, std::uint32_t gpu,
+               std::uint64_t bytes);
+  // The calling process becomes a holder. not_found: it comes from outside the tenant (charge it in
+  // full).
   Status hold_shared(std::uint64_t key_high, std::uint64_t key_low, std::uint64_t& bytes);
   void release_shared(std::uint64_t key_high, std::uint64_t key_low);
-  // An object of the same GPU and size that another process shares (imports by descriptor carry no identity).
-  bool find_shared_by_size(std::uint32_t gpu, std::uint64_t bytes, std::uint64_t& key_high, std::uint64_t& key_low) const;
+  // An object of the same GPU and size that another process shares (imports by descriptor carry no
+  // identity).
+  bool find_shared_by_size(std::uint32_t gpu, std::uint64_t bytes, std::uint64_t& key_high,
+                           std::uint64_t& key_low) const;
 
-  // Frees the slots of processes that are gone (closed their files and died); returns how many. Any process may.
+  // Frees the slots of processes that are gone (closed their files and died); returns how many. Any
+  // process may.
   std::uint32_t reap();
   std::size_t processes(std::span<ProcessView> out) const;
 
-  // Acknowledgement: the library is in this process, said before its main (see `vgpu run`). An exec of another program
-  // ends it; a forked child has to say it for itself (async-signal-safe). Who has a slot has acknowledged too.
+  // Acknowledgement: the library is in this process, said before its main (see `vgpu run`). An exec
+  // of another program ends it; a forked child has to say it for itself (async-signal-safe). Who
+  // has a slot has acknowledged too.
   void acknowledge();
   bool has_acknowledged(std::int32_t pid, std::uint64_t start_time_ticks) const;
 
