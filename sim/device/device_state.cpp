@@ -612,6 +612,14 @@ std::uint64_t DeviceState::used_bytes(int device) {
 void DeviceState::set_context(int device, bool present) {
   const Lock lock(*this, device);
   SlotUse& use = shared_->slots[slot_].use[device];
+  // With its first context a process takes a little that no figure of its own shows.
+  if (present && use.has_context == 0) {
+    use.hidden_bytes += kUnshownProcessBytes;
+    shared_->devices[device].used_bytes += kUnshownProcessBytes;
+  } else if (!present && use.has_context != 0) {
+    use.hidden_bytes -= kUnshownProcessBytes;
+    shared_->devices[device].used_bytes -= kUnshownProcessBytes;
+  }
   use.has_context = present ? 1 : 0;
   use.seen_ns.store(now_ns(), std::memory_order_relaxed);
 }
