@@ -78,12 +78,12 @@ Reason tenant_reason(std::string_view id, shm::Status status, int error) {
   return reason;
 }
 
-// Settings and GPUs to a spec. False: `messages` or `why` say what is wrong.
-bool make_spec(const settings::Environment& environment, std::string_view id, shm::TenantSpec& spec,
-               settings::Messages& messages, Reason& why) {
+// Settings and GPUs to a spec. False: `messages` say what is wrong.
+bool make_spec(const settings::Environment& environment, std::string_view id,
+               const GpuInventory& inventory, shm::TenantSpec& spec, settings::Messages& messages) {
   spec.id = TenantId(id);
   spec.name = spec.id;
-  if (!list_gpus(spec.gpus, why)) return false;
+  spec.gpus = inventory.gpus;
   FixedVector<settings::GpuIdentity, shm::kMaxGpus> gpus;
   for (const shm::TenantGpu& gpu : spec.gpus)
     gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes});
@@ -136,13 +136,15 @@ FixedString<shm::kMaxName> bare_tenant_id() {
   return id.append("t-").append(hex(number).view());
 }
 
-bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400>& why) {
+GpuInventory list_gpus() {
+  GpuInventory inventory;
+  Reason& why = inventory.why;
   const driver::NvmlDispatch& nvml = real_nvml();
   if (nvml.nvmlInit_v2 == nullptr || nvml.nvmlDeviceGetCount_v2 == nullptr ||
       nvml.nvmlDeviceGetHandleByIndex_v2 == nullptr || nvml.nvmlDeviceGetUUID == nullptr ||
       nvml.nvmlDeviceGetMemoryInfo == nullptr) {
     why.append("limits need libnvidia-ml.so.1 to tell the GPUs apart, and it can't be opened");
-    return false;
+    return inventory;
   }
   nvmlReturn_t result = nvml.nvmlInit_v2();
   unsigned int count = 0;
@@ -166,21 +168,22 @@ bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400
     gpu.uuid = *uuid;
     gpu.nvml_index = i;
     gpu.total_bytes = memory.total;
-    if (!gpus.push_back(gpu)) {
+    if (!inventory.gpus.push_back(gpu)) {
       why.append("more GPUs than the ")
           .append_number(shm::kMaxGpus)
           .append(" that a tenant can have");
-      return false;
+      return inventory;
     }
   }
-  if (result == NVML_SUCCESS) return true;
-  why.append("NVML can't list the GPUs (error ")
-      .append_number(static_cast<std::uint64_t>(result))
-      .append(")");
-  return false;
+  if (result != NVML_SUCCESS) {
+    why.append("NVML can't list the GPUs (error ")
+        .append_number(static_cast<std::uint64_t>(result))
+        .append(")");
+  }
+  return inventory;
 }
 
-Phase Birth::of(Limiter& limiter, int tries) {
+Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
   const ProcessEnvironment own;
   const char* id_variable = own.get("VGPU_TENANT");
   const bool has_id = id_variable != nullptr && *id_variable != '\0';
@@ -210,13 +213,12 @@ Phase Birth::of(Limiter& limiter, int tries) {
     return give_up(environment, {tenant_reason(id.view(), status, 0).view()});
   }
   if ((status == shm::Status::not_found || status == shm::Status::unavailable) && !must_exist) {
+    if (inventory == nullptr) return Phase::unstarted;
+    if (!inventory->why.empty()) return give_up(environment, {inventory->why.view()});
     shm::TenantSpec spec;
     settings::Messages messages;
-    Reason why;
-    if (!make_spec(environment, id.view(), spec, messages, why)) {
-      return messages.errors.empty() ? give_up(environment, {why.view()})
-                                     : give_up(environment, messages);
-    }
+    if (!make_spec(environment, id.view(), *inventory, spec, messages))
+      return give_up(environment, messages);
     const bool shared = status == shm::Status::not_found;
     if (shared) remove_abandoned(directory);
     status =
@@ -235,7 +237,8 @@ Phase Birth::of(Limiter& limiter, int tries) {
     }
   }
   if (status == shm::Status::ok) status = limiter.tenant_.join();
-  if (status == shm::Status::not_found && !must_exist && tries > 0) return of(limiter, tries - 1);
+  if (status == shm::Status::not_found && !must_exist && tries > 0)
+    return of(limiter, inventory, tries - 1);
   if (status != shm::Status::ok) {
     return give_up(environment, {tenant_reason(id.view(), status, directory.error).view()});
   }

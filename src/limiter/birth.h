@@ -7,12 +7,21 @@
 
 namespace vgpu::limiter {
 
+// What NVML says of the machine's GPUs, quotas left at none.
+struct GpuInventory {
+  FixedVector<shm::TenantGpu, shm::kMaxGpus> gpus;  // in NVML's order
+  FixedString<400> why;                             // why they can't be listed; empty: they are
+};
+
+// Opens NVML, which waits for whoever is opening a library: nobody may wait for the caller.
+GpuInventory list_gpus();
+
 struct Birth {
   // Opens or makes the tenant of this process in `limiter`. limited, unlimited, or refused with the
-  // reasons on stderr.
+  // reasons on stderr; unstarted where the tenant has to be made and `inventory` is null.
   // `tries`: how often it may be made anew when others remove it, empty, before this process is in
   // it.
-  static Phase of(Limiter& limiter, int tries = 8);
+  static Phase of(Limiter& limiter, const GpuInventory* inventory, int tries = 8);
 };
 
 // Longest "VGPU_TENANT=<id>" with its terminator.
@@ -21,8 +30,5 @@ inline constexpr std::size_t kTenantEntryBytes = 12 + shm::kMaxName + 1;
 // The id that a tenant by bare variables gets: the container's if its first process carries a
 // limit, else a random one.
 FixedString<shm::kMaxName> bare_tenant_id();
-
-// The GPUs of NVML, in its order, with quotas of the environment left at none. False with a reason.
-bool list_gpus(FixedVector<shm::TenantGpu, shm::kMaxGpus>& gpus, FixedString<400>& why);
 
 }  // namespace vgpu::limiter

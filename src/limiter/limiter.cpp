@@ -39,6 +39,21 @@ GpuUuid uuid_of(const CUuuid& uuid) {
 Limiter* Limiter::instance() { return std::launder(reinterpret_cast<Limiter*>(g_storage)); }
 
 Phase Limiter::start() {
+  const Phase phase = start_alone(nullptr);
+  return phase == Phase::unstarted ? start_with_inventory() : phase;
+}
+
+// NVML is asked before this thread is one that others wait for: opening a library waits for a
+// thread that is inside a library's constructor, and that constructor may be waiting for start().
+// Threads that come at the same time all ask; one makes the tenant. Out of line for its stack.
+[[gnu::noinline]] Phase Limiter::start_with_inventory() {
+  ++t_depth;  // what NVML and the dynamic linker do meanwhile isn't the program's doing
+  const GpuInventory inventory = list_gpus();
+  --t_depth;
+  return start_alone(&inventory);
+}
+
+Phase Limiter::start_alone(const GpuInventory* inventory) {
   for (;;) {
     Phase phase = phase_.load(std::memory_order_acquire);
     std::int32_t starter = g_starter.load(std::memory_order_relaxed);
@@ -58,10 +73,11 @@ Phase Limiter::start() {
       sched_yield();
       continue;
     }
-    // Alone from here. A child that was forked by another thread's start() begins anew.
+    // Alone from here, and others wait: no call of NVML, no library is opened. A child that was
+    // forked by another thread's start() begins anew.
     const bool child = phase_.exchange(Phase::starting, std::memory_order_acq_rel) == Phase::forked;
-    ++t_depth;  // what NVML and the dynamic linker do meanwhile isn't the program's doing
-    phase = child ? instance()->rejoin() : Birth::of(*new (g_storage) Limiter);
+    ++t_depth;  // an interposed open() may use the GPU: it must not wait for itself
+    phase = child ? instance()->rejoin() : Birth::of(*new (g_storage) Limiter, inventory);
     --t_depth;
     static bool handles_fork = false;
     if (!handles_fork) handles_fork = pthread_atfork(nullptr, nullptr, after_fork_in_child) == 0;

@@ -25,6 +25,8 @@ enum class Phase : std::uint32_t {
   forked,     // child of a limited process that hasn't used the GPU itself
 };
 
+struct GpuInventory;
+
 class Limiter {
  public:
   // nullptr: this process isn't limited, call the driver. One load.
@@ -60,6 +62,9 @@ class Limiter {
   friend struct Birth;
   Limiter() = default;
   static Limiter* instance();
+  // unstarted: the list of GPUs is needed, and `inventory` is null.
+  static Phase start_alone(const GpuInventory* inventory);
+  static Phase start_with_inventory();
   static void after_fork_in_child();
   Phase rejoin();
 
