@@ -182,11 +182,15 @@ class Report:
                 times.append((time.perf_counter() - begin) * 1e3)
             return statistics.median(times)
 
-        def together(what, count, environment):
+        # No more than `wave` at once: a GPU and its host have to hold that many contexts without the limiter too.
+        def together(what, count, wave, environment):
             before = os.times()
             begin = time.perf_counter()
-            runs = [subprocess.Popen([self.program("start_probe"), what], env=environment) for _ in range(count)]
-            bad = sum(run.wait() != 0 for run in runs)
+            bad = 0
+            for first in range(0, count, wave):
+                runs = [subprocess.Popen([self.program("start_probe"), what], env=environment, stderr=subprocess.DEVNULL)
+                        for _ in range(min(wave, count - first))]
+                bad += sum(run.wait() != 0 for run in runs)
             wall = time.perf_counter() - begin
             after = os.times()
             cpu = (after.children_user + after.children_system - before.children_user - before.children_system) / count * 1e3
@@ -198,14 +202,16 @@ class Report:
             for mode, environment in modes.items():
                 ls[mode].append(sequential(environment))
         raw["ls_ms"] = ls
+        print("  ls: " + ", ".join(f"{m} {statistics.median(ls[m]):.2f} ms" for m in modes), flush=True)
         rows.append(["`ls`, one after another", *(f"{statistics.median(ls[m]):.2f} ms" for m in modes), f"{statistics.median(ls['limit']) - statistics.median(ls['none']):+.2f} ms"])
-        for what, count in (("init", 300), ("context", 200)):
+        for what, count, wave in (("init", 300, 300), ("context", 200, self.arguments.contexts_at_once)):
             result = {}
             for mode, environment in modes.items():
                 tenant = {"VGPU_TENANT": f"start-{os.getpid()}-{what}"} if mode == "limit" else {}
-                result[mode] = together(what, count, {**environment, **tenant})
+                result[mode] = together(what, count, wave, {**environment, **tenant})
+                print(f"  {count} {what}, {mode}: {result[mode][0]:.1f} s in all, {result[mode][1]:.1f} ms CPU each, {result[mode][2]} failed", flush=True)
             raw[what] = result
-            name = f"{count} at once " + ("up to cuInit" if what == "init" else "with a context")
+            name = f"{count} at once up to cuInit" if what == "init" else f"{count} with a context, {wave} at once"
             rows.append([name + ", CPU each", *(f"{result[m][1]:.1f} ms" for m in modes), f"{result['limit'][1] - result['none'][1]:+.1f} ms"])
             rows.append([name + ", wall for all", *(f"{result[m][0]:.2f} s" for m in modes), f"{result['limit'][0] - result['none'][0]:+.2f} s"])
             self.expect(result["limit"][2] <= result["none"][2], f"{name}: {result['limit'][2]} failed under the limiter, {result['none'][2]} without")
@@ -221,7 +227,11 @@ class Report:
                 watch.wait_until_idle()
                 watch.base = self.gpu.used()
                 watch.peak_growth = watch.peak_processes = 0
-                result = subprocess.run([sys.executable, os.path.join(HERE, "frameworks.py"), kind], env=environment, capture_output=True, text=True)
+                try:
+                    result = subprocess.run([sys.executable, os.path.join(HERE, "frameworks.py"), kind], env=environment, capture_output=True, text=True,
+                                            timeout=self.arguments.seconds)
+                except subprocess.TimeoutExpired:  # a result too; the table goes on
+                    return -1, 0, {"broke": f"not done after {self.arguments.seconds:.0f} s"}, ""
             peak = round(max(watch.peak_growth, watch.peak_processes) / MIB)
             try:
                 said = json.loads(result.stdout.strip().splitlines()[-1])
@@ -229,7 +239,10 @@ class Report:
                 said = {"broke": (result.stderr.strip().splitlines() or ["?"])[-1][:200]}
             return result.returncode, peak, said, result.stderr[-1500:]
 
+        self.raw["frameworks"] = raw  # filled row by row, so that a run that is cut off keeps what it has
         for kind in chosen:
+            self.write()
+            begin = time.monotonic()
             alone = run(kind, self.environment(preload=False))
             if alone[0] != 0:
                 rows.append([kind, "-", "not runnable here without the limiter: " + str(alone[2])[:60], "", "", "", "", ""])
@@ -238,13 +251,13 @@ class Report:
             fits = run(kind, self.environment(int(alone[1] * 1.06)))
             under = run(kind, self.environment(int(alone[1] * 0.9)))
             raw[kind] = {"alone": alone, "fits": fits, "under": under}
+            print(f"  {kind}: {time.monotonic() - begin:.1f} s", flush=True)
             same = fits[2].get("value") == alone[2].get("value")
             rows.append([kind, alone[1], int(alone[1] * 1.06), fits[1], "finished, same value" if fits[0] == 0 and fits[2].get("out_of_memory") is None and same else "**" + str(fits[2])[:70] + "**",
                          int(alone[1] * 0.9), under[1], (str(under[2].get("out_of_memory"))[:48] + ", then finished") if under[0] == 0 else "**" + str(under[2])[:70] + "**"])
             self.expect(fits[0] == 0 and fits[2].get("out_of_memory") is None, f"{kind} under a limit that fits: {fits[2]}")
             self.expect(under[0] == 0 and under[2].get("out_of_memory"), f"{kind} at 10 % under its peak: {under[2]}")
             self.expect(fits[1] <= int(alone[1] * 1.06) and under[1] <= int(alone[1] * 0.9), f"{kind} held more than its limit: {fits[1]}, {under[1]}")
-        self.raw["frameworks"] = raw
         self.table("Frameworks (MiB)", ["job", "peak alone", "limit that fits", "held", "outcome", "10 % under", "held", "outcome"], rows)
 
     def smi(self):
@@ -290,6 +303,7 @@ def main():
     parser.add_argument("--frameworks", default="torch,torch-expandable,torch-async,torch-graphs,jax,cupy,cupy-async,numba")
     parser.add_argument("--limit-mib", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=60, help="the most one run of family_probe may take")
+    parser.add_argument("--contexts-at-once", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     try:
