@@ -31,7 +31,7 @@ namespace vgpu::sim {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x55504773694d7667;  // "gvMisGPU"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr off_t kAttachByte = off_t{1} << 40;
 constexpr off_t kSlotBytes = kAttachByte + 1;
 constexpr std::size_t kWords = kMaxProcesses / 64;
@@ -41,6 +41,7 @@ struct alignas(64)
     SlotUse {  // one process on one device; under the device's mutex, except seen_ns and busy_ns
   std::uint64_t visible_bytes;
   std::uint64_t hidden_bytes;
+  std::uint64_t most_bytes;  // the two together at their highest
   std::atomic<std::uint64_t> busy_ns;
   std::atomic<std::uint64_t> seen_ns;
   std::uint64_t turn_ended_ns;  // when the turn that was taken away ended
@@ -67,6 +68,7 @@ struct alignas(64) SharedDevice {
   pthread_mutex_t
       mutex;  // robust, process-shared; guards what follows and the SlotUse of this device
   std::uint64_t used_bytes;
+  std::uint64_t most_used_bytes;
   std::uint64_t dead_busy_ns;
   // Turns.
   std::uint32_t holder;       // slot that may run, or kNobody
@@ -584,12 +586,32 @@ bool DeviceState::leave(int device, std::uint64_t number) {
   return true;
 }
 
+// After this process took something.
+void DeviceState::note_most_locked(int device) {
+  SharedDevice& shared = shared_->devices[device];
+  SlotUse& use = shared_->slots[slot_].use[device];
+  use.most_bytes = std::max(use.most_bytes, use.visible_bytes + use.hidden_bytes);
+  shared.most_used_bytes = std::max(shared.most_used_bytes, shared.used_bytes);
+}
+
+void DeviceState::forget_most(int device) {
+  const Lock lock(*this, device);
+  drop_dead_locked(device);
+  SharedDevice& shared = shared_->devices[device];
+  shared.most_used_bytes = shared.used_bytes;
+  for (std::uint32_t slot = 0; slot < shared_->slots_used; ++slot) {
+    SlotUse& use = shared_->slots[slot].use[device];
+    use.most_bytes = use.visible_bytes + use.hidden_bytes;
+  }
+}
+
 DeviceUse DeviceState::look(int device) {
   DeviceUse seen;
   const Lock lock(*this, device);
   drop_dead_locked(device);
   const SharedDevice& shared = shared_->devices[device];
   seen.used_bytes = shared.used_bytes;
+  seen.most_used_bytes = shared.most_used_bytes;
   seen.busy_ns = shared.dead_busy_ns;
   for (std::uint32_t slot = 0; slot < shared_->slots_used; ++slot) {
     const Slot& other = shared_->slots[slot];
@@ -597,7 +619,8 @@ DeviceUse DeviceState::look(int device) {
     seen.busy_ns += use.busy_ns.load(std::memory_order_relaxed);
     if (other.claimed.load(std::memory_order_acquire) == 0 || use.has_context == 0) continue;
     seen.processes.push_back({static_cast<pid_t>(other.pid), other.start_time, use.visible_bytes,
-                              use.hidden_bytes, use.busy_ns.load(std::memory_order_relaxed),
+                              use.hidden_bytes, use.most_bytes,
+                              use.busy_ns.load(std::memory_order_relaxed),
                               use.seen_ns.load(std::memory_order_relaxed)});
   }
   return seen;
@@ -621,6 +644,7 @@ void DeviceState::set_context(int device, bool present) {
     shared_->devices[device].used_bytes -= kUnshownProcessBytes;
   }
   use.has_context = present ? 1 : 0;
+  note_most_locked(device);
   use.seen_ns.store(now_ns(), std::memory_order_relaxed);
 }
 
@@ -635,6 +659,7 @@ bool DeviceState::take(int device, std::uint64_t bytes) {
   // well.
   shared_->slots[slot_].use[device].visible_bytes += bytes;
   shared.used_bytes += bytes;
+  note_most_locked(device);
   return true;
 }
 
@@ -652,6 +677,7 @@ std::uint64_t DeviceState::take_hidden(int device, std::uint64_t bytes) {
   bytes = std::min(bytes, total - std::min(total, shared.used_bytes));
   shared_->slots[slot_].use[device].hidden_bytes += bytes;
   shared.used_bytes += bytes;
+  note_most_locked(device);
   return bytes;
 }
 

@@ -6,6 +6,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "atomic_memory.h"
@@ -71,7 +72,7 @@ Status refuse(const Segment& segment, std::uint32_t gpu) {
 
 }  // namespace
 
-Status Tenant::reserve(std::uint32_t gpu, std::uint64_t bytes) {
+Status Tenant::reserve(std::uint32_t gpu, std::uint64_t bytes, std::uint64_t keep_free) {
   if (gpu >= gpu_count()) return Status::not_found;
   std::uint32_t slot = state_->slot();
   if (slot == kNoSlot) [[unlikely]] {
@@ -81,7 +82,9 @@ Status Tenant::reserve(std::uint32_t gpu, std::uint64_t bytes) {
   }
   if (bytes == 0) return Status::ok;
   const Segment& segment = state_->segment;
-  const std::uint64_t limit = segment.memory_limit_bytes(gpu);
+  const std::uint64_t whole_limit = segment.memory_limit_bytes(gpu);
+  const std::uint64_t limit =
+      whole_limit == kNoLimit ? kNoLimit : whole_limit - std::min(whole_limit, keep_free);
   AtomicMemory memory(segment, gpu);
   if (bytes > limit || bytes > kLargestReservation) return refuse(segment, gpu);
   if (limit == kNoLimit) {

@@ -2,7 +2,8 @@
 // Every family of memory under a limit of 4 GiB on the simulated GPU, in a program of its own with
 // the limiter preloaded (tests/gpu/family_probe.cpp, which runs unchanged on a real GPU). An
 // observer without the limiter reads from NVML what the process really holds: never above the
-// limit, close below it at the refusal, all of it back after the frees, and the same again.
+// limit, close below it at the refusal, all of it back after the frees, and the same again. "Never"
+// is the high-water mark of the simulated device, which misses no instant.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 
 #include "vgpu/api/nvml_abi.h"
 #include "vgpu/core/driver_model.h"
+#include "vgpu/sim/device_state.h"
 
 namespace vgpu {
 namespace {
@@ -99,11 +101,16 @@ class Families : public ::testing::TestWithParam<FamilyCase> {
     setenv("VGPU_SIM_STATE", (root_ / "gpu").c_str(), 1);
     setenv("VGPU_SIM_DEVICES", "h200:1", 1);
     observer_ = new Observer;
+    std::string why;
+    device_ = sim::DeviceState::open(why);
+    ASSERT_NE(device_, nullptr) << why;
   }
   static void TearDownTestSuite() {
     delete observer_;
     std::filesystem::remove_all(root_);
   }
+  void SetUp() override { device_->forget_most(0); }
+  static std::uint64_t most_ever_held_mib() { return device_->look(0).most_used_bytes / kMiB; }
   void TearDown() override {
     if (child_ > 0) {
       kill(child_, SIGKILL);
@@ -156,6 +163,7 @@ class Families : public ::testing::TestWithParam<FamilyCase> {
 
   static inline std::filesystem::path root_;
   static inline Observer* observer_ = nullptr;
+  static inline sim::DeviceState* device_ = nullptr;
   pid_t child_ = -1;
   int to_child_ = -1;
   FILE* from_child_ = nullptr;
@@ -191,6 +199,7 @@ TEST_P(Families, StopsAtTheLimitAndComesBack) {
   EXPECT_EQ(again.pieces, full.pieces) << "the second fill gets as much as the first";
   EXPECT_LE(again.held_mib, kLimitMiB);
   EXPECT_EQ(freed_again.seen_used_mib, freed.seen_used_mib) << "nothing leaks from round to round";
+  EXPECT_LE(most_ever_held_mib(), kLimitMiB) << "at no instant";
 }
 
 INSTANTIATE_TEST_SUITE_P(SimulatedGpu, Families, ::testing::ValuesIn(kFamilies),

@@ -123,6 +123,23 @@ TEST_F(DeviceStateTest, MemoryOfAKilledProcessIsFreeAtOnce) {
   EXPECT_TRUE(after.processes.empty());
 }
 
+TEST_F(DeviceStateTest, HighWaterMarksKeepWhatWasHeldForAnInstant) {
+  Process process({kTakeGiB, [](DeviceState& state) -> std::uint64_t {
+                     const bool took = state.take(0, 2 * kGiB);
+                     state.give(0, 2 * kGiB);
+                     return took ? 1 : 0;
+                   }});
+  ASSERT_EQ(process.step(), 1u);
+  ASSERT_EQ(process.step(), 1u);
+  const DeviceUse use = viewer()->look(0);
+  EXPECT_EQ(use.used_bytes, kGiB + kUnshownProcessBytes);
+  EXPECT_EQ(use.most_used_bytes, 3 * kGiB + kUnshownProcessBytes);
+  ASSERT_EQ(use.processes.size(), 1u);
+  EXPECT_EQ(use.processes[0].most_bytes, 3 * kGiB + kUnshownProcessBytes);
+  viewer()->forget_most(0);
+  EXPECT_EQ(viewer()->look(0).most_used_bytes, kGiB + kUnshownProcessBytes);
+}
+
 TEST_F(DeviceStateTest, MemoryOfADeadProcessStaysWhileAForkedChildLives) {
   int hold[2];
   ASSERT_EQ(pipe(hold), 0);

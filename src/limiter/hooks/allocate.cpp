@@ -2,7 +2,7 @@
 // Linear memory: cuMemAlloc, cuMemAllocPitch, cuMemAllocManaged, in their 64-bit and their legacy
 // 32-bit forms. More than 1 MiB is charged in whole pages; less shares blocks of one page, so a
 // page is reserved and kept only if the address that comes back lies in a block that wasn't charged
-// yet.
+// yet. At the limit that page comes out of the room which is left to such attempts.
 #include "../hooks.h"
 #include "charge.h"
 #include "settle.h"
@@ -16,7 +16,7 @@ namespace {
 
 // Nothing may be added any more, but a block that is charged already may have a place for a small
 // allocation. Whether it has is the driver's to say: an address in a block of its own goes back at
-// once.
+// once. Until then the block is charged.
 template <class Pointer, class Call>
 CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64_t bytes,
                                    Call call) {
@@ -25,6 +25,9 @@ CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64
       !ledger().allocations.may_have_place(gpu, bytes)) {
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
+  Reservation attempt(place.gpu, driver_model::kAttemptBytes, Charge::explicit_memory,
+                      Room::attempt);
+  if (attempt.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   Pointer placed = 0;
   const CUresult result = call(&placed);
   if (result != CUDA_SUCCESS) return result;
@@ -35,7 +38,8 @@ CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64
   Allocation taken;
   ledger().allocations.begin_free(placed, taken);
   real().cuMemFree_v2(placed);
-  ledger().allocations.end_free(placed, taken);
+  // Another thread's allocation may have come to lie in the block meanwhile: then it stays.
+  if (ledger().allocations.end_free(placed, taken).nothing()) attempt.keep();
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 

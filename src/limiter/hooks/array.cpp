@@ -2,7 +2,8 @@
 // CUDA arrays and mipmapped arrays. Their layout is the driver's secret, but it says what one would
 // take: a twin with deferred mapping holds no memory and can be asked (8 us). Where that fails the
 // padded formula is charged. An array of up to 1 MiB shares a page with others: a page is reserved
-// and kept only if the packing needs a new one.
+// and kept only if the packing needs a new one. At the limit that page comes out of the room which
+// is left to attempts.
 #include "../enter.h"
 #include "../hooks.h"
 #include "array_shape.h"
@@ -59,6 +60,34 @@ std::uint64_t array_bytes(const CUDA_ARRAY3D_DESCRIPTOR& descriptor, unsigned in
   return driver_model::array_bytes(shape_of(descriptor, levels));
 }
 
+void destroy(CUarray array) { real().cuArrayDestroy(array); }
+void destroy(CUmipmappedArray array) { real().cuMipmappedArrayDestroy(array); }
+
+// Nothing may be added any more, but a page that is charged already has a place for a small array,
+// unless another thread is faster.
+template <class Handle, class Call>
+CUresult create_in_charged_page(const Place& place, Handle* handle, std::uint64_t bytes,
+                                Call call) {
+  const auto gpu = static_cast<std::uint32_t>(place.gpu);
+  if (!driver_model::shares_a_block(bytes) ||
+      !ledger().allocations.has_place_for_array(bytes, gpu, place.owner)) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  Reservation attempt(place.gpu, driver_model::kAttemptBytes, Charge::explicit_memory,
+                      Room::attempt);
+  if (attempt.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = call();
+  if (result != CUDA_SUCCESS) return result;
+  const auto created = reinterpret_cast<std::uint64_t>(*handle);
+  if (!ledger().allocations.add_small_array(created, bytes, gpu, place.owner)) return result;
+  Allocation taken;
+  ledger().allocations.begin_free(created, taken);
+  destroy(*handle);
+  *handle = nullptr;
+  if (ledger().allocations.end_free(created, taken).nothing()) attempt.keep();
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 // `handle` is written by `call`. A descriptor that the driver won't take isn't charged for: it says
 // so itself.
 template <class Handle, class Call>
@@ -70,7 +99,7 @@ CUresult create_array(Handle* handle, const CUDA_ARRAY3D_DESCRIPTOR& descriptor,
   const std::uint64_t bytes = array_bytes(descriptor, levels);
   const std::uint64_t charged = driver_model::linear_bytes(bytes);
   Reservation reservation(place.gpu, charged, Charge::explicit_memory);
-  if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (reservation.refused()) return create_in_charged_page(place, handle, bytes, call);
   const CUresult result = call();
   if (result != CUDA_SUCCESS) return result;
   const auto created = reinterpret_cast<std::uint64_t>(*handle);

@@ -2,7 +2,11 @@
 // The one path from hooks to the tenant's ledger; see charge.h.
 #include "charge.h"
 
+#include <sched.h>
+
 #include "settle.h"
+#include "vgpu/core/driver_model.h"
+#include "vgpu/platform/clock.h"
 
 namespace vgpu::limiter {
 
@@ -74,15 +78,39 @@ Charge charge_of(AllocationKind kind) {
   __builtin_unreachable();  // written by this process's own hooks only
 }
 
-Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge)
+bool reserve(int gpu, std::uint64_t bytes) {
+  return tenant().reserve(position(gpu), bytes, driver_model::kAttemptBytes) == shm::Status::ok;
+}
+
+bool Patience::wait() {
+  constexpr std::uint64_t kAtMostNs = 1'000'000;
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  if (began_ns_ == 0) began_ns_ = now_ns;
+  if (now_ns - began_ns_ > kAtMostNs) return false;
+  sched_yield();
+  return true;
+}
+
+Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge, Room room)
     : gpu_(gpu), bytes_(gpu == kNoGpu ? 0 : bytes), charge_(charge) {
-  if (bytes_ == 0 || tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+  if (bytes_ == 0) return;
+  if (room == Room::attempt) {
+    // There is room for one attempt of the tenant at a time.
+    Patience patience;
+    do {
+      if (tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+    } while (patience.wait());
+    refused_ = true;
+    bytes_ = 0;
+    return;
+  }
+  if (reserve(gpu_, bytes_)) return;
   // Only now is it worth asking the driver what pools and contexts really take. Nothing is in
   // flight here yet.
   ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel);
   const bool gained = settle(gpu_);
   ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel);
-  if (gained && tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
+  if (gained && reserve(gpu_, bytes_)) return;
   refused_ = true;
   bytes_ = 0;
 }

@@ -46,11 +46,30 @@ class ChangeScope {
   ChangeScope& operator=(const ChangeScope&) = delete;
 };
 
+// Reserves beside what is left to attempts; without settling first.
+bool reserve(int gpu, std::uint64_t bytes);
+
+// A bounded wait for others who are about to leave room, for at most a millisecond: they are in the
+// driver for some microseconds, unless they were stopped there.
+class Patience {
+ public:
+  bool wait();  // false when it is enough
+
+ private:
+  std::uint64_t began_ns_ = 0;
+};
+
+// What of the limit a reservation may use.
+enum class Room : std::uint8_t {
+  ordinary,  // all but what is left to attempts
+  attempt,   // that as well: for what is given back at once if it turns out to be needed
+};
+
 // Reserves in its constructor, settling this process's own pools and estimates once before it gives
 // up. What isn't kept is given back by the destructor.
 class Reservation {
  public:
-  Reservation(int gpu, std::uint64_t bytes, Charge charge);
+  Reservation(int gpu, std::uint64_t bytes, Charge charge, Room room = Room::ordinary);
   ~Reservation();
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;

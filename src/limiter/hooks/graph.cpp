@@ -20,7 +20,6 @@ namespace {
 
 constexpr unsigned kMostNesting = 8;
 
-shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 std::uint64_t handle_of(CUgraphExec exec) { return reinterpret_cast<std::uint64_t>(exec); }
 
 // The nodes of a graph, in pages of our own: the program's malloc may be anything.
@@ -128,7 +127,7 @@ class LaunchReservation {
  private:
   bool begin(Pool& pool, std::uint64_t bytes) {
     return pool.account.begin(bytes, requests_[pool.gpu], [&](std::uint64_t extra) {
-      return tenant().reserve(pool.gpu, extra) == shm::Status::ok;
+      return limiter::reserve(static_cast<int>(pool.gpu), extra);
     });
   }
 

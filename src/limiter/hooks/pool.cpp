@@ -74,7 +74,7 @@ Pool* pool_of(CUmemoryPool handle, CUstream stream) {
 
 bool begin(Pool& pool, std::uint64_t bytes, PoolAccount::Request& request) {
   return pool.account.begin(bytes, request, [&](std::uint64_t extra) {
-    return tenant().reserve(pool.gpu, extra) == shm::Status::ok;
+    return limiter::reserve(static_cast<int>(pool.gpu), extra);
   });
 }
 

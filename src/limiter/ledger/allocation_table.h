@@ -104,6 +104,10 @@ class AllocationTable {
     return fresh_page;
   }
 
+  bool has_place_for_array(std::uint64_t bytes, std::uint32_t gpu, std::uint64_t context) {
+    return packing_.has_place(bytes, gpu, context);
+  }
+
   bool find(std::uint64_t handle, Allocation& out) { return allocations_.find(handle, out); }
   bool begin_free(std::uint64_t handle, Allocation& out) { return allocations_.take(handle, out); }
   void undo_free(std::uint64_t handle, const Allocation& taken) {

@@ -43,6 +43,19 @@ class ArrayPacking {
     return empty * kUnits;
   }
 
+  // Whether an array of this size would need no new page.
+  bool has_place(std::uint64_t bytes, std::uint32_t gpu, std::uint64_t context) {
+    const std::uint32_t units = units_of(bytes);
+    SpinGuard guard(lock_);
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      const Page& page = pages_[i];
+      if (page.used != 0 && page.gpu == gpu && page.context == context &&
+          hole_in(page.used, units) != kUnits)
+        return true;
+    }
+    return false;
+  }
+
   // True when the page it lay in is empty now.
   bool remove(std::uint32_t place, std::uint64_t bytes) {
     if (place == kNowhere) return false;

@@ -50,13 +50,15 @@ struct ProcessUse {
   std::uint64_t start_time = 0;     // field 22 of /proc/PID/stat: tells a reused pid apart
   std::uint64_t visible_bytes = 0;  // what NVML shows for the process
   std::uint64_t hidden_bytes = 0;   // resident managed memory: on the device, shown by nobody
+  std::uint64_t most_bytes = 0;     // both together at their highest, if only for an instant
   std::uint64_t busy_ns = 0;        // time in which at least one kernel of the process ran
   std::uint64_t seen_ns = 0;        // CLOCK_MONOTONIC of its last change
 };
 
 struct DeviceUse {
-  std::uint64_t used_bytes = 0;  // by live processes, hidden bytes included, the reserve not
-  std::uint64_t busy_ns = 0;     // time in which a kernel of anybody ran, dead processes included
+  std::uint64_t used_bytes = 0;       // by live processes, hidden bytes included, the reserve not
+  std::uint64_t most_used_bytes = 0;  // the highest that was since forget_most()
+  std::uint64_t busy_ns = 0;  // time in which a kernel of anybody ran, dead processes included
   std::vector<ProcessUse> processes;  // those with a context on the device
 };
 
@@ -83,6 +85,9 @@ class DeviceState {
   std::vector<int> cuda_order(bool by_pci) const;
 
   DeviceUse look(int device);  // drops the dead first
+  // High-water marks begin again at what is used now. They rise in the same step as the sums, so
+  // nothing that was held for however short a time is missed, as a sampler would.
+  void forget_most(int device);
 
   // The writing side (the simulated driver). claim() makes this process a user of the GPUs;
   // idempotent.
@@ -133,6 +138,7 @@ class DeviceState {
   bool alive(std::uint32_t slot) const;
   void drop_dead_locked(int device);
   void recompute_locked(int device);
+  void note_most_locked(int device);
   void leave_shares_locked(int device, std::uint32_t slot);
   void pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_t switch_ns);
   class Lock;

@@ -37,6 +37,10 @@ constexpr bool shares_a_block(std::uint64_t bytes) { return bytes <= kSmallLimit
 constexpr std::uint64_t linear_bytes(std::uint64_t bytes) { return round_up(bytes, kPageBytes); }
 constexpr std::uint64_t block_of(std::uint64_t address) { return address >> kPageShift; }
 
+// An allocation that may or may not fit into a block which is charged already takes one page at
+// most. So much of a limit is left to such attempts: see decision 0006.
+inline constexpr std::uint64_t kAttemptBytes = kPageBytes;
+
 // cuMemAllocPitch: rows round up to 512 bytes.
 inline constexpr std::uint64_t kPitchBytes = 512;
 constexpr std::uint64_t pitched_bytes(std::uint64_t width_bytes, std::uint64_t rows) {

@@ -107,8 +107,8 @@ class Tenant {
   // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays
   // within its limit. Never passes the limit, fails only if the others really leave no room (or
   // collide for more than a millisecond at the limit, against odds). Dead slots are reaped before a
-  // refusal.
-  Status reserve(std::uint32_t gpu, std::uint64_t bytes);
+  // refusal. `keep_free`: so much of the limit stays free beside it.
+  Status reserve(std::uint32_t gpu, std::uint64_t bytes, std::uint64_t keep_free = 0);
   // The same without asking: memory that is already there (imports we learn of too late, growth by
   // measurement).
   void charge(std::uint32_t gpu, std::uint64_t bytes);
