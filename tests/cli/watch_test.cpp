@@ -58,9 +58,22 @@ TEST_F(WatchTest, AChildThatDoesNotOpenTheGpuMayBeAnything) {
 }
 
 TEST_F(WatchTest, ForkedAndExecutedChildrenWithTheLimiterAreFine) {
-  const Result result = shell(std::string(CLIENT) + " info fork=info && sh -c '" + CLIENT +
-                              " alloc=64; sleep 1.5'; exit 6");
+  const Result result =
+      shell(std::string(CLIENT) + " info fork=info && sh -c '" + CLIENT + " alloc=64'; exit 6");
   EXPECT_EQ(result.exit_code, 6) << result.err;
+}
+
+TEST_F(WatchTest, OfThoseThatHaveTheGpuOpenOnlyTheOneWithoutTheLimiterIsNamed) {
+  // An escape makes the watch look while the others hold the GPU: a forked child, and a program
+  // that another one became.
+  const std::string fifo = folder() + "/fifo";
+  const std::string out = folder() + "/holding";
+  expect_ended(
+      shell("mkfifo " + fifo + "; exec 3<>" + fifo + "; " + CLIENT + " info fork=hold <&3 >" + out +
+            "1 & sh -c 'exec " + CLIENT + " alloc=64 hold' <&3 >" + out +
+            "2 & until grep -q holding " + out + "1 && grep -q holding " + out + "2; do :; done; " +
+            STATIC_OPENER + " " + simulated_state_file()),
+      "statically linked");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // A program that uses the simulated driver as told on its command line and prints what it saw, one
 // word or number a line. Loads the driver by the path in its first argument; one thread.
 #include <dlfcn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -136,14 +137,15 @@ void busy(int milliseconds) {
 void forked() {
   make_context_and_kernel();
   std::fflush(stdout);
-  if (fork() == 0) {
+  const pid_t child = fork();
+  if (child == 0) {
     int count = 0;
     std::printf("%d\n%d\n", static_cast<int>(CALL(cuInit)(0)),
                 static_cast<int>(CALL(cuDeviceGetCount)(&count)));
     std::fflush(stdout);
     _exit(0);
   }
-  usleep(1000);
+  waitpid(child, nullptr, 0);
 }
 
 // graph: a captured copy, memset and host function run in order, twice.
