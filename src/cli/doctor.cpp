@@ -249,7 +249,7 @@ void check_variables(const Driver& driver, Report& report) {
     for (const auto& gpu : driver.gpus)
       gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes.value_or(0)});
     settings::ResolvedQuotas quotas;
-    settings::resolve_quotas(environment, gpus, driver_model::kContextBytes, quotas, messages);
+    settings::resolve_quotas(environment, gpus, driver_model::kLeastLimitBytes, quotas, messages);
     FixedVector<std::uint32_t, settings::kMaxGpus> positions;
     if (messages.errors.empty()) settings::resolve_gpu_set(environment, gpus, positions, messages);
   } else {

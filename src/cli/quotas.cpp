@@ -172,16 +172,17 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
   settings::ResolvedQuotas by_variables, by_flags, together;
   settings::Messages unused;
   const RunOptions no_flags;
-  settings::resolve_quotas(environment, all, driver_model::kContextBytes, by_variables, messages);
+  settings::resolve_quotas(environment, all, driver_model::kLeastLimitBytes, by_variables,
+                           messages);
   refuse_errors(messages, "VG1010", no_flags);
   settings::Messages combined;
-  settings::resolve_quotas(FlagEnvironment(options, &environment), all, driver_model::kContextBytes,
-                           together, combined);
+  settings::resolve_quotas(FlagEnvironment(options, &environment), all,
+                           driver_model::kLeastLimitBytes, together, combined);
   refuse_errors(combined, "VG1004", options);
   RunOptions memory_alone;
   memory_alone.memory = options.memory;
-  settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), all, driver_model::kContextBytes,
-                           by_flags, unused);
+  settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), all,
+                           driver_model::kLeastLimitBytes, by_flags, unused);
   for (const auto& notice : combined.notices)
     planned.notices.push_back(in_terms_of_flags(std::string(notice.view()), options));
 

@@ -91,7 +91,8 @@ bool make_spec(const settings::Environment& environment, std::string_view id,
 
   static settings::ResolvedQuotas quotas;  // one thread, once: kept off a stack that may be small
   FixedVector<std::uint32_t, settings::kMaxGpus> set;
-  settings::resolve_quotas(environment, identities, driver_model::kContextBytes, quotas, messages);
+  settings::resolve_quotas(environment, identities, driver_model::kLeastLimitBytes, quotas,
+                           messages);
   settings::resolve_gpu_set(environment, identities, set, messages);
   if (!messages.errors.empty()) return false;
   for (std::size_t i = 0; i < spec.gpus.size(); ++i) {

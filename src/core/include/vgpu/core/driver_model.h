@@ -68,6 +68,8 @@ constexpr std::uint64_t graph_node_bytes(std::uint64_t request_bytes) {
 // An empty context (518 MiB shown, and the unshown part below), and what a green context adds to
 // the primary one it lives in. Charged ahead; a reading corrects it.
 inline constexpr std::uint64_t kContextBytes = 530 * kMiB;
+// The least limit that holds a context beside the page that is left to attempts.
+inline constexpr std::uint64_t kLeastLimitBytes = kContextBytes + kAttemptBytes;
 inline constexpr std::uint64_t kGreenContextBytes = 6 * kMiB;
 // What the used memory of an idle GPU grows by beyond the figures of the processes that use it:
 // 9 MiB with one process, 48 MiB with eight.
