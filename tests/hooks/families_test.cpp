@@ -3,8 +3,10 @@
 // the limiter preloaded (tests/gpu/family_probe.cpp, which runs unchanged on a real GPU). An
 // observer without the limiter reads from NVML what the process really holds: never above the
 // limit, close below it at the refusal, all of it back after the frees, and the same again. "Never"
-// is the high-water mark of the simulated device, which misses no instant.
+// is the high-water mark of the simulated device, which misses no instant. Then threads and
+// processes that race at the limit.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -91,7 +93,7 @@ class Observer {
   nvmlDevice_t device_ = nullptr;
 };
 
-class Families : public ::testing::TestWithParam<FamilyCase> {
+class OnOneGpu : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     signal(SIGPIPE, SIG_IGN);
@@ -110,7 +112,27 @@ class Families : public ::testing::TestWithParam<FamilyCase> {
     std::filesystem::remove_all(root_);
   }
   void SetUp() override { device_->forget_most(0); }
+  // In the limited program, after fork.
+  static void become(const char* program, const char* tenant, std::vector<const char*> arguments) {
+    setenv("LD_LIBRARY_PATH", VGPU_SIMULATED_DIR, 1);
+    setenv("LD_PRELOAD", VGPU_LIMITER, 1);
+    setenv("VGPU_STATE_DIR", (root_ / "state").c_str(), 1);
+    setenv("VGPU_MEMORY_LIMIT", "4GiB", 1);
+    tenant == nullptr ? unsetenv("VGPU_TENANT") : setenv("VGPU_TENANT", tenant, 1);
+    arguments.insert(arguments.begin(), program);
+    arguments.push_back(nullptr);
+    execv(program, const_cast<char**>(arguments.data()));
+    _exit(127);
+  }
   static std::uint64_t most_ever_held_mib() { return device_->look(0).most_used_bytes / kMiB; }
+
+  static inline std::filesystem::path root_;
+  static inline Observer* observer_ = nullptr;
+  static inline sim::DeviceState* device_ = nullptr;
+};
+
+class Families : public OnOneGpu, public ::testing::WithParamInterface<FamilyCase> {
+ protected:
   void TearDown() override {
     if (child_ > 0) {
       kill(child_, SIGKILL);
@@ -128,15 +150,8 @@ class Families : public ::testing::TestWithParam<FamilyCase> {
       dup2(in[0], STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
       for (const int each : {in[0], in[1], out[0], out[1]}) close(each);
-      setenv("LD_LIBRARY_PATH", VGPU_SIMULATED_DIR, 1);
-      setenv("LD_PRELOAD", VGPU_LIMITER, 1);
-      setenv("VGPU_STATE_DIR", (root_ / "state").c_str(), 1);
-      setenv("VGPU_MEMORY_LIMIT", "4GiB", 1);
-      unsetenv("VGPU_TENANT");
       const std::string piece = std::to_string(family.piece_mib);
-      execl(VGPU_FAMILY_PROBE, "family_probe", family.name, piece.c_str(), "8192", "--pause",
-            nullptr);
-      _exit(127);
+      become(VGPU_FAMILY_PROBE, nullptr, {family.name, piece.c_str(), "8192", "--pause"});
     }
     close(in[0]);
     close(out[1]);
@@ -161,9 +176,6 @@ class Families : public ::testing::TestWithParam<FamilyCase> {
     return stage;
   }
 
-  static inline std::filesystem::path root_;
-  static inline Observer* observer_ = nullptr;
-  static inline sim::DeviceState* device_ = nullptr;
   pid_t child_ = -1;
   int to_child_ = -1;
   FILE* from_child_ = nullptr;
@@ -208,6 +220,82 @@ INSTANTIATE_TEST_SUITE_P(SimulatedGpu, Families, ::testing::ValuesIn(kFamilies),
                            for (char& c : name) c = c == '-' ? '_' : c;
                            return name;
                          });
+
+struct RaceCase {
+  const char* name;
+  int processes;
+  const char* threads;
+  const char* piece_mib;
+  const char* kind;            // of race_probe
+  std::uint64_t over_mib = 0;  // by how much the limit may be passed for an instant
+};
+
+// What a pool that keeps its memory may grow by beyond the limit before that is taken back, see
+// decision 0006: what each process asks for at a time, in steps, and as much again.
+constexpr std::uint64_t kPoolOverMib = 2 * 64;
+
+const RaceCase kRaces[] = {
+    {"EightThreads", 1, "8", "2", "plain"},
+    {"FourProcessesOfTwoThreads", 4, "2", "2", "plain"},
+    {"OneThreadOnAPool", 1, "1", "40", "pool", kPoolOverMib},
+    {"TwoThreadsOnAPool", 1, "2", "40", "pool", kPoolOverMib},
+    {"EightThreadsOnAPool", 1, "8", "40", "pool", kPoolOverMib},
+    {"ThreeProcessesOfTwoThreadsOnPools", 3, "2", "40", "pool", 3 * kPoolOverMib},
+};
+
+class Race : public OnOneGpu, public ::testing::WithParamInterface<RaceCase> {
+ protected:
+  struct Racer {
+    pid_t pid;
+    int to;
+    FILE* from;
+  };
+  static Racer start(const RaceCase& race) {
+    int in[2];
+    int out[2];
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) std::abort();
+    const pid_t pid = fork();
+    if (pid == 0) {
+      dup2(in[0], STDIN_FILENO);
+      dup2(out[1], STDOUT_FILENO);
+      become(VGPU_RACE_PROBE, race.name, {race.threads, race.piece_mib, "0.5", race.kind, "gate"});
+    }
+    close(in[0]);
+    close(out[1]);
+    return {pid, in[1], fdopen(out[0], "r")};
+  }
+};
+
+TEST_P(Race, AtTheLimitKeepsNothingBeyondIt) {
+  const RaceCase& race = GetParam();
+  std::vector<Racer> racers;
+  for (int i = 0; i < race.processes; ++i) racers.push_back(start(race));
+  // Contexts first: whoever comes late finds no room for one.
+  for (const Racer& racer : racers) {
+    char word[8] = {};
+    ASSERT_EQ(fscanf(racer.from, "%7s", word), 1);
+  }
+  for (const Racer& racer : racers) ASSERT_EQ(write(racer.to, "\n", 1), 1);
+  long denied_in_all = 0;
+  for (const Racer& racer : racers) {
+    long held_mib = 0;
+    long denied = 0;
+    long errors = -1;
+    EXPECT_EQ(fscanf(racer.from, "%ld %ld %ld", &held_mib, &denied, &errors), 3);
+    EXPECT_EQ(errors, 0) << "another error than out of memory";
+    denied_in_all += denied;
+  }
+  EXPECT_GT(denied_in_all, 0) << "nobody came to the limit";
+  EXPECT_LE(most_ever_held_mib(), kLimitMiB + race.over_mib);
+  for (const Racer& racer : racers) {
+    close(racer.to);
+    fclose(racer.from);
+    waitpid(racer.pid, nullptr, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(SimulatedGpu, Race, ::testing::ValuesIn(kRaces),
+                         [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace
 }  // namespace vgpu

@@ -11,6 +11,7 @@
 #include "free.h"
 #include "settle.h"
 #include "share_key.h"
+#include "vgpu/core/driver_model.h"
 
 namespace vgpu::hooks {
 
@@ -107,25 +108,60 @@ std::uint64_t unused_bytes(const Pool& pool) {
   return reserved > used ? reserved - used : 0;
 }
 
+bool is_past_limit(const Pool& pool) {
+  return tenant().charged_bytes(pool.gpu) > tenant().memory_limit_bytes(pool.gpu);
+}
+
+// Asks the pool to keep no more than `kept_bytes` of what nothing lies in.
+void trim(Pool& pool, std::uint64_t kept_bytes) {
+  RelaxedCapture relaxed;
+  real().cuMemPoolTrimTo(
+      reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed)), kept_bytes);
+  settle_pool(pool);
+}
+
 // The pool has unused memory that the request may fit into. Whether it does is the driver's to say:
-// if the pool had to grow past the limit for it, the allocation is taken back.
+// if the pool had to grow past the limit for it, the allocation is taken back. Everybody else's
+// growth is reserved, so a charge past the limit is this attempt's doing. Only for the holder of
+// pool.attempt.
 template <class Call>
 CUresult serve_from_unused(Pool& pool, CUdeviceptr* ptr, CUstream stream, Call call) {
+  // An earlier attempt's growth is still on its way back.
+  if (is_past_limit(pool)) return CUDA_ERROR_OUT_OF_MEMORY;
+  const std::uint64_t before = pool.account.settled_bytes();
   CUdeviceptr placed = 0;
   const CUresult result = call(&placed);
   if (result != CUDA_SUCCESS) return result;
-  const std::uint64_t before = pool.account.settled_bytes();
   settle_pool(pool);
-  const bool grew_past = pool.account.settled_bytes() > before &&
-                         tenant().charged_bytes(pool.gpu) > tenant().memory_limit_bytes(pool.gpu);
-  if (!grew_past) {
+  if (!is_past_limit(pool)) {
     *ptr = placed;
     return result;
   }
   real().cuMemFreeAsync(placed, stream);
-  real().cuMemPoolTrimTo(
-      reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed)), before);
-  settle_pool(pool);
+  trim(pool, before);
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+// Nothing may be added any more. What the pool has unused may serve the request, or, given back to
+// the driver, make room for it.
+template <class Call>
+CUresult allocate_at_limit(Pool& pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstream stream,
+                           Call call) {
+  PoolAccount::Request request;
+  Patience patience;
+  do {
+    if (unused_bytes(pool) < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (const Turn turn(pool.attempt); turn.is_mine()) {
+      const CUresult result = serve_from_unused(pool, ptr, stream, call);
+      if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
+      const std::uint64_t reserved = pool.account.settled_bytes();
+      const std::uint64_t needed = driver_model::pool_growth_bytes(bytes);
+      trim(pool, reserved > needed ? reserved - needed : 0);
+      return begin(pool, bytes, request) ? serve(pool, request, ptr, call) : result;
+    }
+    settle_pool(pool);
+    if (begin(pool, bytes, request)) return serve(pool, request, ptr, call);
+  } while (patience.wait());
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -139,8 +175,7 @@ CUresult allocate_async(Pool* pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstr
   if (is_capturing(stream, per_thread)) return call(ptr);
   settle(static_cast<int>(pool->gpu));
   if (begin(*pool, bytes, request)) return serve(*pool, request, ptr, call);
-  if (unused_bytes(*pool) < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
-  return serve_from_unused(*pool, ptr, stream, call);
+  return allocate_at_limit(*pool, ptr, bytes, stream, call);
 }
 
 // Learns of a pool that the program got hold of.

@@ -16,8 +16,28 @@
 
 namespace vgpu::limiter {
 
+// The right to do something that one thread may do at a time, taken without waiting.
+class Turn {
+ public:
+  // Acquire, and release at the end: whoever has it next sees what was done.
+  explicit Turn(std::atomic<bool>& taken)
+      : taken_(taken), is_mine_(!taken.exchange(true, std::memory_order_acquire)) {}
+  ~Turn() {
+    if (is_mine_) taken_.store(false, std::memory_order_release);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  bool is_mine() const { return is_mine_; }
+
+ private:
+  std::atomic<bool>& taken_;
+  bool is_mine_;
+};
+
 struct Pool {
   PoolAccount account;
+  // At the limit: one thread at a time asks the driver without a reservation (see Turn).
+  std::atomic<bool> attempt{false};
   std::atomic<std::uint64_t> handle{0};  // 0: destroyed; a graph pool's is the CUDA ordinal + 1
   std::uint32_t gpu = 0;
   bool of_graphs = false;
