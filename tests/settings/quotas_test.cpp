@@ -301,8 +301,7 @@ TEST(Quotas, LimitBelowOneContextIsRefused) {
   ASSERT_EQ(resolved.messages.errors.size(), 1u);
   EXPECT_EQ(resolved.error(),
             "VGPU_MEMORY_LIMIT=\"0=4GiB,1=100MiB\", column 10: 100 MiB can't be met: one context "
-            "alone takes 520 MiB; "
-            "write a larger size");
+            "needs 520 MiB; write a larger size");
   EXPECT_EQ(
       resolve(TableEnvironment{{"VGPU_MEMORY_LIMIT", "100MiB"}}, 520 * kMiB).messages.errors.size(),
       1u);
