@@ -2,6 +2,8 @@
 // Launches: the first one of a function charges what it takes (local memory, lazily loaded code)
 // before the driver is called; every later one costs a load and a compare here. In a capture the
 // same holds: the graph will run it.
+#include <algorithm>
+
 #include "../enter.h"
 #include "../hooks.h"
 #include "code.h"
@@ -50,10 +52,17 @@ Prepared reserve_local(std::uint64_t bytes_per_thread, const Place& place) {
     if (reservation.refused()) return Prepared::refused;
     reservation.keep();
   }
+  // Another thread's launch may have been charged meanwhile: then this one's charge, or as much of
+  // it as that covers, is too much.
+  std::uint64_t surplus = 0;
   ledger().contexts.edit(place.context, [&](Context& each) {
-    each.local_bytes = bytes_per_thread;
-    if (wanted > held) each.local_charged_bytes = wanted;
+    each.local_bytes = std::max(each.local_bytes, bytes_per_thread);
+    if (wanted <= held) return;
+    surplus = std::min(wanted, each.local_charged_bytes);
+    surplus -= std::min(surplus, held);
+    each.local_charged_bytes = std::max(each.local_charged_bytes, wanted);
   });
+  withdraw_promise(place.gpu, surplus);
   return wanted > held ? Prepared::growing : Prepared::ready;
 }
 
