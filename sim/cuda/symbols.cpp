@@ -141,8 +141,7 @@ void prepare() {
       row->implementation = reinterpret_cast<void*>(&not_simulated);
   }
   plans = found;
-  // The implementations first: whoever reads 0 here goes straight through them.
-  std::atomic_thread_fence(std::memory_order_release);
+  // The implementations came first: whoever reads 0 here goes straight through them.
   for (Row* row = __start_vgpu_sim_table; row != __stop_vgpu_sim_table; ++row) {
     if (!found->contains(row)) row->armed.store(0, std::memory_order_release);
   }

@@ -76,7 +76,8 @@ vgpu_sim_slow:
 .Lentry_\name:
     adrp x16, .Lrow_\name
     add x16, x16, :lo12:.Lrow_\name
-    ldrb w17, [x16, #24]
+    add x17, x16, #24
+    ldarb w17, [x17]
     cbnz w17, vgpu_sim_slow
     ldr x16, [x16, #16]
     br x16

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starting and stopping the simulated NVML, return codes as text, versions, and handles of devices.
 // Any thread.
+#include <pthread.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,6 +17,9 @@ namespace vgpu::sim::nvml {
 namespace {
 
 std::mutex mutex;
+// A child that is forked while a thread is in here goes on with the mutex free.
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
 unsigned references = 0;  // nvmlInit less nvmlShutdown, in the process `owner`
 pid_t owner = 0;
 DeviceState* shared = nullptr;

@@ -68,6 +68,8 @@ struct Gauges {
 };
 
 std::mutex gauges_mutex;
+[[maybe_unused]] const int at_fork = pthread_atfork(
+    [] { gauges_mutex.lock(); }, [] { gauges_mutex.unlock(); }, [] { gauges_mutex.unlock(); });
 Gauges gauges[vgpu::sim::kMaxDevices];
 
 unsigned device_percent(nvmlDevice_t device) {

@@ -9,10 +9,16 @@
 namespace vgpu::driver {
 namespace {
 
-// Written with the same values by whoever comes first and by all who come at the same time; `ready`
-// is stored last (release) and loaded first (acquire), so that a reader that sees it sees them.
+// Written with the same values by whoever comes first and by all who come at the same time, also
+// while others read; `ready` is stored last (release) and loaded first (acquire), so that a reader
+// that sees it sees them.
 std::atomic<bool> g_ready{false};
 RealLoader g_loader;
+
+template <class Function>
+Function load(const Function& source) {
+  return __atomic_load_n(&source, __ATOMIC_RELAXED);
+}
 
 template <class Function>
 void read(Function& target, const ElfImage& image, const char* name) {
@@ -35,12 +41,13 @@ bool read_from(const char* soname) {
 
 }  // namespace
 
-const RealLoader& real_loader() {
+RealLoader real_loader() {
   if (!g_ready.load(std::memory_order_acquire) &&
       (read_from("libc.so.6") || read_from("libdl.so.2"))) {
     g_ready.store(true, std::memory_order_release);
   }
-  return g_loader;
+  return {load(g_loader.dlsym),   load(g_loader.dlvsym),  load(g_loader.dlopen),
+          load(g_loader.dlclose), load(g_loader.dladdr1), load(g_loader.dlinfo)};
 }
 
 }  // namespace vgpu::driver

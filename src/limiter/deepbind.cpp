@@ -25,7 +25,7 @@ using driver::RealLoader;
 // Opens `file` by the search path of `caller`, since libc would take this library's:
 // LD_LIBRARY_PATH and the system's directories are the same for both, RPATH and RUNPATH aren't.
 void* open_as(const char* file, int mode, const void* caller) {
-  const RealLoader& loader = driver::real_loader();
+  const RealLoader loader = driver::real_loader();
   if (std::strchr(file, '/') != nullptr || loader.dladdr1 == nullptr || loader.dlinfo == nullptr) {
     return loader.dlopen(file, mode);
   }
@@ -66,7 +66,7 @@ void* replacement_for(const LoadedObject& object, const char* name, void* stored
   // Not bound yet (the place leads back into the object's own PLT): decided by name, as the dynamic
   // linker would.
   if (void* hook = hook_named(name); hook != nullptr) return hook;
-  const RealLoader& loader = driver::real_loader();
+  const RealLoader loader = driver::real_loader();
   if (std::strcmp(name, "dlsym") == 0)
     return replacement_of_loader_function(reinterpret_cast<void*>(loader.dlsym));
   if (std::strcmp(name, "dlvsym") == 0)

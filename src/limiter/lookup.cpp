@@ -18,8 +18,8 @@ namespace {
 using driver::LoadedObject;
 using driver::RealLoader;
 
-const RealLoader& prepared_loader() {
-  const RealLoader& loader = driver::real_loader();
+RealLoader prepared_loader() {
+  const RealLoader loader = driver::real_loader();
   if (__atomic_load_n(&vgpu_real_dlopen, __ATOMIC_RELAXED) == nullptr) {
     __atomic_store_n(&vgpu_real_dlsym, reinterpret_cast<void*>(loader.dlsym), __ATOMIC_RELAXED);
     __atomic_store_n(&vgpu_real_dlvsym, reinterpret_cast<void*>(loader.dlvsym), __ATOMIC_RELAXED);
@@ -47,14 +47,14 @@ bool is_nvidia_library(const char* soname) {
 }
 
 void* real_lookup(void* handle, const char* name, const char* version) {
-  const RealLoader& loader = driver::real_loader();
+  const RealLoader loader = driver::real_loader();
   return version == nullptr ? loader.dlsym(handle, name) : loader.dlvsym(handle, name, version);
 }
 
 link_map* object_of(const void* address) {
   Dl_info info;
   void* object = nullptr;
-  const RealLoader& loader = driver::real_loader();
+  const RealLoader loader = driver::real_loader();
   if (loader.dladdr1 == nullptr || loader.dladdr1(address, &info, &object, RTLD_DL_LINKMAP) == 0)
     return nullptr;
   return static_cast<link_map*>(object);
@@ -101,7 +101,7 @@ void* replacement_of(void* found, const char* name) {
 }
 
 VgpuAnswer look_up(void* handle, const char* name, const char* version, const void* caller) {
-  const RealLoader& loader = prepared_loader();
+  const RealLoader loader = prepared_loader();
   const bool loader_name = is_loader_name(name);
   if ((!loader_name && !is_nvidia_name(name)) || loader.dlsym == nullptr ||
       loader.dlvsym == nullptr || is_in_real_library(caller)) {
@@ -132,7 +132,7 @@ VgpuAnswer look_up(void* handle, const char* name, const char* version, const vo
 }  // namespace
 
 void* replacement_of_loader_function(const void* address) {
-  const RealLoader& loader = driver::real_loader();
+  const RealLoader loader = driver::real_loader();
   if (address == nullptr) return nullptr;
   if (address == reinterpret_cast<void*>(loader.dlsym)) return reinterpret_cast<void*>(&vgpu_dlsym);
   if (address == reinterpret_cast<void*>(loader.dlvsym))
@@ -154,7 +154,7 @@ VgpuAnswer vgpu_before_dlvsym(void* handle, const char* name, const char* versio
 }
 
 VgpuAnswer vgpu_before_dlopen(const char* file, int mode, const void* caller) {
-  const vgpu::driver::RealLoader& loader = vgpu::limiter::prepared_loader();
+  const vgpu::driver::RealLoader loader = vgpu::limiter::prepared_loader();
   if ((mode & RTLD_DEEPBIND) == 0 || file == nullptr || loader.dlopen == nullptr)
     return {nullptr, 0};
   return {vgpu::limiter::open_deeply_bound(file, mode, caller), 1};

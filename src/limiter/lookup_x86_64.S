@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // dlsym, dlvsym, dlopen for x86-64: ask vgpu_before_*; with an answer return it, else jump to libc's own with the
-// arguments and the caller's return address as they came.
+// arguments and the caller's return address as they came. A program that contains the limiter keeps libc's names for libc.
 
-#define ENTRY(name)                  \
+#ifdef VGPU_PLAIN_EXPORTS
+#define EXPORT(name)
+#else
+#define EXPORT(name)                 \
   .globl name;                       \
+  .type name, @function;             \
+  name:
+#endif
+#define ENTRY(name)                  \
   .hidden vgpu_##name;               \
   .globl vgpu_##name;                \
-  .type name, @function;             \
   .type vgpu_##name, @function;      \
   .p2align 4;                        \
-  name:                              \
+  EXPORT(name)                       \
   vgpu_##name:
 
 // On entry rsp is 8 below a multiple of 16: three pushes make it one.
@@ -53,16 +59,16 @@
 ENTRY(dlsym)
   ASK(vgpu_before_dlsym, %rdx)
   GO_ON(vgpu_real_dlsym)
-  .size dlsym, .-dlsym
+  .size vgpu_dlsym, .-vgpu_dlsym
 
 ENTRY(dlvsym)
   ASK(vgpu_before_dlvsym, %rcx)
   GO_ON(vgpu_real_dlvsym)
-  .size dlvsym, .-dlvsym
+  .size vgpu_dlvsym, .-vgpu_dlvsym
 
 ENTRY(dlopen)
   ASK(vgpu_before_dlopen, %rdx)
   GO_ON(vgpu_real_dlopen)
-  .size dlopen, .-dlopen
+  .size vgpu_dlopen, .-vgpu_dlopen
 
   .section .note.GNU-stack, "", @progbits

@@ -111,7 +111,7 @@ const KnownLibrary* library_with(const void* address) {
 
 // An entered library must never be unmapped: something else could get its addresses.
 void pin(const char* path) {
-  const driver::RealLoader& loader = driver::real_loader();
+  const driver::RealLoader loader = driver::real_loader();
   if (loader.dlopen != nullptr && *path != '\0')
     loader.dlopen(path, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }

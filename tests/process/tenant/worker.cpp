@@ -3,10 +3,13 @@
 // each with "CODE NUMBER": the driver's result, and what the command yields. It ends with its
 // input.
 //   init | context | info                 NUMBER of info: bytes that cuMemGetInfo says are in use
-//   KIND MIB                              takes memory by that kind of call (kinds: see take())
+//   KIND MIB                              takes memory by that kind of call (kinds: taking.h)
 //   free                                  gives back what was taken last
 //   fill MIB                              takes pieces until it is refused; NUMBER: how many
 //   churn                                 takes and frees by all kinds for ever, without an answer
+//   first THREADS | constructor           the first use of the GPU in several threads (crowd.h)
+//   storm THREADS | storm on              takes and frees by all kinds in so many threads, forking;
+//                                         in four for ever, without an answer
 //   fork | exec                           a child that holds on | that is this program again, with
 //                                         a context and 64 MiB; NUMBER: its pid
 //   become                                this program anew in the same process
@@ -18,153 +21,20 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <iostream>
 #include <iterator>
 #include <sstream>
 #include <string>
-#include <vector>
 
+#include "crowd.h"
 #include "gpu_client.h"
+#include "taking.h"
 #include "vgpu/api/nvml_abi.h"
 
 using namespace gpu_client;
+using namespace vgpu::test;
 
 namespace {
-
-constexpr std::size_t kMiB = 1u << 20;
-
-// How to give back each thing that was taken, last one on top.
-std::vector<std::function<CUresult()>> g_taken;
-CUdevice g_device = 0;
-
-CUresult keep(CUresult code, std::function<CUresult()> free) {
-  if (code == CUDA_SUCCESS) g_taken.push_back(std::move(free));
-  return code;
-}
-
-CUmemLocation here() {
-  CUmemLocation location{};
-  location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-  location.id = g_device;
-  return location;
-}
-
-CUDA_ARRAY3D_DESCRIPTOR array_of(std::size_t bytes) {
-  CUDA_ARRAY3D_DESCRIPTOR d{};
-  d.Format = CU_AD_FORMAT_FLOAT;
-  d.NumChannels = 1;
-  d.Width = 4096;
-  d.Height = bytes / (4 * 4096);
-  return d;
-}
-
-CUresult take_graph(std::size_t bytes) {
-  CUgraph graph = nullptr;
-  CUgraphNode node = nullptr;
-  CUgraphExec exec = nullptr;
-  CUDA_MEM_ALLOC_NODE_PARAMS params{};
-  params.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
-  params.poolProps.location = here();
-  params.bytesize = bytes;
-  CUresult code = cu.cuGraphCreate(&graph, 0);
-  if (code == CUDA_SUCCESS) code = cu.cuGraphAddMemAllocNode(&node, graph, nullptr, 0, &params);
-  if (code == CUDA_SUCCESS) code = cu.cuGraphInstantiateWithFlags(&exec, graph, 0);
-  if (code == CUDA_SUCCESS) code = cu.cuGraphLaunch(exec, nullptr);
-  if (code == CUDA_SUCCESS) code = cu.cuCtxSynchronize();
-  if (exec != nullptr) cu.cuGraphExecDestroy(exec);
-  if (graph != nullptr) cu.cuGraphDestroy(graph);
-  return keep(code, [p = params.dptr] {
-    const CUresult freed = cu.cuMemFreeAsync(p, nullptr);
-    cu.cuCtxSynchronize();
-    cu.cuDeviceGraphMemTrim(g_device);
-    return freed;
-  });
-}
-
-CUresult take(const std::string& kind, std::size_t bytes) {
-  CUdeviceptr p = 0;
-  const auto pointer = [&](CUresult code) {
-    return keep(code, [p] { return cu.cuMemFree_v2(p); });
-  };
-  if (kind == "alloc") return pointer(cu.cuMemAlloc_v2(&p, bytes));
-  if (kind == "managed") return pointer(cu.cuMemAllocManaged(&p, bytes, CU_MEM_ATTACH_GLOBAL));
-  if (kind == "pitch") {
-    std::size_t pitch = 0;
-    return pointer(cu.cuMemAllocPitch_v2(&p, &pitch, 4096, bytes / 4096, 4));
-  }
-  if (kind == "array") {
-    const CUDA_ARRAY3D_DESCRIPTOR d = array_of(bytes);
-    CUarray array = nullptr;
-    const CUresult code = cu.cuArray3DCreate_v2(&array, &d);
-    return keep(code, [array] { return cu.cuArrayDestroy(array); });
-  }
-  if (kind == "mipmapped") {
-    const CUDA_ARRAY3D_DESCRIPTOR d = array_of(bytes);
-    CUmipmappedArray array = nullptr;
-    const CUresult code = cu.cuMipmappedArrayCreate(&array, &d, 4);
-    return keep(code, [array] { return cu.cuMipmappedArrayDestroy(array); });
-  }
-  if (kind == "async") {
-    const CUresult code = cu.cuMemAllocAsync(&p, bytes, nullptr);
-    return keep(code, [p] {
-      const CUresult freed = cu.cuMemFreeAsync(p, nullptr);
-      cu.cuCtxSynchronize();
-      return freed;
-    });
-  }
-  if (kind == "vmm") {
-    CUmemAllocationProp prop{};
-    prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-    prop.location = here();
-    CUmemGenericAllocationHandle handle = 0;
-    const CUresult code = cu.cuMemCreate(&handle, bytes, &prop, 0);
-    return keep(code, [handle] { return cu.cuMemRelease(handle); });
-  }
-  if (kind == "graph") return take_graph(bytes);
-  if (kind == "module") {
-    const std::string ptx =
-        ".version 7.0\n.target sm_70\n.address_size 64\n.visible .global .align 4 .b8 table[" +
-        std::to_string(bytes) + "];\n.visible .entry empty()\n{\nret;\n}\n";
-    CUmodule module = nullptr;
-    const CUresult code = cu.cuModuleLoadData(&module, ptx.c_str());
-    return keep(code, [module] { return cu.cuModuleUnload(module); });
-  }
-  if (kind == "stack") {  // MIB of local memory, whatever that is for one thread
-    int processors = 0;
-    int threads = 0;
-    cu.cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, g_device);
-    cu.cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, g_device);
-    const std::size_t resident =
-        static_cast<std::size_t>(processors) * static_cast<std::size_t>(threads);
-    const CUresult code = cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 1024 + bytes / resident / 16 * 16);
-    return keep(code, [] { return cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 1024); });
-  }
-  if (kind == "newcontext") {
-    CUcontext before = nullptr;
-    CUcontext created = nullptr;
-    cu.cuCtxGetCurrent(&before);
-    const CUresult code = cu.cuCtxCreate_v2(&created, 0, g_device);
-    cu.cuCtxSetCurrent(before);
-    return keep(code, [created] { return cu.cuCtxDestroy_v2(created); });
-  }
-  return CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult give_back() {
-  if (g_taken.empty()) return CUDA_ERROR_INVALID_VALUE;
-  const CUresult code = g_taken.back()();
-  if (code == CUDA_SUCCESS) g_taken.pop_back();
-  return code;
-}
-
-CUresult make_context() {
-  CUcontext context = nullptr;
-  CUresult code = cu.cuInit(0);
-  if (code == CUDA_SUCCESS) code = cu.cuDeviceGet(&g_device, 0);
-  if (code == CUDA_SUCCESS) code = cu.cuDevicePrimaryCtxRetain(&context, g_device);
-  return code == CUDA_SUCCESS ? cu.cuCtxSetCurrent(context) : code;
-}
 
 CUresult fill(std::size_t bytes, std::size_t& pieces) {
   CUresult code = CUDA_SUCCESS;
@@ -177,7 +47,7 @@ CUresult fill(std::size_t bytes, std::size_t& pieces) {
                                "module", "graph", "stack", "managed"};
   for (unsigned i = 0;; ++i) {
     take(kinds[i % std::size(kinds)], (1 + i % 64) * kMiB);
-    if (g_taken.size() > 3 || i % 3 == 0) give_back();
+    if (taken_count() > 3 || i % 3 == 0) give_back();
   }
 }
 
@@ -229,10 +99,15 @@ void obey(const std::string& line) {
   std::string verb;
   std::size_t mib = 0;
   words >> verb >> mib;
+  const auto threads = static_cast<unsigned>(mib);
   if (verb == "init") return answer(cu.cuInit(0), 0);
   if (verb == "context") return answer(make_context(), 0);
   if (verb == "free") return answer(give_back(), 0);
   if (verb == "churn") churn();
+  if (verb == "first") return answer(use_first(threads), 0);
+  if (verb == "constructor") return answer(use_in_constructor(), 0);
+  if (verb == "storm" && threads == 0) storm_on(4);
+  if (verb == "storm") return answer(storm(threads, 40, 8), 0);
   if (verb == "become") {
     execl("/proc/self/exe", "worker", "anew", static_cast<char*>(nullptr));
     _exit(127);

@@ -21,6 +21,6 @@ struct RealLoader {
 
 // Null pointers only where the process has no dynamic linking library at all: then nobody can call
 // them either.
-const RealLoader& real_loader();
+RealLoader real_loader();
 
 }  // namespace vgpu::driver

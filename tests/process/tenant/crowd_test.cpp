@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many threads of several processes of a tenant at once, from the first use of the GPU to the end,
+// through every kind of allocation, with forks and deaths in the middle. Built with a sanitizer,
+// where the limiter is a part of the program, these are the tests that find its races.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "rig.h"
+
+namespace {
+
+using namespace vgpu::test;
+
+// Little enough that threads meet the limit, and each other's contexts.
+constexpr long kLimitMib = 4096;
+
+TEST(FirstUse, ByEightThreadsAtOnceMakesOneTenant) {
+  for (int i = 0; i < rounds(8); ++i) {
+    const Rig rig(kLimitMib);
+    Worker worker(rig.inside());
+    ASSERT_EQ(worker.ask("first 8").code, 0);
+    ASSERT_EQ(worker.ask("context").code, 0);
+    EXPECT_EQ(worker.ask("info").number, rig.driver_bytes());
+    EXPECT_EQ(worker.ask("fill 64").code, 2);
+    EXPECT_LE(rig.driver_bytes(), kLimitMib * kMiB);
+  }
+}
+
+TEST(FirstUse, BySeveralProcessesOfThreadsMakesOneTenant) {
+  const Rig rig(kLimitMib);
+  std::vector<Worker> workers;
+  for (int i = 0; i < 4; ++i) {
+    workers.emplace_back(rig.inside());
+    workers.back().tell("first 8");
+  }
+  for (Worker& worker : workers) EXPECT_EQ(worker.answer().code, 0);
+  for (Worker& worker : workers) EXPECT_EQ(worker.ask("context").code, 0);
+  EXPECT_EQ(workers[0].ask("info").number, rig.driver_bytes());
+}
+
+// The constructor of a library runs with the dynamic linker's lock held, and the first use of the
+// GPU opens libraries.
+TEST(FirstUse, InAThreadAndInALibrarysConstructorEnds) {
+  for (int i = 0; i < rounds(8); ++i) {
+    const Rig rig(kLimitMib);
+    Worker worker(rig.inside());
+    ASSERT_EQ(worker.ask("constructor").code, 0) << "round " << i;
+  }
+}
+
+TEST(Storm, OfEightThreadsLeavesNothingBehind) {
+  // What a process keeps of a storm: a page for each stream that lived at the same time.
+  constexpr long kForStreams = 8 * 2 * kMiB;
+  const Rig rig(kLimitMib);
+  Worker worker = rig.member();
+  ASSERT_EQ(worker.ask("storm 8").code, 0);  // and what the first use of each kind keeps
+  const long held = rig.driver_bytes();
+  for (int i = 0; i < rounds(2); ++i) {
+    ASSERT_EQ(worker.ask("storm 8").code, 0);
+    EXPECT_NEAR(static_cast<double>(rig.driver_bytes()), static_cast<double>(held), kForStreams);
+  }
+  EXPECT_EQ(worker.ask("fill 2").code, 2);
+  EXPECT_LE(rig.driver_bytes(), kLimitMib * kMiB);
+}
+
+TEST(Storm, OfSeveralProcessesStaysWithinOneLimitWhileOthersDie) {
+  const Rig rig(kLimitMib);
+  long most = 0;
+  std::jthread watch([&](const std::stop_token& over) {
+    while (!over.stop_requested()) most = std::max(most, rig.driver_bytes());
+  });
+  Worker idle = rig.member();
+  const long charged = idle.ask("info").number;
+  std::vector<Worker> workers;
+  for (int i = 0; i < 2; ++i) {
+    workers.push_back(rig.member());
+    workers.back().tell("storm 4");
+  }
+  for (int i = 0; i < rounds(6); ++i) {
+    Worker victim(rig.inside());
+    victim.tell("context");
+    victim.tell("storm on");
+    EXPECT_EQ(idle.ask("info").code, 0);
+    victim.kill_and_leave();
+  }
+  for (Worker& worker : workers) EXPECT_EQ(worker.answer().code, 0);
+  watch.request_stop();
+  watch.join();
+  EXPECT_LE(most, kLimitMib * kMiB);
+  for (Worker& worker : workers) worker.kill_and_leave();
+  EXPECT_EQ(eventually(charged, [&] { return idle.ask("info").number; }), charged);
+}
+
+}  // namespace
