@@ -143,6 +143,8 @@ Environment Rig::outside() const {
 Environment Rig::inside(const std::string& fault) const {
   Environment environment = outside();
   environment["LD_PRELOAD"] = VGPU_LIMITER;
+  // A worker is killed, not waited for, so a finding of the thread sanitizer has to end it at once.
+  environment["TSAN_OPTIONS"] = "halt_on_error=1";
   environment["VGPU_TENANT"] = "rig";
   environment["VGPU_MEMORY_LIMIT"] = std::to_string(limit_mib_) + "MiB";
   if (!fault.empty()) environment["VGPU_SIM_FAULT"] = fault;
