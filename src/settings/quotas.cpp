@@ -391,8 +391,7 @@ void Resolver::combine_memory(GpuChoices& choices, std::uint64_t minimum_bytes, 
   quota.memory_source = source_of(memory.family());
   if (memory.value >= minimum_bytes) return;
   Fault fault = fault_at(memory.at, "");
-  fault.why.append(format_size(memory.value).view())
-      .append(" can't be met: one context needs ");
+  fault.why.append(format_size(memory.value).view()).append(" can't be met: one context needs ");
   fault.why.append(format_size(minimum_bytes).view()).append("; write a larger size");
   refuse(memory, fault);
 }
