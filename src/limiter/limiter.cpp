@@ -54,24 +54,24 @@ Phase Limiter::start() {
 }
 
 Phase Limiter::start_alone(const GpuInventory* inventory) {
+  const auto is_settled = [](Phase phase) {
+    return phase == Phase::limited || phase == Phase::unlimited || phase == Phase::refused;
+  };
   for (;;) {
     Phase phase = phase_.load(std::memory_order_acquire);
+    if (is_settled(phase)) return phase;
     std::int32_t starter = g_starter.load(std::memory_order_relaxed);
     const std::int32_t self = getpid();
-    switch (phase) {
-      case Phase::limited:
-      case Phase::unlimited:
-      case Phase::refused:
-        return phase;
-      case Phase::starting:
-      case Phase::unstarted:
-      case Phase::forked:
-        break;
-    }
     if (starter == self ||
         !g_starter.compare_exchange_strong(starter, self, std::memory_order_acq_rel)) {
       sched_yield();
       continue;
+    }
+    // Another thread may have started and finished between the two looks.
+    phase = phase_.load(std::memory_order_acquire);
+    if (is_settled(phase)) {
+      g_starter.store(0, std::memory_order_release);
+      return phase;
     }
     // Alone from here, and others wait: no call of NVML, no library is opened. A child that was
     // forked by another thread's start() begins anew.
