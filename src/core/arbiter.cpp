@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arithmetic is in integers: rates in millionths, times in nanoseconds, lags in nanoseconds of GPU
+// time. Intervals are bounded by a second before they are multiplied, so nothing overflows.
+#include "vgpu/core/arbiter.h"
+
+#include <algorithm>
+
+namespace vgpu::core {
+namespace {
+
+constexpr std::uint64_t kMostStepNs = 1'000'000'000;
+constexpr std::uint64_t kRecentNs = 500'000'000;  // seats that wanted the GPU within it are rivals
+constexpr std::uint64_t kLookNs = 250'000'000;    // between two looks at shares while overlapping
+// A seat that does so little in its turns leaves room for others to use the GPU meanwhile.
+constexpr std::uint64_t kDensePpm = 800'000;
+
+constexpr std::uint64_t part_of(std::uint64_t ns, std::uint64_t rate) {
+  return ns * rate / kWholeGpu;
+}
+
+constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
+  hash ^= value + 0x9e3779b97f4a7c15 + (hash << 6) + (hash >> 2);
+  return hash * 0xff51afd7ed558ccd;
+}
+
+// How much of the time since `last_ns` a seat's own work was on the GPU, as far as can be told.
+std::uint64_t busy_since(std::uint64_t last_ns, std::uint64_t now_ns, const SeatView& seat,
+                         std::uint64_t done_before_ns) {
+  const std::uint64_t elapsed = now_ns - last_ns;
+  if (seat.busy_until_ns > now_ns) return elapsed;
+  const std::uint64_t tail = seat.busy_until_ns > last_ns ? seat.busy_until_ns - last_ns : 0;
+  const std::uint64_t done = seat.done_ns > done_before_ns ? seat.done_ns - done_before_ns : 0;
+  return std::min(std::max(tail, done), elapsed);
+}
+
+}  // namespace
+
+std::uint64_t Arbiter::step(std::uint64_t now_ns, std::span<const SeatView> seats,
+                            std::span<Grant> grants) {
+  now_ns = std::max(now_ns, last_ns_);
+  meet(now_ns, seats);
+  settle(now_ns, seats);
+  look_who_wants(now_ns, seats);
+  set_rates(seats);
+  watch_progress(now_ns, seats);
+  const std::uint64_t wake = take_turns(now_ns, seats);
+  answer(seats, grants);
+  last_ns_ = now_ns;
+  return wake;
+}
+
+// Seats that are new, and those that are gone.
+void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  beside_priority_ = false;
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    if (book.standing.birth != seat.birth) {
+      book = Book();
+      book.standing.birth = seat.birth;
+      book.done_ns = seat.done_ns;
+      book.done_at_look_ns = seat.done_ns;
+      if (holder_ == seat.seat) holder_ = kNoSeat;
+    }
+    book.seen_ns = now_ns;
+    beside_priority_ = beside_priority_ || seat.priority == Priority::high;
+  }
+  // What a process that died had in flight went with it.
+  if (holder_ != kNoSeat && books_[holder_].seen_ns != now_ns) {
+    holder_ = kNoSeat;
+    free_at_ns_ = now_ns;
+  }
+}
+
+// What each had of the GPU since the last step, against what it was owed.
+void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  const std::uint64_t elapsed = std::min(now_ns - last_ns_, kMostStepNs);
+  const std::uint64_t since = now_ns - elapsed;
+  const auto had = [&](const SeatView& seat) {
+    // A turn is charged whole, because nobody else could use it.
+    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) return elapsed;
+    return busy_since(since, now_ns, seat, books_[seat.seat].done_ns);
+  };
+  std::uint64_t all = 0;
+  for (const SeatView& seat : seats) all += had(seat);
+  std::int64_t sum = 0;
+  std::uint64_t rates = 0;
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    std::uint64_t used = had(seat);
+    if (book.alone_ppm != 0 && seat.done_ns > book.done_ns)
+      progress_ns_ += (seat.done_ns - book.done_ns) * kWholeGpu / book.alone_ppm;
+    if (all > elapsed) used = used * elapsed / all;  // they shared the time
+    book.standing.held_ns += used;
+    book.done_ns = std::max(book.done_ns, seat.done_ns);
+    std::int64_t& lag = book.standing.lag_ns;
+    if (!book.active) {
+      const auto most = static_cast<std::int64_t>(part_of(kCreditNs, book.standing.entitled));
+      lag = lag > most ? most
+                       : std::min(most, lag + static_cast<std::int64_t>(
+                                                  part_of(elapsed, book.standing.entitled)));
+      lag -= static_cast<std::int64_t>(used);
+      continue;
+    }
+    lag += static_cast<std::int64_t>(part_of(elapsed, book.standing.rate)) -
+           static_cast<std::int64_t>(used);
+    sum += lag;
+    rates += book.standing.rate;
+  }
+  if (rates == 0) return;
+  // Together they can't be ahead or behind: time that nobody could use, or credit that somebody
+  // brought along, is spread by rate.
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    if (!book.active) continue;
+    const auto rate = static_cast<std::int64_t>(book.standing.rate);
+    const auto most = static_cast<std::int64_t>(part_of(kDebtNs, book.standing.rate));
+    book.standing.lag_ns -= sum * rate / static_cast<std::int64_t>(rates);
+    book.standing.lag_ns = std::clamp(book.standing.lag_ns, -most, most);
+  }
+}
+
+// A launch waits; or, where it didn't have to, work is on the GPU.
+bool Arbiter::asks(std::uint64_t now_ns, const SeatView& seat) const {
+  return seat.want_since_ns != 0 ||
+         (books_[seat.seat].stands && seat.busy_until_ns > now_ns && holder_ != seat.seat);
+}
+
+void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  active_count_ = 0;
+  std::uint64_t rivals = 0;
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    const bool on_gpu = seat.busy_until_ns > now_ns && book.active;
+    const bool holds = seat.seat == holder_ && now_ns < idle_at_ns(seat);
+    const bool active = asks(now_ns, seat) || on_gpu || holds || seat.busy_until_ns > now_ns;
+    if (active && !book.active) book.arrived = true;
+    book.active = active;
+    if (active) {
+      book.active_ns = now_ns;
+      ++active_count_;
+    }
+    if (book.active_ns != 0 && now_ns - book.active_ns < kRecentNs)
+      rivals = mix(mix(rivals, seat.seat), seat.birth);
+  }
+  if (rivals == rivals_) return;
+  rivals_ = rivals;
+  probe_.restart(now_ns);
+}
+
+// One claim a tenant; its seats that want the GPU split its rate evenly.
+void Arbiter::set_rates(std::span<const SeatView> seats) {
+  std::uint64_t made_from = seats.size();
+  for (const SeatView& seat : seats) {
+    made_from = mix(made_from, seat.birth);
+    made_from = mix(made_from, seat.tenant);
+    made_from = mix(made_from, std::uint64_t{seat.seat} << 32 | std::uint64_t{seat.share_percent} << 16 |
+                                   std::uint64_t{seat.limit_percent} << 8 |
+                                   static_cast<std::uint64_t>(seat.priority) << 1 |
+                                   (books_[seat.seat].active ? 1 : 0));
+  }
+  if (made_from == rates_for_) return;
+  rates_for_ = made_from;
+
+  constexpr std::uint32_t kPlaces = 2 * kMaxSeats;
+  std::array<std::uint16_t, kPlaces> claim_at;  // claim + 1, by hash of the tenant
+  claim_at.fill(0);
+  std::array<Claim, kMaxSeats> claims;
+  std::array<std::uint64_t, kMaxSeats> tenants;
+  std::array<std::uint16_t, kMaxSeats> members{};
+  std::array<std::uint16_t, kMaxSeats> wanting{};
+  std::array<std::uint16_t, kMaxSeats> claim_of;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < seats.size() && i < kMaxSeats; ++i) {
+    const SeatView& seat = seats[i];
+    std::size_t place = mix(1, seat.tenant) % kPlaces;
+    while (claim_at[place] != 0 && tenants[claim_at[place] - 1u] != seat.tenant)
+      place = (place + 1) % kPlaces;
+    if (claim_at[place] == 0) {
+      tenants[count] = seat.tenant;
+      claims[count] = {seat.share_percent, seat.limit_percent, seat.priority, false, 0, 0};
+      claim_at[place] = static_cast<std::uint16_t>(++count);
+    }
+    const auto claim = static_cast<std::uint16_t>(claim_at[place] - 1);
+    claim_of[i] = claim;
+    ++members[claim];
+    if (!books_[seat.seat].active) continue;
+    ++wanting[claim];
+    claims[claim].wants = true;
+  }
+  share_out(std::span(claims.data(), count));
+  for (std::size_t i = 0; i < seats.size() && i < kMaxSeats; ++i) {
+    Standing& standing = books_[seats[i].seat].standing;
+    const Claim& claim = claims[claim_of[i]];
+    standing.entitled = std::max<Rate>(claim.entitled / members[claim_of[i]], 1);
+    standing.rate = books_[seats[i].seat].active
+                        ? std::max<Rate>(claim.rate / wanting[claim_of[i]], 1)
+                        : 0;
+  }
+}
+
+// Feeds the probe, and looks whether anybody falls below its rate while all run together.
+void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  std::uint32_t rivals = 0;
+  bool all_known = true;
+  bool leaves_room = false;
+  bool falls_short = false;
+  const bool looks = overlaps() && now_ns >= next_look_ns_;
+  const std::uint64_t window = kLookNs + (now_ns - std::min(now_ns, next_look_ns_));
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    const std::uint64_t done = book.done_ns - book.done_at_look_ns;
+    if (looks && book.active && book.alone_ppm != 0) {
+      const std::uint64_t worth = done * kWholeGpu / book.alone_ppm;
+      falls_short = falls_short || worth * 100 < part_of(window, book.standing.rate) * 95;
+    }
+    if (looks) book.done_at_look_ns = book.done_ns;
+    if (!book.active) continue;
+    ++rivals;
+    all_known = all_known && book.alone_ppm != 0;
+    leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
+  }
+  if (looks) next_look_ns_ = now_ns + kLookNs;
+  const bool was = overlaps();
+  const bool worth_trying = leaves_room && rivals > 1;
+  probe_.observe(now_ns, progress_ns_,
+                 !beside_priority_ && all_known && !falls_short && (was || worth_trying));
+  if (was == overlaps()) return;
+  next_look_ns_ = now_ns + kLookNs;
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    book.done_at_look_ns = book.done_ns;
+    book.opened_ns = now_ns;
+    book.done_at_open_ns = book.done_ns;
+  }
+  if (was && holder_ != kNoSeat) turn_end_ns_ = now_ns;
+}
+
+std::int64_t Arbiter::behind_ns(std::uint32_t seat) const {
+  const Standing& standing = books_[seat].standing;
+  const Rate rate = std::max<Rate>(standing.rate != 0 ? standing.rate : standing.entitled, 1);
+  return standing.lag_ns * static_cast<std::int64_t>(kWholeGpu) / static_cast<std::int64_t>(rate);
+}
+
+bool Arbiter::goes_first(const SeatView& seat) const {
+  return seat.priority == Priority::high &&
+         behind_ns(seat.seat) >= -static_cast<std::int64_t>(kPriorityBurstNs);
+}
+
+std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
+  return std::max(part_of(kCycleNs, books_[seat].standing.rate), kLeastTurnNs);
+}
+
+std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
+  const std::uint64_t opened = books_[seat.seat].opened_ns;
+  if (seat.last_launch_ns <= opened && seat.busy_until_ns <= opened) return opened + kMostIdleNs;
+  const std::uint64_t usual = std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs,
+                                         kMostIdleNs);
+  // Who can come back at once needn't be waited for.
+  const std::uint64_t patience = books_[seat.seat].stands ? kEarlyNs : usual;
+  return std::max(seat.busy_until_ns, seat.last_launch_ns) + patience;
+}
+
+const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t seat) const {
+  for (const SeatView& each : seats) {
+    if (each.seat == seat) return &each;
+  }
+  return nullptr;
+}
+
+const SeatView* Arbiter::next_in_line(std::uint64_t now_ns,
+                                      std::span<const SeatView> seats) const {
+  const SeatView* best = nullptr;
+  for (const SeatView& seat : seats) {
+    if (seat.seat == holder_ || !asks(now_ns, seat)) continue;
+    if (best == nullptr) {
+      best = &seat;
+      continue;
+    }
+    if (goes_first(seat) != goes_first(*best)) {
+      if (goes_first(seat)) best = &seat;
+      continue;
+    }
+    const std::int64_t ahead = behind_ns(seat.seat) - behind_ns(best->seat);
+    if (ahead > 0 || (ahead == 0 && seat.want_since_ns < best->want_since_ns)) best = &seat;
+  }
+  return best;
+}
+
+bool Arbiter::must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const {
+  // A little early, so that a turn that goes on does so without a gap.
+  if (now_ns + kEarlyNs >= turn_end_ns_ || now_ns >= idle_at_ns(holder)) return true;
+  if (goes_first(next) != goes_first(holder)) return goes_first(next);
+  return books_[next.seat].arrived && behind_ns(next.seat) > behind_ns(holder.seat) &&
+         now_ns - books_[holder.seat].opened_ns >= kLeastBeforePreemptionNs;
+}
+
+void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
+  Book& book = books_[seat.seat];
+  holder_ = seat.seat;
+  book.opened_ns = now_ns;
+  book.done_at_open_ns = book.done_ns;
+  book.arrived = false;
+  turn_end_ns_ = now_ns + turn_ns(seat.seat);
+}
+
+void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
+  Book& book = books_[seat.seat];
+  const std::uint64_t left = seat.busy_until_ns > now_ns ? seat.busy_until_ns - now_ns : 0;
+  free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
+  holder_ = kNoSeat;
+  // What it does in a turn of its own: its completed work and what is still to come of it, over the
+  // time that takes.
+  const std::uint64_t end = left != 0 ? now_ns + left : std::max(seat.busy_until_ns, book.opened_ns);
+  const std::uint64_t wall = end - book.opened_ns;
+  if (wall < kLeastBeforePreemptionNs) return;
+  const std::uint64_t done = book.done_ns - book.done_at_open_ns + left;
+  const std::uint64_t ppm = std::clamp<std::uint64_t>(done * kWholeGpu / wall, 1'000, kWholeGpu);
+  book.alone_ppm = book.alone_ppm == 0 ? ppm : (7 * book.alone_ppm + ppm) / 8;
+}
+
+// When the present turn has to be looked at again while others wait.
+std::uint64_t Arbiter::watch_turn_until(const SeatView& holder) const {
+  return std::min(turn_end_ns_ - kEarlyNs, idle_at_ns(holder));
+}
+
+std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  const std::uint64_t probe = active_count_ > 1 ? probe_.next_ns() : kForever;
+  if (overlaps()) return std::min(probe, next_look_ns_);
+
+  const SeatView* holder = holder_ == kNoSeat ? nullptr : find(seats, holder_);
+  const SeatView* next = next_in_line(now_ns, seats);
+  if (next == nullptr) {
+    // Nobody waits: the grant stays open, so that whoever is alone pays nothing.
+    if (holder != nullptr) turn_end_ns_ = kForever;
+    return probe;
+  }
+  if (holder != nullptr) {
+    const Book& book = books_[holder_];
+    // It may have been alone until now; then its turn counts from when it began, and has passed.
+    turn_end_ns_ = std::min(turn_end_ns_, std::max(book.opened_ns + turn_ns(holder_), now_ns));
+    if (!must_end(now_ns, *holder, *next)) {
+      const std::uint64_t preemption =
+          books_[next->seat].arrived
+              ? std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + kLeastIdleNs)
+              : kForever;
+      return std::min({probe, preemption, watch_turn_until(*holder)});
+    }
+    end_turn(now_ns, *holder);
+    // It may well be the one that is furthest behind itself.
+    if (!goes_first(*next) && now_ns < idle_at_ns(*holder) &&
+        behind_ns(holder->seat) > behind_ns(next->seat)) {
+      begin_turn(now_ns, *holder);
+      return std::min(probe, watch_turn_until(*holder));
+    }
+  }
+  if (now_ns + kEarlyNs < free_at_ns_ && !goes_first(*next))
+    return std::min(probe, free_at_ns_ - kEarlyNs);
+  begin_turn(now_ns, *next);
+  return std::min(probe, watch_turn_until(*next));
+}
+
+void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
+  std::uint32_t first = 0;
+  for (const SeatView& seat : seats) first += goes_first(seat) ? 1 : 0;
+  const std::uint64_t in_flight = beside_priority_ ? kInFlightBesidePriorityNs : kInFlightNs;
+  const bool alone = seats.size() == 1;
+  for (std::size_t i = 0; i < seats.size(); ++i) {
+    const SeatView& seat = seats[i];
+    Grant grant;
+    grant.counted = !alone;
+    grant.in_flight_ns = alone ? kForever : in_flight;
+    const bool stands = first == 1 && goes_first(seat);
+    books_[seat.seat].stands = stands;
+    if (stands || alone || overlaps()) {
+      grant.end_ns = kForever;
+      grant.announces = stands && holder_ != seat.seat;
+    } else if (seat.seat == holder_) {
+      grant.end_ns = turn_end_ns_;
+    }
+    grants[i] = grant;
+  }
+}
+
+}  // namespace vgpu::core

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether one launch may go to the driver now, or what it waits for. In this order: its tenant's
+// compute limit (waiting for that doesn't ask for a turn), its turn, and what is in flight. The last
+// only delays: work in flight may be waiting for this very launch, so who made no progress for a
+// while is let through. Pure; times in nanoseconds of one clock.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace vgpu::core {
+
+// From a launch to the start of its kernel on an idle GPU, as measured on an H200.
+inline constexpr std::uint64_t kLaunchLatencyNs = 3'500;
+// So long a launch waits for room in flight; then it goes in beyond the bound.
+inline constexpr std::uint64_t kMostInFlightWaitNs = 20'000'000;
+
+enum class Admission : std::uint8_t { go, wait_limit, wait_turn, wait_in_flight };
+
+struct GateView {
+  std::uint64_t grant_end_ns = 0;   // arbiter.h: Grant
+  std::uint64_t in_flight_ns = 0;   // the bound
+  std::uint64_t busy_until_ns = 0;  // when what is in flight is predicted to be done
+  std::uint64_t due_ns = 0;         // by the compute limit; 0: now
+  std::uint64_t cost_ns = 0;        // of this launch, by a length that few pass
+};
+
+struct Verdict {
+  Admission admission = Admission::go;
+  std::uint64_t until_ns = 0;  // look again then (or when the grant changes)
+};
+
+constexpr Verdict judge_launch(std::uint64_t now_ns, const GateView& view) {
+  if (now_ns < view.due_ns) return {Admission::wait_limit, view.due_ns};
+  if (now_ns >= view.grant_end_ns) return {Admission::wait_turn, UINT64_MAX};
+  if (view.busy_until_ns <= now_ns) return {};
+  // One that runs and one behind it are always fine: less would leave the GPU idle in between.
+  const std::uint64_t bound = std::max(view.in_flight_ns, 2 * view.cost_ns);
+  const std::uint64_t in_flight = view.busy_until_ns - now_ns;
+  if (in_flight <= bound - view.cost_ns) return {};
+  return {Admission::wait_in_flight, view.busy_until_ns - (bound - view.cost_ns)};
+}
+
+// The prediction after a launch at `now_ns`.
+constexpr std::uint64_t busy_after(std::uint64_t busy_until_ns, std::uint64_t now_ns,
+                                   std::uint64_t cost_ns) {
+  return std::max(busy_until_ns, now_ns + kLaunchLatencyNs) + cost_ns;
+}
+
+}  // namespace vgpu::core

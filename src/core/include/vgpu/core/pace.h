@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The compute limit: GPU time of at most so many percent of the wall time. One word for a tenant on
+// a GPU, the time at which what it used is paid for: a launch is due when that time has come, and
+// moves it on by its cost divided by the limit. (The generic cell rate algorithm, ITU-T I.371, with
+// debt: a cost that turns out higher is added later.) Unused time is forgotten beyond a burst, so
+// idling saves up no more than that. Pure; times in nanoseconds of one clock.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace vgpu::core {
+
+// Wall time whose allowance may be saved up: a tenant that waits for its turn loses none of it.
+inline constexpr std::uint64_t kPaceBurstNs = 100'000'000;
+
+// GPU time, as the wall time that pays for it.
+constexpr std::uint64_t paid_by_ns(std::uint64_t cost_ns, std::uint32_t limit_percent) {
+  return limit_percent == 0 ? 0 : cost_ns * 100 / limit_percent;
+}
+
+// The word after a launch of `cost_ns`.
+constexpr std::uint64_t pace_charge(std::uint64_t paid_until_ns, std::uint64_t now_ns,
+                                    std::uint64_t cost_ns, std::uint32_t limit_percent) {
+  const std::uint64_t oldest = now_ns > kPaceBurstNs ? now_ns - kPaceBurstNs : 0;
+  return std::max(paid_until_ns, oldest) + paid_by_ns(cost_ns, limit_percent);
+}
+
+// When the next launch is due. `batch_ns`: GPU time that has to be saved up first, where starting
+// costs others something (a turn); never more than half of a burst.
+constexpr std::uint64_t pace_due_ns(std::uint64_t paid_until_ns, std::uint64_t batch_ns,
+                                    std::uint32_t limit_percent) {
+  return paid_until_ns + std::min(paid_by_ns(batch_ns, limit_percent), kPaceBurstNs / 2);
+}
+
+}  // namespace vgpu::core
