@@ -153,10 +153,11 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
   for (const SeatView& seat : seats) {
     made_from = mix(made_from, seat.birth);
     made_from = mix(made_from, seat.tenant);
-    made_from = mix(made_from, std::uint64_t{seat.seat} << 32 | std::uint64_t{seat.share_percent} << 16 |
-                                   std::uint64_t{seat.limit_percent} << 8 |
-                                   static_cast<std::uint64_t>(seat.priority) << 1 |
-                                   (books_[seat.seat].active ? 1 : 0));
+    made_from =
+        mix(made_from, std::uint64_t{seat.seat} << 32 | std::uint64_t{seat.share_percent} << 16 |
+                           std::uint64_t{seat.limit_percent} << 8 |
+                           static_cast<std::uint64_t>(seat.priority) << 1 |
+                           (books_[seat.seat].active ? 1 : 0));
   }
   if (made_from == rates_for_) return;
   rates_for_ = made_from;
@@ -192,9 +193,8 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
     Standing& standing = books_[seats[i].seat].standing;
     const Claim& claim = claims[claim_of[i]];
     standing.entitled = std::max<Rate>(claim.entitled / members[claim_of[i]], 1);
-    standing.rate = books_[seats[i].seat].active
-                        ? std::max<Rate>(claim.rate / wanting[claim_of[i]], 1)
-                        : 0;
+    standing.rate =
+        books_[seats[i].seat].active ? std::max<Rate>(claim.rate / wanting[claim_of[i]], 1) : 0;
   }
 }
 
@@ -253,8 +253,8 @@ std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
 std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   const std::uint64_t opened = books_[seat.seat].opened_ns;
   if (seat.last_launch_ns <= opened && seat.busy_until_ns <= opened) return opened + kMostIdleNs;
-  const std::uint64_t usual = std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs,
-                                         kMostIdleNs);
+  const std::uint64_t usual =
+      std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs, kMostIdleNs);
   // Who can come back at once needn't be waited for.
   const std::uint64_t patience = books_[seat.seat].stands ? kEarlyNs : usual;
   return std::max(seat.busy_until_ns, seat.last_launch_ns) + patience;
@@ -267,8 +267,7 @@ const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t sea
   return nullptr;
 }
 
-const SeatView* Arbiter::next_in_line(std::uint64_t now_ns,
-                                      std::span<const SeatView> seats) const {
+const SeatView* Arbiter::next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const {
   const SeatView* best = nullptr;
   for (const SeatView& seat : seats) {
     if (seat.seat == holder_ || !asks(now_ns, seat)) continue;
@@ -310,7 +309,8 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   holder_ = kNoSeat;
   // What it does in a turn of its own: its completed work and what is still to come of it, over the
   // time that takes.
-  const std::uint64_t end = left != 0 ? now_ns + left : std::max(seat.busy_until_ns, book.opened_ns);
+  const std::uint64_t end =
+      left != 0 ? now_ns + left : std::max(seat.busy_until_ns, book.opened_ns);
   const std::uint64_t wall = end - book.opened_ns;
   if (wall < kLeastBeforePreemptionNs) return;
   const std::uint64_t done = book.done_ns - book.done_at_open_ns + left;

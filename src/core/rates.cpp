@@ -18,8 +18,8 @@ void entitle(std::span<Claim> claims) {
     without += claim.share_percent == 0 ? 1 : 0;
   }
   const std::uint64_t left = shared < kWholeGpu ? kWholeGpu - shared : 0;
-  const Rate part = without == 0 ? 0
-                                 : std::max(static_cast<Rate>(left / without), rate_of_percent(1));
+  const Rate part =
+      without == 0 ? 0 : std::max(static_cast<Rate>(left / without), rate_of_percent(1));
   const std::uint64_t sum = shared + std::uint64_t{part} * without;
   for (Claim& claim : claims) {
     claim.entitled = claim.share_percent == 0 ? part : rate_of_percent(claim.share_percent);
@@ -44,8 +44,8 @@ std::uint64_t pour(std::span<Claim> claims, Priority priority, std::uint64_t lef
     for (Claim& claim : claims) {
       if (!takes(claim)) continue;
       const std::uint64_t part = std::max<std::uint64_t>(pouring * claim.entitled / weights, 1);
-      const auto taken = static_cast<Rate>(
-          std::min({part, left, std::uint64_t{limit_of(claim) - claim.rate}}));
+      const auto taken =
+          static_cast<Rate>(std::min({part, left, std::uint64_t{limit_of(claim) - claim.rate}}));
       claim.rate += taken;
       left -= taken;
     }

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "step.h"
+#include "vgpu/shm/node.h"
 
 namespace vgpu::shm {
 namespace {
@@ -24,6 +25,8 @@ void copy_text(char (&to)[kMaxName + 1], std::string_view from) {
 }
 
 bool is_terminated(const char (&text)[kMaxName + 1]) { return text[kMaxName] == '\0'; }
+
+}  // namespace
 
 // Removes the name if it still leads to this file. The lock makes that one step: whoever unlinks a
 // segment holds its lock, so between our look and our unlink nobody else can have removed it, and a
@@ -86,8 +89,6 @@ int link_name(const platform::File& file, const SegmentPath& temporary, const Se
   descriptor.append_number(static_cast<std::uint64_t>(file.fd()));
   return ::linkat(AT_FDCWD, descriptor.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW);
 }
-
-}  // namespace
 
 bool is_valid_id(std::string_view id) {
   if (id.empty() || id.size() > kMaxName || id.front() == '.') return false;

@@ -91,6 +91,14 @@ class Segment {
 
 using SegmentPath = FixedString<511>;
 
+// Segment files. A new one has no name yet (`temporary`: nobody looks at that), link_name() gives
+// it one, 0 or -1 with errno. open_own_regular_file(): only a plain file of this user; else
+// `status` says why not. unlink_if_same() takes a name away if it still leads to this file.
+platform::File new_file(const StateDir& dir, SegmentPath& temporary);
+int link_name(const platform::File& file, const SegmentPath& temporary, const SegmentPath& path);
+platform::File open_own_regular_file(const SegmentPath& path, std::size_t& size, Status& status);
+void unlink_if_same(const platform::File& file, const SegmentPath& path);
+
 // Letters, digits, '.', '_', '-'; not hidden: an id is also a file name.
 bool is_valid_id(std::string_view id);
 SegmentPath segment_path(const StateDir& dir, std::string_view id);
@@ -111,8 +119,5 @@ Status open_segment(const SegmentPath& path, std::string_view id, Mapped& out);
 Status check_segment(const void* base, std::size_t size, std::string_view id,
                      std::uint32_t& gpu_count);
 Status remove_segment(const StateDir& dir, std::string_view id);
-
-std::uint64_t pack_terms(const Quota& quota);
-void unpack_terms(std::uint64_t terms, Quota& quota);
 
 }  // namespace vgpu::shm

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "atomic_memory.h"
+#include "liveness.h"
 #include "segment.h"
 #include "state.h"
 #include "step.h"
@@ -20,14 +21,6 @@
 
 namespace vgpu::shm {
 namespace {
-
-using platform::ByteLock;
-
-struct Self {
-  std::int32_t pid = platform::self_pid();
-  std::uint64_t start_ticks = platform::start_time_ticks(pid);
-  std::uint64_t pid_namespace = platform::pid_namespace();
-};
 
 void name_slot(SlotIdentity& identity, const Self& self) {
   // Relaxed: published by the owner word's change to live.
@@ -59,31 +52,20 @@ void clear_slot(const Segment& segment, std::uint32_t slot) {
 // Takes the slot if it is free; its number is ours when this returns true.
 bool take_slot(const Segment& segment, std::uint32_t slot, int fd, const Self& self) {
   Word& word = segment.owner(slot);
-  std::uint64_t seen = word.load();
-  if (Owner::unpack(seen).state != SlotState::free) return false;
-  const ByteLock lock =
-      fd >= 0 ? platform::try_lock_byte(fd, kLockBase + slot) : ByteLock::unsupported;
-  if (lock == ByteLock::held_elsewhere) return false;
-  step(core::Step::join_locked);
-  Owner owner = Owner::unpack(seen);
-  owner.state = SlotState::claimed;
-  owner.lockless = lock == ByteLock::unsupported;
-  owner.generation += 1;
-  owner.start_ticks_low = static_cast<std::uint32_t>(self.start_ticks & Owner::kStartMask);
-  owner.pid = self.pid;
-  // Before the claim, so that a claimant that dies is below the mark, where reapers look.
-  AtomicMemory::raise(segment.header().slot_high_water, slot + 1);
-  bool ours = word.compare_exchange_strong(seen, owner.pack());
-  if (ours) {
-    step(core::Step::join_claimed);
-    name_slot(segment.identity(slot), self);
-    step(core::Step::join_named);
-    clear_slot(segment, slot);
-    step(core::Step::join_cleared);
-    std::uint64_t claimed = owner.pack();
-    owner.state = SlotState::live;
-    ours = word.compare_exchange_strong(claimed, owner.pack());
-  }
+  Owner owner;
+  const bool claimed = claim_owner(word, fd, kLockBase + slot, self, owner, [&] {
+    step(core::Step::join_locked);
+    AtomicMemory::raise(segment.header().slot_high_water, slot + 1);
+  });
+  if (!claimed) return false;
+  step(core::Step::join_claimed);
+  name_slot(segment.identity(slot), self);
+  step(core::Step::join_named);
+  clear_slot(segment, slot);
+  step(core::Step::join_cleared);
+  std::uint64_t seen = owner.pack();
+  owner.state = SlotState::live;
+  const bool ours = word.compare_exchange_strong(seen, owner.pack());
   if (!ours) {
     platform::unlock_byte(fd, kLockBase + slot);
     return false;
@@ -109,28 +91,9 @@ void collect_all(const Segment& segment) {
 
 bool is_dead(const Segment& segment, std::uint32_t slot, const Owner& owner, int fd,
              std::uint64_t own_namespace) {
-  const ByteLock lock =
-      fd >= 0 ? platform::look_at_byte(fd, kLockBase + slot) : ByteLock::unsupported;
-  if (lock == ByteLock::held_elsewhere) return false;
-  // Held by someone whom we can't see, for all we know.
-  if (lock == ByteLock::unsupported && !owner.lockless) return false;
   const SlotIdentity& identity = segment.identity(slot);
-  // A claimant writes its identity after the claim, so of one that died there only the lock tells.
-  const bool is_named = owner.state == SlotState::live;
-  const bool same_namespace =
-      is_named && own_namespace != 0 && identity.pid_namespace.load() == own_namespace;
-  if (!same_namespace) return !owner.lockless;
-  switch (platform::life_of(owner.pid, identity.start_ticks.load())) {
-    case platform::Life::gone:
-      return true;
-    case platform::Life::exiting:
-      return false;
-    case platform::Life::alive:
-      return !owner.lockless;  // it runs another program now: its files went with exec
-    case platform::Life::unknown:
-      return !owner.lockless;  // the lock alone
-  }
-  return false;
+  return owner_is_dead(owner, fd, kLockBase + slot, identity.start_ticks.load(),
+                       identity.pid_namespace.load(), own_namespace);
 }
 
 void copy_program(const SlotIdentity& identity, FixedString<kMaxName>& out) {

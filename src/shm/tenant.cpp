@@ -18,6 +18,7 @@
 #include "state.h"
 #include "vgpu/platform/fork_page.h"
 #include "vgpu/platform/process.h"
+#include "vgpu/shm/node.h"
 
 namespace vgpu::shm {
 namespace {
@@ -190,8 +191,7 @@ TenantSpec Tenant::spec() const {
     to.nvml_index = from.nvml_index;
     to.total_bytes = from.total_bytes;
     to.in_set = from.in_set != 0;
-    unpack_terms(from.terms.load(std::memory_order_relaxed), to.quota);
-    to.quota.memory_limit_bytes = from.memory_limit_bytes.load(std::memory_order_relaxed);
+    to.quota = quota(i);
     spec.gpus.push_back(to);
   }
   return spec;
@@ -212,6 +212,26 @@ int Tenant::gpu_position(const GpuUuid& uuid) const {
 
 std::uint64_t Tenant::memory_limit_bytes(std::uint32_t gpu) const {
   return gpu < gpu_count() ? state_->segment.memory_limit_bytes(gpu) : kNoLimit;
+}
+
+Quota Tenant::quota(std::uint32_t gpu) const {
+  Quota quota;
+  if (gpu >= gpu_count()) return quota;
+  // Relaxed: each word stands alone; a change of both shows one after the other.
+  unpack_terms(state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed), quota);
+  quota.memory_limit_bytes = state_->segment.memory_limit_bytes(gpu);
+  return quota;
+}
+
+std::uint64_t Tenant::paid_until_ns(std::uint32_t gpu) const {
+  return gpu < gpu_count() ? state_->segment.gpu(gpu).paid_until_ns.load(std::memory_order_relaxed)
+                           : 0;
+}
+
+bool Tenant::move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64_t to) {
+  // Relaxed: the word is all there is.
+  return gpu >= gpu_count() || state_->segment.gpu(gpu).paid_until_ns.compare_exchange_strong(
+                                   from, to, std::memory_order_relaxed);
 }
 
 void Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {

@@ -34,7 +34,8 @@ std::uint64_t saturate(std::uint64_t paid_until, std::uint64_t start, std::uint6
 TEST(Pace, HoldsALimitForAnyLengthOfKernel) {
   for (const std::uint64_t kernel : {20 * kUs, 100 * kUs, 1 * kMs, 5 * kMs, 20 * kMs, 50 * kMs}) {
     for (const std::uint32_t limit : {10u, 30u, 50u, 80u}) {
-      const double got = 100.0 * static_cast<double>(saturate(100 * kS, 100 * kS, 10 * kS, kernel, limit)) /
+      const double got = 100.0 *
+                         static_cast<double>(saturate(100 * kS, 100 * kS, 10 * kS, kernel, limit)) /
                          static_cast<double>(10 * kS);
       EXPECT_NEAR(got, limit, 0.51) << kernel << " ns at " << limit;
     }
@@ -50,8 +51,8 @@ TEST(Pace, IdlingSavesUpOneBurstAndNoMore) {
 
 TEST(Pace, ACostThatTurnsOutHigherIsPaidForLater) {
   std::uint64_t paid = 10 * kS;
-  paid = pace_charge(paid, 10 * kS, 10 * kUs, 50);   // taken for a short one
-  paid = pace_charge(paid, 10 * kS, 50 * kMs, 50);   // it was a long one
+  paid = pace_charge(paid, 10 * kS, 10 * kUs, 50);  // taken for a short one
+  paid = pace_charge(paid, 10 * kS, 50 * kMs, 50);  // it was a long one
   EXPECT_EQ(pace_due_ns(paid, 0, 50), 10 * kS + 20 * kUs + 100 * kMs);
 }
 
@@ -78,8 +79,11 @@ TEST(Cost, HighIsALengthThatFewPass) {
 }
 
 TEST(Gate, WaitsForTheLimitFirstThenForTheTurnThenForRoom) {
-  GateView view{.grant_end_ns = 0, .in_flight_ns = kMs, .busy_until_ns = 105 * kMs,
-                .due_ns = 101 * kMs, .cost_ns = 100 * kUs};
+  GateView view{.grant_end_ns = 0,
+                .in_flight_ns = kMs,
+                .busy_until_ns = 105 * kMs,
+                .due_ns = 101 * kMs,
+                .cost_ns = 100 * kUs};
   EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::wait_limit);
   view.due_ns = 0;
   EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::wait_turn);
@@ -91,8 +95,11 @@ TEST(Gate, WaitsForTheLimitFirstThenForTheTurnThenForRoom) {
 }
 
 TEST(Gate, AlwaysLetsOneRunAndOneWaitBehindIt) {
-  const GateView view{.grant_end_ns = 200 * kMs, .in_flight_ns = kMs, .busy_until_ns = 150 * kMs,
-                      .due_ns = 0, .cost_ns = 50 * kMs};
+  const GateView view{.grant_end_ns = 200 * kMs,
+                      .in_flight_ns = kMs,
+                      .busy_until_ns = 150 * kMs,
+                      .due_ns = 0,
+                      .cost_ns = 50 * kMs};
   EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::go);
   EXPECT_EQ(judge_launch(99 * kMs, view).admission, Admission::wait_in_flight);
 }

@@ -11,7 +11,8 @@ namespace vgpu::core {
 namespace {
 
 Claim claim(int share, int limit = 0, Priority priority = Priority::normal, bool wants = true) {
-  return {static_cast<std::uint8_t>(share), static_cast<std::uint8_t>(limit), priority, wants, 0, 0};
+  return {
+      static_cast<std::uint8_t>(share), static_cast<std::uint8_t>(limit), priority, wants, 0, 0};
 }
 
 std::vector<int> percents(std::vector<Claim> claims) {
@@ -30,7 +31,8 @@ TEST(Rates, AComputeLimitHoldsAlsoOnAnIdleGpu) { EXPECT_EQ(percents({claim(30, 6
 TEST(Rates, WhatAnotherLeavesGoesByShare) {
   EXPECT_EQ(percents({claim(30), claim(70)}), P({30, 70}));
   EXPECT_EQ(percents({claim(10), claim(30)}), P({25, 75}));
-  EXPECT_EQ(percents({claim(20), claim(30), claim(50, 0, Priority::normal, false)}), P({40, 60, 0}));
+  EXPECT_EQ(percents({claim(20), claim(30), claim(50, 0, Priority::normal, false)}),
+            P({40, 60, 0}));
 }
 
 TEST(Rates, WhatIsLeftGoesToTheHighestPriorityThatCanUseIt) {
@@ -64,7 +66,8 @@ TEST(Rates, AddUpToTheGpuAndKeepEveryShareAndLimit) {
     for (Claim& each : claims) {
       const int share = static_cast<int>(random() % 3 == 0 ? 0 : random() % (101 - shares));
       shares += share;
-      const int limit = random() % 3 == 0 ? std::max(share, static_cast<int>(1 + random() % 100)) : 0;
+      const int limit =
+          random() % 3 == 0 ? std::max(share, static_cast<int>(1 + random() % 100)) : 0;
       each = claim(share, limit, static_cast<Priority>(random() % 3), random() % 4 != 0);
     }
     share_out(claims);

@@ -7,13 +7,13 @@
 // While several do, they take turns, because contexts don't run at the same time anyway and each
 // switch by the hardware costs 0.15 to 0.23 ms. Each seat is owed a rate (rates.h) and the arbiter
 // keeps its lag: what it was owed less what it had, so long turns, kernels that overrun a turn and
-// late hosts are made up for. The next turn goes to whoever waits and is furthest behind, measured in
-// time (lag / rate), and lasts for its rate's part of a cycle. A turn ends by the clock, or as soon as
-// its seat is idle for longer than it usually is; the next begins when what is in flight is
-// predicted to be done, never when the GPU has "drained": work that never ends would hold everybody.
-// Seats of high priority go first, at once, while their tenant isn't behind what it may use.
-// Where tenants together do more by overlapping (launch-bound ones), paired probes find that out and
-// all grants are open; see ModeProbe.
+// late hosts are made up for. The next turn goes to whoever waits and is furthest behind, measured
+// in time (lag / rate), and lasts for its rate's part of a cycle. A turn ends by the clock, or as
+// soon as its seat is idle for longer than it usually is; the next begins when what is in flight is
+// predicted to be done, never when the GPU has "drained": work that never ends would hold
+// everybody. Seats of high priority go first, at once, while their tenant isn't behind what it may
+// use. Where tenants together do more by overlapping (launch-bound ones), paired probes find that
+// out and all grants are open; see ModeProbe.
 #pragma once
 
 #include <array>
@@ -34,8 +34,8 @@ inline constexpr std::uint64_t kForever = UINT64_MAX;
 // turns): 20 ms turns keep 98.5 to 99.2 % of the work, 5 ms ones 96 to 97 %.
 inline constexpr std::uint64_t kCycleNs = 50'000'000;
 inline constexpr std::uint64_t kLeastTurnNs = 10'000'000;
-// A seat that wants the GPU again after a pause and is behind ends another's turn after so long: the
-// slice that the hardware would have given it.
+// A seat that wants the GPU again after a pause and is behind ends another's turn after so long:
+// the slice that the hardware would have given it.
 inline constexpr std::uint64_t kLeastBeforePreemptionNs = 2'000'000;
 // Lag that is kept: credit that an idle seat saves up, and debt, as time at its own rate.
 inline constexpr std::uint64_t kCreditNs = 50'000'000;
@@ -51,23 +51,24 @@ inline constexpr std::uint64_t kMostDrainNs = 150'000'000;
 // The next grant is given so much before the GPU is predicted to be free: the wake-up of a waiting
 // thread (20 to 57 us) and its first launch fall into the tail of the other's work.
 inline constexpr std::uint64_t kEarlyNs = 50'000;
-// An idle seat's turn ends after twice its usual gap between work and the next launch, within these.
+// An idle seat's turn ends after twice its usual gap between work and the next launch, within
+// these.
 inline constexpr std::uint64_t kLeastIdleNs = 150'000;
 inline constexpr std::uint64_t kMostIdleNs = 1'000'000;
 
 // What a seat says of itself. Untrusted: times are bounded by now and by the grants it had.
 struct SeatView {
-  std::uint32_t seat = 0;   // its index, below kMaxSeats
-  std::uint64_t birth = 0;  // differs for each process that ever has the seat
-  std::uint64_t tenant = 0; // the same for all processes of a tenant
+  std::uint32_t seat = 0;    // its index, below kMaxSeats
+  std::uint64_t birth = 0;   // differs for each process that ever has the seat
+  std::uint64_t tenant = 0;  // the same for all processes of a tenant
   std::uint8_t share_percent = 0;
   std::uint8_t limit_percent = 0;
   Priority priority = Priority::normal;
-  std::uint64_t want_since_ns = 0;   // a launch has been waiting since; 0: none
-  std::uint64_t busy_until_ns = 0;   // when what it has in flight is predicted to be done
+  std::uint64_t want_since_ns = 0;  // a launch has been waiting since; 0: none
+  std::uint64_t busy_until_ns = 0;  // when what it has in flight is predicted to be done
   std::uint64_t last_launch_ns = 0;
-  std::uint64_t usual_gap_ns = 0;    // between the end of its work and the next launch
-  std::uint64_t done_ns = 0;         // GPU time of its completed work so far, as learned
+  std::uint64_t usual_gap_ns = 0;  // between the end of its work and the next launch
+  std::uint64_t done_ns = 0;       // GPU time of its completed work so far, as learned
 };
 
 struct Grant {
@@ -81,7 +82,7 @@ struct Grant {
 // What a seat got and is owed, for people to read. Kept while the seat is known.
 struct Standing {
   std::uint64_t birth = 0;
-  Rate rate = 0;              // owed at present
+  Rate rate = 0;  // owed at present
   Rate entitled = 0;
   std::int64_t lag_ns = 0;    // above zero: it is behind; below: debt
   std::uint64_t held_ns = 0;  // GPU time charged to it so far
@@ -89,10 +90,11 @@ struct Standing {
 
 class Arbiter {
  public:
-  // Decides as of `now_ns`, which never goes back. `grants[i]` is for `seats[i]`; both have the same
-  // length. Gives the time at which it has to be called again even if nothing changes (kForever:
-  // never); it may be called earlier and has to be when a seat begins to want.
-  std::uint64_t step(std::uint64_t now_ns, std::span<const SeatView> seats, std::span<Grant> grants);
+  // Decides as of `now_ns`, which never goes back. `grants[i]` is for `seats[i]`; both have the
+  // same length. Gives the time at which it has to be called again even if nothing changes
+  // (kForever: never); it may be called earlier and has to be when a seat begins to want.
+  std::uint64_t step(std::uint64_t now_ns, std::span<const SeatView> seats,
+                     std::span<Grant> grants);
 
   const Standing& standing(std::uint32_t seat) const { return books_[seat].standing; }
   // The seat whose turn it is; kNoSeat: nobody's, or everybody's.
@@ -102,16 +104,16 @@ class Arbiter {
  private:
   struct Book {
     Standing standing;
-    std::uint64_t seen_ns = 0;      // the step that last saw this seat
-    std::uint64_t active_ns = 0;    // when it last wanted the GPU or was on it
-    std::uint64_t opened_ns = 0;    // when its turn began
-    std::uint64_t done_ns = 0;      // its completed work at the last step,
+    std::uint64_t seen_ns = 0;          // the step that last saw this seat
+    std::uint64_t active_ns = 0;        // when it last wanted the GPU or was on it
+    std::uint64_t opened_ns = 0;        // when its turn began
+    std::uint64_t done_ns = 0;          // its completed work at the last step,
     std::uint64_t done_at_open_ns = 0;  // when its turn began,
     std::uint64_t done_at_look_ns = 0;  // and when its progress was last looked at
-    std::uint64_t alone_ppm = 0;    // completed work per time of its turns; 0: not known
+    std::uint64_t alone_ppm = 0;        // completed work per time of its turns; 0: not known
     bool active = false;
-    bool arrived = false;           // has had no turn since it began to want after a pause
-    bool stands = false;            // of high priority: its grant is open without a turn
+    bool arrived = false;  // has had no turn since it began to want after a pause
+    bool stands = false;   // of high priority: its grant is open without a turn
   };
 
   void meet(std::uint64_t now_ns, std::span<const SeatView> seats);
@@ -142,8 +144,8 @@ class Arbiter {
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
   std::uint64_t progress_ns_ = 0;
   std::uint64_t next_look_ns_ = 0;
-  std::uint64_t rates_for_ = 0;   // fingerprint of what the rates were made from
-  std::uint64_t rivals_ = 0;      // fingerprint of the seats that wanted the GPU lately
+  std::uint64_t rates_for_ = 0;  // fingerprint of what the rates were made from
+  std::uint64_t rivals_ = 0;     // fingerprint of the seats that wanted the GPU lately
   std::uint32_t active_count_ = 0;
   bool beside_priority_ = false;  // a seat of high priority is there
 };

@@ -9,8 +9,8 @@
 
 namespace vgpu::core {
 
-// Until its first sample, work is taken to be of this length: about the shortest kernel there is, so
-// that a burst of new kernels isn't held back; what it took is charged when it is known.
+// Until its first sample, work is taken to be of this length: about the shortest kernel there is,
+// so that a burst of new kernels isn't held back; what it took is charged when it is known.
 inline constexpr std::uint64_t kUnknownCostNs = 5'000;
 
 class Cost {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether one launch may go to the driver now, or what it waits for. In this order: its tenant's
-// compute limit (waiting for that doesn't ask for a turn), its turn, and what is in flight. The last
-// only delays: work in flight may be waiting for this very launch, so who made no progress for a
-// while is let through. Pure; times in nanoseconds of one clock.
+// compute limit (waiting for that doesn't ask for a turn), its turn, and what is in flight. The
+// last only delays: work in flight may be waiting for this very launch, so who made no progress for
+// a while is let through. Pure; times in nanoseconds of one clock.
 #pragma once
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns or together? Neither is right always: exclusive turns win 2 to 9 times for tenants that wait
-// for each kernel, overlap wins 2 times for launch-bound ones that queue ahead (measured on an H200).
-// So the other mode is tried now and then for a short while, between two stretches of the present one
-// (A-B-A), and adopted after it won twice. A probe that is lost makes the next one rarer; in the
-// losing mode is spent half a percent of the time. Pure; one caller at a time.
+// Turns or together? Neither is right always: exclusive turns win 2 to 9 times for tenants that
+// wait for each kernel, overlap wins 2 times for launch-bound ones that queue ahead (measured on an
+// H200). So the other mode is tried now and then for a short while, between two stretches of the
+// present one (A-B-A), and adopted after it won twice. A probe that is lost makes the next one
+// rarer; in the losing mode is spent half a percent of the time. Pure; one caller at a time.
 #pragma once
 
 #include <cstdint>

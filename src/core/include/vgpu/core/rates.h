@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who is owed how much of a GPU while these tenants want it. GaiaGPU's elastic allocation, stated as
-// water-filling: each gets its share first, what the others leave goes to the highest priority that
-// can use it, by share, up to each one's compute limit. Pure; any thread.
+// Who is owed how much of a GPU while these tenants want it. GaiaGPU's elastic allocation, stated
+// as water-filling: each gets its share first, what the others leave goes to the highest priority
+// that can use it, by share, up to each one's compute limit. Pure; any thread.
 #pragma once
 
 #include <cstdint>

@@ -102,7 +102,12 @@ class Tenant {
   std::uint32_t gpu_count() const;
   int gpu_position(const GpuUuid& uuid) const;  // -1: not among the tenant's GPUs
   std::uint64_t memory_limit_bytes(std::uint32_t gpu) const;
+  Quota quota(std::uint32_t gpu) const;
   void set_quota(std::uint32_t gpu, const Quota& quota);
+  // The word of the compute limit (core/pace.h), one for all processes of the tenant.
+  std::uint64_t paid_until_ns(std::uint32_t gpu) const;
+  // False, with `from` as it is now, when another process was first.
+  bool move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64_t to);
 
   // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays
   // within its limit. Never passes the limit, fails only if the others really leave no room (or

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The node segment as limiter, host and CLI use it: seats, their grants, what they did lately.
+// node_layout.h is the wire format behind it. Without a daemon it lies in the user's state directory,
+// so shares bind the processes of one user.
+//
+// Thread-safe unless a member says otherwise. Nothing throws or allocates.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "vgpu/base/fixed_string.h"
+#include "vgpu/base/gpu_uuid.h"
+#include "vgpu/base/quota.h"
+#include "vgpu/shm/tenant.h"
+
+namespace vgpu::shm {
+
+inline constexpr std::uint32_t kSeats = 1024;
+inline constexpr std::uint32_t kNoSeat = UINT32_MAX;
+inline constexpr std::uint32_t kHistorySeconds = 16;
+
+struct SeatRecord;
+
+struct SeatSecond {
+  std::uint64_t work_ns = 0;
+  std::uint64_t launches = 0;
+  std::uint64_t waited_limit_ns = 0;
+  std::uint64_t waited_turn_ns = 0;
+  std::uint64_t waited_in_flight_ns = 0;
+  std::uint64_t delayed = 0;
+  std::uint32_t behind = kNoSeat;
+};
+
+// One live seat, as people are shown it.
+struct SeatFacts {
+  std::uint32_t seat = 0;
+  std::int32_t pid = 0;  // in its own PID namespace
+  std::uint64_t pid_namespace = 0;
+  GpuUuid gpu;
+  FixedString<kMaxName> tenant;
+  FixedString<kMaxName> program;
+  Quota terms;                       // compute quota and priority; no memory limit
+  bool waits = false;                // a launch waits for its turn
+  std::uint64_t waits_since_ns = 0;
+  std::uint64_t busy_until_ns = 0;
+  std::uint64_t last_launch_ns = 0;
+  std::uint64_t work_ns = 0;
+  std::uint32_t owed_ppm = 0;        // at present, in millionths of the GPU
+  std::uint32_t entitled_ppm = 0;
+  std::int64_t lag_ns = 0;           // below zero: debt
+  std::uint64_t held_ns = 0;
+  std::uint32_t behind = kNoSeat;    // who has the GPU
+  bool is_open = false;              // its grant lets launches through
+  // seconds[0] is the last whole second, seconds[1] the one before, ...
+  SeatSecond seconds[kHistorySeconds - 1];
+};
+
+class Node {
+ public:
+  Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  ~Node();
+
+  // Opens the directory's node segment, making it where there is none.
+  static Status open(const StateDir& dir, Node& out);
+  // The same, but not_found where there is none: for who only looks.
+  static Status look(const StateDir& dir, Node& out);
+  bool is_open() const { return base_ != nullptr; }
+
+  // A seat for the calling process on a GPU. ledger_full: all are taken by live processes.
+  Status take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_t now_ns,
+                   std::uint32_t& seat);
+  // Gives it back; its work must be done or lost.
+  void leave_seat(std::uint32_t seat);
+  // Frees the seats of processes that are gone; returns how many.
+  std::uint32_t reap();
+
+  SeatRecord& seat(std::uint32_t seat) const;  // below kSeats
+  std::uint32_t seats() const;                 // none at or above this was ever taken
+  bool is_live(std::uint32_t seat) const;
+  std::atomic<std::uint64_t>& host() const;
+  std::atomic<std::uint32_t>& doorbell() const;
+  void ring() const;
+
+  // What people are shown of a live seat; false: it isn't one.
+  bool facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const;
+
+ private:
+  static Status map(const StateDir& dir, bool may_make, Node& out);
+  void* base_ = nullptr;
+  int fd_ = -1;
+};
+
+std::uint64_t pack_terms(const Quota& quota);
+void unpack_terms(std::uint64_t terms, Quota& quota);
+
+}  // namespace vgpu::shm

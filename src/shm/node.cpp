@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// The node segment's file, and the life of a seat in it. Any process may be stopped or killed between
+// any two steps; nobody waits for it.
+#include "vgpu/shm/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "atomic_memory.h"
+#include "liveness.h"
+#include "node_layout.h"
+#include "segment.h"
+#include "vgpu/platform/file.h"
+#include "vgpu/platform/futex.h"
+#include "vgpu/platform/process.h"
+
+namespace vgpu::shm {
+namespace {
+
+constexpr std::size_t kNodeBytes = sizeof(NodeHeader) + std::size_t{kSeats} * sizeof(SeatRecord);
+static_assert(kSeats == core::kMaxSeats && kNoSeat == core::kNoSeat);
+
+NodeHeader& header_of(void* base) { return *static_cast<NodeHeader*>(base); }
+
+SegmentPath node_path(const StateDir& dir) {
+  SegmentPath path(dir.path.view());
+  return path.append("/node.seats");
+}
+
+// Relaxed: text is published by the owner word.
+template <std::size_t Words>
+void store_text(Word (&to)[Words], std::string_view from) {
+  char text[Words * 8] = {};
+  std::memcpy(text, from.data(), std::min(from.size(), sizeof text - 1));
+  for (std::size_t i = 0; i < Words; ++i) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text + i * 8, 8);
+    to[i].store(word, std::memory_order_relaxed);
+  }
+}
+
+template <std::size_t Words>
+FixedString<kMaxName> load_text(const Word (&from)[Words]) {
+  char text[Words * 8];
+  for (std::size_t i = 0; i < Words; ++i) {
+    const std::uint64_t word = from[i].load(std::memory_order_relaxed);
+    std::memcpy(text + i * 8, &word, 8);
+  }
+  return FixedString<kMaxName>(std::string_view(text, ::strnlen(text, kMaxName)));
+}
+
+Status check_node(const void* base, std::size_t size) {
+  if (size < sizeof(NodeHeader)) return Status::corrupt;
+  const auto& header = *static_cast<const NodeHeader*>(base);
+  if (header.magic != kNodeMagic) return Status::corrupt;
+  if (header.major != kNodeMajor) return Status::bad_version;
+  if (header.ready.load(std::memory_order_acquire) != 1 || header.seat_count != kSeats ||
+      header.byte_size != size || size < kNodeBytes)
+    return Status::corrupt;
+  return Status::ok;
+}
+
+Status make_node(const StateDir& dir, const SegmentPath& path) {
+  SegmentPath temporary;
+  platform::File file = new_file(dir, temporary);
+  if (!file.is_open()) return Status::unavailable;
+  void* base = nullptr;
+  if (::ftruncate(file.fd(), static_cast<off_t>(kNodeBytes)) == 0)
+    base = platform::map_shared(file.fd(), sizeof(NodeHeader));
+  int linked = -1;
+  if (base != nullptr) {
+    NodeHeader& header = header_of(base);
+    header.magic = kNodeMagic;
+    header.major = kNodeMajor;
+    header.minor = kNodeMinor;
+    header.byte_size = kNodeBytes;
+    header.seat_count = kSeats;
+    header.ready.store(1, std::memory_order_release);
+    platform::unmap(base, sizeof(NodeHeader));
+    linked = link_name(file, temporary, path);
+    if (linked != 0 && errno == EEXIST) linked = 0;  // another process was first
+  }
+  if (!temporary.empty()) ::unlink(temporary.c_str());
+  return linked == 0 ? Status::ok : Status::unavailable;
+}
+
+// A seat means nothing once its process is gone, whoever holds its files.
+bool seat_is_dead(const SeatRecord& record, std::uint32_t seat, const Owner& owner, int fd,
+                  std::uint64_t own_namespace) {
+  const bool is_named = owner.state == SlotState::live;
+  if (is_named && own_namespace != 0 && record.pid_namespace.load() == own_namespace &&
+      platform::life_of(owner.pid, record.start_ticks.load()) == platform::Life::gone)
+    return true;
+  return owner_is_dead(owner, fd, kLockBase + seat, record.start_ticks.load(),
+                       record.pid_namespace.load(), own_namespace);
+}
+
+void clear_record(SeatRecord& record) {
+  // Relaxed: published by the owner word's change to live.
+  for (Word* word : {&record.want_since_ns, &record.busy_until_ns, &record.last_launch_ns,
+                     &record.usual_gap_ns, &record.work_ns, &record.terms, &record.grant,
+                     &record.in_flight_ns, &record.rates, &record.lag_ns, &record.held_ns})
+    word->store(0, std::memory_order_relaxed);
+  record.announces.store(0, std::memory_order_relaxed);
+  record.behind.store(0, std::memory_order_relaxed);
+  for (HistoryRow& row : record.history) row.second.store(0, std::memory_order_relaxed);
+}
+
+SeatSecond read_second(const HistoryRow& row, std::uint64_t second) {
+  SeatSecond out;
+  if (row.second.load(std::memory_order_acquire) != second) return out;
+  out.work_ns = row.work_ns.load(std::memory_order_relaxed);
+  out.launches = row.launches.load(std::memory_order_relaxed);
+  out.waited_limit_ns = row.waited_limit_ns.load(std::memory_order_relaxed);
+  out.waited_turn_ns = row.waited_turn_ns.load(std::memory_order_relaxed);
+  out.waited_in_flight_ns = row.waited_in_flight_ns.load(std::memory_order_relaxed);
+  out.delayed = row.delayed.load(std::memory_order_relaxed);
+  const std::uint64_t behind = row.behind.load(std::memory_order_relaxed);
+  out.behind = behind == 0 || behind > kSeats ? kNoSeat : static_cast<std::uint32_t>(behind - 1);
+  return out;
+}
+
+}  // namespace
+
+Node::~Node() {
+  platform::unmap(base_, kNodeBytes);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status Node::map(const StateDir& dir, bool may_make, Node& out) {
+  if (dir.error != 0) return Status::unavailable;
+  const SegmentPath path = node_path(dir);
+  if (path.truncated()) return Status::unavailable;
+  for (int tries = 0; tries < 3; ++tries) {
+    std::size_t size = 0;
+    Status status = Status::ok;
+    platform::File file = open_own_regular_file(path, size, status);
+    if (status == Status::not_found && may_make) {
+      status = make_node(dir, path);
+      if (status != Status::ok) return status;
+      continue;
+    }
+    if (status != Status::ok) return status;
+    if (size < kNodeBytes) return Status::corrupt;
+    void* const base = platform::map_shared(file.fd(), kNodeBytes);
+    if (base == nullptr) return Status::unavailable;
+    status = check_node(base, size);
+    if (status != Status::ok) {
+      platform::unmap(base, kNodeBytes);
+      return status;
+    }
+    out.base_ = base;
+    out.fd_ = file.take();
+    return Status::ok;
+  }
+  return Status::unavailable;
+}
+
+Status Node::open(const StateDir& dir, Node& out) { return map(dir, true, out); }
+Status Node::look(const StateDir& dir, Node& out) { return map(dir, false, out); }
+
+SeatRecord& Node::seat(std::uint32_t seat) const {
+  return *reinterpret_cast<SeatRecord*>(static_cast<std::byte*>(base_) + sizeof(NodeHeader) +
+                                        std::size_t{seat} * sizeof(SeatRecord));
+}
+
+std::uint32_t Node::seats() const {
+  return std::min(header_of(base_).seat_high_water.load(), kSeats);
+}
+
+bool Node::is_live(std::uint32_t seat) const {
+  return Owner::unpack(this->seat(seat).owner.load(std::memory_order_acquire)).state ==
+         SlotState::live;
+}
+
+Word& Node::host() const { return header_of(base_).host; }
+HalfWord& Node::doorbell() const { return header_of(base_).doorbell; }
+
+void Node::ring() const {
+  // Release: what the seat says is seen by the host that this wakes.
+  doorbell().fetch_add(1, std::memory_order_release);
+  platform::futex_wake_all(doorbell());
+}
+
+Status Node::take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_t now_ns,
+                       std::uint32_t& seat) {
+  const Self self;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (std::uint32_t i = 0; i < kSeats; ++i) {
+      SeatRecord& record = this->seat(i);
+      Owner owner;
+      if (!claim_owner(record.owner, fd_, kLockBase + i, self, owner, [&] {
+            AtomicMemory::raise(header_of(base_).seat_high_water, i + 1);
+          }))
+        continue;
+      record.start_ticks.store(self.start_ticks, std::memory_order_relaxed);
+      record.pid_namespace.store(self.pid_namespace, std::memory_order_relaxed);
+      std::uint64_t uuid[2];
+      std::memcpy(uuid, gpu.bytes.data(), sizeof uuid);
+      record.gpu[0].store(uuid[0], std::memory_order_relaxed);
+      record.gpu[1].store(uuid[1], std::memory_order_relaxed);
+      record.birth.store(now_ns | 1, std::memory_order_relaxed);
+      store_text(record.tenant, tenant);
+      store_text(record.program, platform::program_name().view());
+      clear_record(record);
+      std::uint64_t claimed = owner.pack();
+      owner.state = SlotState::live;
+      if (!record.owner.compare_exchange_strong(claimed, owner.pack())) continue;
+      seat = i;
+      return Status::ok;
+    }
+    if (pass == 0 && reap() == 0) break;
+  }
+  return Status::ledger_full;
+}
+
+void Node::leave_seat(std::uint32_t seat) {
+  Word& owner = this->seat(seat).owner;
+  owner.store(Owner::unpack(owner.load()).freed());
+  if (fd_ >= 0) platform::unlock_byte(fd_, kLockBase + seat);
+}
+
+std::uint32_t Node::reap() {
+  const std::uint64_t own_namespace = platform::pid_namespace();
+  const std::int32_t self = platform::self_pid();
+  std::uint32_t count = 0;
+  for (std::uint32_t i = 0; i < seats(); ++i) {
+    SeatRecord& record = seat(i);
+    std::uint64_t seen = record.owner.load();
+    const Owner owner = Owner::unpack(seen);
+    if (owner.state == SlotState::free) continue;
+    // Its own description holds the locks of its own seats, so they look free to itself.
+    if (owner.pid == self && record.pid_namespace.load() == own_namespace) continue;
+    if (!seat_is_dead(record, i, owner, fd_, own_namespace)) continue;
+    if (record.owner.compare_exchange_strong(seen, owner.freed())) ++count;
+  }
+  return count;
+}
+
+bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const {
+  const SeatRecord& record = this->seat(seat);
+  const std::uint64_t seen = record.owner.load(std::memory_order_acquire);
+  const Owner owner = Owner::unpack(seen);
+  if (owner.state != SlotState::live) return false;
+  out = SeatFacts();
+  out.seat = seat;
+  out.pid = owner.pid;
+  out.pid_namespace = record.pid_namespace.load(std::memory_order_relaxed);
+  const std::uint64_t uuid[2] = {record.gpu[0].load(std::memory_order_relaxed),
+                                 record.gpu[1].load(std::memory_order_relaxed)};
+  std::memcpy(out.gpu.bytes.data(), uuid, sizeof uuid);
+  out.tenant = load_text(record.tenant);
+  out.program = load_text(record.program);
+  unpack_terms(record.terms.load(std::memory_order_relaxed), out.terms);
+  out.waits_since_ns = record.want_since_ns.load(std::memory_order_relaxed);
+  out.waits = out.waits_since_ns != 0;
+  out.busy_until_ns = record.busy_until_ns.load(std::memory_order_relaxed);
+  out.last_launch_ns = record.last_launch_ns.load(std::memory_order_relaxed);
+  out.work_ns = record.work_ns.load(std::memory_order_relaxed);
+  const std::uint64_t rates = record.rates.load(std::memory_order_relaxed);
+  out.owed_ppm = static_cast<std::uint32_t>(rates);
+  out.entitled_ppm = static_cast<std::uint32_t>(rates >> 32);
+  out.lag_ns = static_cast<std::int64_t>(record.lag_ns.load(std::memory_order_relaxed));
+  out.held_ns = record.held_ns.load(std::memory_order_relaxed);
+  const std::uint32_t behind = record.behind.load(std::memory_order_relaxed);
+  out.behind = behind == 0 || behind > kSeats ? kNoSeat : behind - 1;
+  out.is_open =
+      now_ns < core::GrantWord::end_ns(record.grant.load(std::memory_order_relaxed));
+  const std::uint64_t second = now_ns / 1'000'000'000;
+  for (std::uint32_t i = 0; i + 1 < kHistorySeconds && i + 1 <= second; ++i) {
+    const std::uint64_t wanted = second - 1 - i;
+    out.seconds[i] = read_second(record.history[wanted % kHistorySeconds], wanted);
+  }
+  return record.owner.load() == seen;  // all of it is of one process, or of none that we show
+}
+
+}  // namespace vgpu::shm
