@@ -29,6 +29,11 @@ def decades(low, high):
     return [m * 10.0 ** e for e in span for m in steps if low <= m * 10.0 ** e <= high * 1.0001]
 
 
+def signed(value):
+    words = f"{value:+.1f}"
+    return "0.0" if float(words) == 0 else words
+
+
 def short(value):
     return f"{value:g}" if value < 1e4 else f"{value / 1e3:g}k"
 
@@ -55,7 +60,7 @@ class Axes:
     def frame(self):
         out = []
         for value in ticks(*self.y_range):
-            out.append(f'<line class="grid" x1="{self.left}" x2="{self.right}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}"/>')
+            out.append(f'<line class="rule" x1="{self.left}" x2="{self.right}" y1="{self.y(value):.1f}" y2="{self.y(value):.1f}"/>')
             out.append(text(self.left - 5, self.y(value) + 3.5, short(value), "tick", "end"))
         for value in decades(*self.x_range) if self.log_x else ticks(*self.x_range, about=5):
             out.append(f'<line class="axis" x1="{self.x(value):.1f}" x2="{self.x(value):.1f}" y1="{self.bottom}" y2="{self.bottom + 3}"/>')
@@ -79,19 +84,26 @@ def svg(width, height, parts, label):
     return (f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{html.escape(label)}">' + "".join(parts) + "</svg>")
 
 
-def share_over_time(series, window_s, marks, label, y_max=None, upright=()):
-    """`series`: [(name, values)], one value a window; `marks`: [(series number, height)] drawn dashed; `upright`: [(x, name)]."""
+def share_over_time(series, window_s, marks, label, top, upright=(), width=322):
+    """`series`: [(name, values)], one value a window; `marks`: [(series number, height, name)] drawn dashed; `upright`:
+    [(x, name)]; `top`: the end of the upward axis, which plots that are to be compared share."""
     seconds = max(len(values) for _, values in series) * window_s
-    top = y_max or max(10, 1.08 * max(max(values, default=0) for _, values in series))
-    axes = Axes((0, seconds), (0, top), x_label="seconds", width=340)
+    axes = Axes((0, seconds), (0, top), x_label="seconds", width=width)
     parts = axes.frame()
-    for number, height in marks:
-        parts.append(axes.across(height, f"owed s{number % SERIES}", f"owed {height:g} %"))
     for x, name in upright:
         parts.append(axes.upright(x, "mark", name))
+        parts.append(text(axes.x(x) + 4, axes.top + 8, name, "tick"))
     for number, (name, values) in enumerate(series):
-        parts.append(axes.line([((i + 0.5) * window_s, value) for i, value in enumerate(values)], f"s{number % SERIES}", name))
+        parts.append(axes.line([((i + 0.5) * window_s, value) for i, value in enumerate(values)], tenant_colour(number), name))
+    for number, height, name in marks:
+        parts.append(axes.across(height, f"owed {tenant_colour(number)}", name))
+        parts.append(text(axes.right, axes.y(height) - 4, name, f"owner {tenant_colour(number)}", "end"))
     return svg(axes.width, axes.height, parts, label)
+
+
+def tenant_colour(number):
+    """Tenants have the colours behind the first, which is the one of runs without a limiter."""
+    return f"s{number % (SERIES - 1) + 1}"
 
 
 def cdf(series, percents, bound, label):
@@ -130,7 +142,7 @@ def bars(groups, target, unit, label):
 
 def heat_map(columns, rows, cells, classes, label):
     """`columns`: [(group, name)]; `rows`: names; `cells`: {(row, column): (value, words)}; `classes`: bounds of q0..q4."""
-    side_x, side_y, left, top = 44, 26, 62, 40
+    side_x, side_y, left, top = 36, 25, 52, 40
     parts = []
     groups = {}
     for i, (group, name) in enumerate(columns):
@@ -149,5 +161,5 @@ def heat_map(columns, rows, cells, classes, label):
             value, words = cells[row, column]
             level = next((n for n, bound in enumerate(classes) if abs(value) <= bound), len(classes))
             parts.append(f'<g class="cell q{level}"><rect x="{x}" y="{y}" width="{width}" height="{side_y - 2}" rx="3"/>'
-                         f'<text x="{x + width / 2}" y="{y + 16}" text-anchor="middle">{value:+.1f}</text><title>{html.escape(words)}</title></g>')
+                         f'<text x="{x + width / 2}" y="{y + 16}" text-anchor="middle">{signed(value)}</text><title>{html.escape(words)}</title></g>')
     return svg(left + len(columns) * side_x + 6, top + len(rows) * side_y + 6, parts, label)

@@ -261,17 +261,26 @@ def section_heat(summary):
 
 
 def figure(caption, drawing):
-    return f"<figure><figcaption>{markup.escape(caption)}</figcaption>{drawing}</figure>"
+    width = int(re.search(r' width="(\d+)"', drawing)[1]) + 26  # with its padding and border: a caption wraps, never widens
+    return f'<figure style="width:{width}px"><figcaption>{markup.escape(caption)}</figcaption>{drawing}</figure>'
 
 
-def share_figure(row, caption, of_s=0.25):
-    series, marks = [], []
-    for number_, (tenant, raw) in enumerate(zip(row["figures"]["tenants"], row["tenants"])):
+def share_series(row, of_s=0.25):
+    """Percent of the rate alone over time, for each tenant: [(name, values)]."""
+    out = []
+    for tenant, raw in zip(row["figures"]["tenants"], row["tenants"]):
         coarse = f.coarser(raw["windows"], max(1, round(of_s / raw["window_s"])))
-        series.append((f"{tenant['name']}, owed {tenant['owed']} %", f.shares(coarse, of_s, tenant["alone_rate"])))
-        if tenant["owed"] is not None:
-            marks.append((number_ if len(row["tenants"]) < 6 else 0, tenant["owed"]))
-    return figure(caption, plots.share_over_time(series, of_s, marks if len(row["tenants"]) < 6 else marks[:1], row["title"]))
+        out.append((f"{tenant['name']}, owed {tenant['owed']} %", f.shares(coarse, of_s, tenant["alone_rate"])))
+    return out
+
+
+def share_figure(row, top, width, of_s=0.25):
+    tenants = row["figures"]["tenants"]
+    marks = [(i, tenant["owed"], f"{tenant['name']}: {tenant['owed']} %") for i, tenant in enumerate(tenants)]
+    if len({tenant["owed"] for tenant in tenants}) == 1:  # one line says it for all
+        marks = [(0, tenants[0]["owed"], f"each: {tenants[0]['owed']} %")]
+    got = ", ".join(number(tenant["percent"]) for tenant in tenants[:5]) + (" …" if len(tenants) > 5 else "")
+    return figure(f"{row['limiter_title']}: {got} %", plots.share_over_time(share_series(row, of_s), of_s, marks, row["title"], top, width=width))
 
 
 def by_row(summary, kinds):
@@ -287,15 +296,19 @@ def by_row(summary, kinds):
 def section_mixes(summary):
     blocks = []
     for group in by_row(summary, {"mix"}):
-        figures = [share_figure(row, f"{row['limiter_title']}: {', '.join(number(t['percent']) for t in row['figures']['tenants'][:5])}{' …' if len(row['tenants']) > 5 else ''} %") for row in group]
+        values = [value for row in group for _, windows in share_series(row) for value in windows]
+        top = 1.12 * max([*values, *(tenant["owed"] for tenant in group[0]["figures"]["tenants"])])
+        figures = [share_figure(row, top, 322 if len(group) <= 3 else 232) for row in group]  # three or four beside each other
         blocks.append(f"<h3>{markup.escape(group[0]['title'])}</h3><div class='grid'>{''.join(figures)}</div>")
     return section("Who gets what, over time", "Completed work of each tenant in windows of 250 ms, in percent of its rate alone; dashed: what it is owed.", "".join(blocks)) if blocks else ""
 
 
 def section_sums(summary):
     colours = {limiter["name"]: limiter["colour"] for limiter in summary["limiters"]}
+    place = {scenario.name: i for i, scenario in enumerate(scenarios.sums())}
+    groups = lambda kinds: sorted(by_row(summary, kinds), key=lambda group: (group[0]["row"].split("/")[1], place.get(group[0]["row"], 0)))
     bars = lambda kinds, name: [(group[0]["row"].removeprefix("sum/"), [(row["limiter_title"], colours[row["limiter"]], row["figures"][name]) for row in group if name in row["figures"]])
-                                for group in by_row(summary, kinds)]
+                                for group in groups(kinds)]
     saturating = [bar for bar in bars({"sum"}, "sum") if bar[1]]
     bound = [bar for bar in bars({"sum_unmanaged"}, "of_unmanaged") if bar[1]]
     drawings = ""
@@ -332,9 +345,10 @@ def section_changes(summary):
     for group in by_row(summary, {"change", "burst"}):
         for row in group:
             values = over_time(row, 0.1)
-            limits = [(0, row["figures"]["limit"])] if row["kind"] == "burst" else [(0, row["figures"]["asked_before"]), (0, row["figures"]["asked_after"])]
-            upright = [(row["figures"]["change_s"], "changed here")] if row["kind"] == "change" else []
-            figures.append(figure(f"{row['limiter_title']}: {row['title']}: {row_words(row)}", plots.share_over_time([("GPU time", values)], 0.1, limits, row["title"], upright=upright)))
+            asked = [row["figures"][name] for name in ("limit", "asked_before", "asked_after") if name in row["figures"]]
+            upright = [(row["figures"]["change_s"], "changed")] if row["kind"] == "change" else []
+            drawing = plots.share_over_time([("GPU time", values)], 0.1, [(0, percent, f"{percent} %") for percent in asked], row["title"], 1.12 * max(values + asked), upright)
+            figures.append(figure(f"{row['limiter_title']}: {row['title']}: {row_words(row)}", drawing))
     return section("Changes and pauses", "GPU time in windows of 100 ms, in percent; dashed: the limit.", f"<div class='grid'>{''.join(figures)}</div>") if figures else ""
 
 
@@ -357,14 +371,10 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --back: #14181c; --ink: #e6eaee; --soft: #98a4af; --rule: #2c343b; --panel: #1b2127; --good: #6fd6ae; --good-back: #15342a; --bad: #ff9c86; --bad-back: #3d1f19;
   --s0: #98a4af; --s1: #56b4e9; --s2: #ff9148; --s3: #3ecf9f; --s4: #e08cc0; --s5: #e0c23c; --s6: #8fd0f5; --s7: #a995e0; --s8: #c8c8c8; --s9: #ff8080;
   --q0: #1e4a3e; --q1: #46502a; --q2: #6b5220; --q3: #94511f; --q4: #c9482c; --q-ink: #f2f4f6; } }
-@media print { :root { color-scheme: light; --back: #fff; --ink: #000; --soft: #444; --rule: #bbb; --panel: #fff; --good: #0b6b4f; --good-back: #e3f4ec; --bad: #a3321f; --bad-back: #fbe9e4;
-  --s0: #7a8490; --s1: #0072b2; --s2: #d55e00; --s3: #009e73; --s4: #b5578f; --s5: #8a6d00; --s6: #3f9bd1; --s7: #6a51a3; --s8: #4d4d4d; --s9: #c23b3b;
-  --q0: #cfe8e0; --q1: #e8efc8; --q2: #fde0a6; --q3: #f4a26b; --q4: #c9482c; --q4-ink: #fff; --q-ink: #000; }
-  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } figure, tr, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } body { font-size: 10pt; padding: 0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 28px 20px 60px; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 27px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.01em; } h2 { font-size: 20px; margin: 0 0 4px; } h3 { font-size: 15px; margin: 22px 0 6px; }
-section { margin-top: 40px; } p { margin: 0 0 12px; max-width: 75ch; } .where, .note, figcaption { color: var(--soft); font-size: 13px; }
+section { margin-top: 40px; } p { margin: 0 0 12px; max-width: 75ch; } .where { max-width: none; } .where, .note, figcaption { color: var(--soft); font-size: 13px; }
 .banner { background: var(--bad-back); color: var(--bad); padding: 8px 12px; border-radius: 6px; font-weight: 600; max-width: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; max-width: none; } .legend span { white-space: nowrap; }
 .key { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; vertical-align: -1px; }
@@ -373,13 +383,18 @@ th, td { padding: 6px 12px; border-bottom: 1px solid var(--rule); text-align: le
 .summary tbody th { font-weight: 500; } .summary td { white-space: nowrap; } .target { color: var(--soft); } .rows { font-size: 13px; } .out td { color: var(--soft); }
 td.good { background: var(--good-back); color: var(--good); font-weight: 600; } td.bad { background: var(--bad-back); color: var(--bad); font-weight: 600; }
 .grid { display: flex; flex-wrap: wrap; gap: 14px; } figure { margin: 0; padding: 10px 12px 6px; border: 1px solid var(--rule); border-radius: 8px; background: var(--panel); max-width: 100%; overflow-x: auto; }
-section > figure { display: table; margin-top: 14px; } figcaption { margin-bottom: 4px; font-weight: 600; color: var(--ink); max-width: 66ch; } .grid figcaption { max-width: 44ch; }
+section > figure { margin-top: 14px; } figcaption { margin-bottom: 4px; font-weight: 600; color: var(--ink); }
 svg { display: block; max-width: 100%; height: auto; font: 11px system-ui, sans-serif; } svg text { fill: var(--ink); } svg .tick, svg .label { fill: var(--soft); font-size: 10px; }
-svg .grid { stroke: var(--rule); } svg .axis { stroke: var(--soft); } svg .line { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; }
-svg .owed { stroke: var(--c); stroke-dasharray: 4 3; opacity: .75; } svg .mark { stroke: var(--ink); stroke-dasharray: 2 3; opacity: .8; } svg .bar { fill: var(--c); } i.key { background: var(--c); }
+svg .rule { stroke: var(--rule); } svg .axis { stroke: var(--soft); } svg .line { fill: none; stroke: var(--c); stroke-width: 1.6; stroke-linejoin: round; }
+svg .owed { stroke: var(--c); stroke-dasharray: 4 3; opacity: .75; } svg .owner { fill: var(--c); font-size: 10px; font-weight: 600; paint-order: stroke; stroke: var(--panel); stroke-width: 3px; } svg .value { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; } svg .mark { stroke: var(--ink); stroke-dasharray: 2 3; opacity: .8; } svg .bar { fill: var(--c); } i.key { background: var(--c); }
 .s0 { --c: var(--s0); } .s1 { --c: var(--s1); } .s2 { --c: var(--s2); } .s3 { --c: var(--s3); } .s4 { --c: var(--s4); } .s5 { --c: var(--s5); } .s6 { --c: var(--s6); } .s7 { --c: var(--s7); } .s8 { --c: var(--s8); } .s9 { --c: var(--s9); }
 .q0 { --c: var(--q0); } .q1 { --c: var(--q1); } .q2 { --c: var(--q2); } .q3 { --c: var(--q3); } .q4 { --c: var(--q4); } .cell rect { fill: var(--c); } .cell text { fill: var(--q-ink); } .cell.q4 text { fill: var(--q4-ink, #fff); }
 .none { fill: none; stroke: var(--rule); stroke-dasharray: 2 2; } details > summary { cursor: pointer; } details h2 { display: inline; }
+@media print { :root { color-scheme: light; --back: #fff; --ink: #000; --soft: #444; --rule: #bbb; --panel: #fff; --good: #0b6b4f; --good-back: #e3f4ec; --bad: #a3321f; --bad-back: #fbe9e4;
+  --s0: #7a8490; --s1: #0072b2; --s2: #d55e00; --s3: #009e73; --s4: #b5578f; --s5: #8a6d00; --s6: #3f9bd1; --s7: #6a51a3; --s8: #4d4d4d; --s9: #c23b3b;
+  --q0: #cfe8e0; --q1: #e8efc8; --q2: #fde0a6; --q3: #f4a26b; --q4: #c9482c; --q4-ink: #fff; --q-ink: #000; }
+  * { -webkit-print-color-adjust: exact; print-color-adjust: exact; } figure, tr, h3 { break-inside: avoid; } h2, h3 { break-after: avoid; } body { font-size: 10pt; padding: 0; }
+  .wide { overflow: visible; } table { width: 100%; } .summary, .rows { font-size: 8pt; } .summary td, .summary th, .rows td { padding: 3px 5px; white-space: normal; } section { margin-top: 22px; } }
 """
 
 PAGE = """<!doctype html>
