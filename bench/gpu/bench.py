@@ -170,14 +170,14 @@ class Rows:
 class Progress:
     """One line on a terminal, rewritten; one line a row elsewhere. On standard error."""
 
-    def __init__(self, total):
-        self.total, self.count, self.begin = total, 0, time.monotonic()
+    def __init__(self, total, expected_s):
+        self.total, self.count = total, 0
         self.live = sys.stderr.isatty()
+        sys.stderr.write(f"{total} rows to measure, about {span(expected_s)}\n" if total else "every row is there already\n")
 
     def show(self, text, left_s):
         if self.live:
-            left = f"{left_s / 60:.0f} min left" if left_s >= 90 else f"{left_s:.0f} s left"
-            sys.stderr.write(f"\r\x1b[K[{self.count + 1}/{self.total}] {text}  {left}")
+            sys.stderr.write(f"\r\x1b[K[{self.count + 1}/{self.total}] {text}  {span(left_s)} left")
             sys.stderr.flush()
 
     def finish(self, row):
@@ -185,6 +185,10 @@ class Progress:
         figure = headline(row)
         sys.stderr.write(("\r\x1b[K" if self.live else "") + f"[{self.count}/{self.total}] {row['row']} · {row['limiter']}: {figure}\n")
         sys.stderr.flush()
+
+
+def span(seconds):
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def headline(row):
@@ -302,41 +306,43 @@ class Bench:
 
     def measure(self, chosen, available):
         """Measures what isn't there yet, by importance and limiters in turn. Returns how many rows are left over."""
-        wanted = [(row, [limiter for limiter in available if (limiter.limits or row.unmanaged) and not self.rows.done(row, limiter)]) for row in chosen]
-        wanted = [(row, todo) for row, todo in wanted if todo]
-        progress = Progress(sum(len(todo) for _, todo in wanted))
         order = random.Random(self.options.seed)
-        begin = time.monotonic()
-        left = sum(self.estimate_s(row, limiter, i == 0) for row, todo in wanted for i, limiter in enumerate(todo))
-        left_over = 0
-        for row, todo in wanted:
-            order.shuffle(todo)  # so that no limiter always comes first
-            before = None
-            for limiter in todo:
-                if row.change and not limiter.can_change:
-                    self.rows.add({**self.named(row, limiter), "status": "skipped", "why": "it can't change a quota while a program runs"})
-                    progress.finish(self.rows.rows[row.name, limiter.name])
-                    continue
-                expected = self.estimate_s(row, limiter, before is None)
-                if self.options.budget_seconds and time.monotonic() - begin + expected > self.options.budget_seconds:
-                    left_over += 1
-                    continue
-                progress.show(f"{row.name} · {limiter.name}", left)
-                before = self.attempt(row, limiter, before)
-                left = max(0, left - expected)
-                progress.finish(self.rows.rows[row.name, limiter.name])
+        todo = []
+        for row in chosen:
+            mine = [limiter for limiter in available if (limiter.limits or row.unmanaged) and not self.rows.done(row, limiter)]
+            order.shuffle(mine)  # so that no limiter always comes first
+            todo += [(row, limiter) for limiter in mine]
+        progress = Progress(len(todo), self.left_s(todo))
+        begin, before, left_over = time.monotonic(), None, 0
+        for i, (row, limiter) in enumerate(todo):
+            if i > 0 and todo[i - 1][0] is not row:
+                before = None
+            if row.change and not limiter.can_change:
+                progress.finish(self.keep({**self.named(row, limiter), "status": "skipped", "why": "it can't change a quota while a program runs"}))
+            elif self.options.budget_seconds and time.monotonic() - begin + self.estimate_s(row, limiter, before is None) > self.options.budget_seconds:
+                left_over += 1
+            else:
+                progress.show(f"{row.name} · {limiter.name}", self.left_s(todo[i:]))
+                result, before = self.attempt(row, limiter, before)
+                progress.finish(self.keep(result))
         return left_over
 
+    def left_s(self, todo):
+        return sum(self.estimate_s(row, limiter, i == 0 or todo[i - 1][0] is not row) for i, (row, limiter) in enumerate(todo))
+
+    def keep(self, row):
+        self.rows.add(row)
+        return row
+
     def attempt(self, scenario, limiter, before):
+        """The row, or why there is none; and what was measured after it, None if nothing was."""
         try:
             wants_unmanaged = scenario.kind in evaluate.WANT_UNMANAGED and limiter.limits
             if before is None or (wants_unmanaged and before[1] is None):
                 before = self.surroundings(scenario, limiter)
-            row, before = self.row(scenario, limiter, before)
+            return self.row(scenario, limiter, before)
         except (runner.RunFailed, limiter_table.BadLimiter) as error:
-            row, before = {**self.named(scenario, limiter), "status": "failed", "why": " | ".join(str(error).splitlines())}, None
-        self.rows.add(row)
-        return before
+            return {**self.named(scenario, limiter), "status": "failed", "why": " | ".join(str(error).splitlines())}, None
 
 
 def header(options, machine):
@@ -415,7 +421,7 @@ def run(options):
         machine.close()
     write_reports(rows, options)
     if left_over:
-        sys.stderr.write(f"{left_over} rows are left; the same command measures them\n")
+        sys.stderr.write(f"rows left for the same command: {left_over}\n")
     return status(rows, chosen, available, options, left_over)
 
 

@@ -28,12 +28,17 @@ def tenant_rate(tenant, skip_s):
     return f.rate(windows_of(tenant, skip_s), tenant["window_s"])
 
 
+def latencies_of(tenant, work, skip_s):
+    """Of the kernels that were due after `skip_s`, in the order in which they were."""
+    return tenant["latency_us"][int(skip_s * 1e6 / work.period_us):]
+
+
 def alone_figures(tenant, work, skip_s):
     """What a run alone and unlimited says about one kind of work."""
     rate = tenant_rate(tenant, skip_s)
     measured_s = tenant["back_to_back_ns"] / 1e9 / max(work.graph, 1)
     back_to_back_s = f.back_to_back(measured_s, rate) if measured_s else None
-    latencies = tenant["latency_us"]
+    latencies = latencies_of(tenant, work, skip_s)
     return {
         "rate": rate, "back_to_back_s": back_to_back_s, "used": f.gpu_time(rate, back_to_back_s) if back_to_back_s else None,
         "p50_us": f.percentile(latencies, 50), "p99_us": f.percentile(latencies, 99), "launch_ns": tenant["records"][0]["launch_ns"]["p50"],
@@ -122,13 +127,14 @@ def judge_sum_unmanaged(scenario, runs, alone_by_work, unmanaged, skip_s):
 
 def judge_paced(scenario, runs, alone_by_work, unmanaged, skip_s):
     tenants = shared_figures(scenario, runs[-1], alone_by_work, skip_s)
-    latencies = runs[-1]["tenants"][scenario.tenants[0].name]["latency_us"]
-    alone_p99 = between(alone_by_work[scenario.tenants[0].work], "p99_us")
+    chat = scenario.tenants[0]
+    latencies = latencies_of(runs[-1]["tenants"][chat.name], chat.work, skip_s)
+    alone_p99 = between(alone_by_work[chat.work], "p99_us")
     longest_us = max(tenant.work.kernel_us for tenant in scenario.tenants[1:])
     bound = f.paced_bound(alone_p99, longest_us)
     figures = {
         "tenants": tenants, "p50_us": f.percentile(latencies, 50), "p99_us": f.percentile(latencies, 99), "max_us": max(latencies, default=None), "alone_p99_us": alone_p99,
-        "alone_p50_us": between(alone_by_work[scenario.tenants[0].work], "p50_us"), "bound_us": bound, "cdf_us": [f.percentile(latencies, p) for p in CDF_PERCENTS],
+        "alone_p50_us": between(alone_by_work[chat.work], "p50_us"), "bound_us": bound, "cdf_us": [f.percentile(latencies, p) for p in CDF_PERCENTS] if latencies else [],
     }
     return figures, [verdict("p99", figures["p99_us"], bound, "us")]
 

@@ -40,12 +40,12 @@ class Machine:
             self.environment.setdefault("VGPU_SIM_STATE", os.path.join(self.scratch, "sim"))
             self.environment.setdefault("VGPU_STATE_DIR", os.path.join(self.scratch, "state"))
             os.makedirs(self.environment["VGPU_STATE_DIR"], exist_ok=True)
-        self.groups = set()  # process groups of workers that may still run
+        self.sessions = set()  # of processes that may still run
         self.runs = 0
 
     def close(self):
-        for group in list(self.groups):
-            self._end(group)
+        for session in list(self.sessions):
+            self._end(session)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def calibrate(self):
@@ -97,7 +97,7 @@ class Machine:
                 process = subprocess.Popen(wrapped, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
             except OSError as error:
                 raise RunFailed(f"{wrapped[0]}: {error.strerror}") from error
-        self.groups.add(process.pid)
+        self.sessions.add(process.pid)
         return process
 
     def _meet(self, started, limiter, folder, seconds, tail_s, change):
@@ -143,14 +143,29 @@ class Machine:
     def _has_finished(tenant, folder):
         return all(os.path.exists(os.path.join(folder, f"{tenant.name}.{i}.json")) for i in range(tenant.work.processes))
 
-    def _end(self, group, process=None):
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    def _end(self, session, process=None):
+        """Whatever still runs of what was started, in whatever process groups it has made for itself."""
+        for pid in session_members(session):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         if process is not None:
             process.wait()
-        self.groups.discard(group)
+        self.sessions.discard(session)
+
+
+def session_members(session):
+    members = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            members.append(int(name))
+    return members
 
 
 def collect(records):
