@@ -346,7 +346,7 @@ class Bench:
 
 
 def header(options, machine):
-    return {"format": FORMAT, "gpu": machine.gpu["gpu"], "cuda": machine.gpu["cuda"], "uuid": machine.gpu["uuid"], "step_ns": machine.step_ns,
+    return {"format": FORMAT, "gpu": machine.gpu["gpu"], "cuda": machine.gpu["cuda"], "uuid": machine.gpu["uuid"], "step_ns": machine.gpu["step_ns"],
             "host": {"machine": platform.machine(), "kernel": platform.release(), "processors": os.cpu_count()}, "simulated": bool(options.simulated),
             "date": datetime.date.today().isoformat(), "seconds": options.seconds, "warmup": options.warmup, "alone_seconds": options.alone_seconds,
             "driver": driver_version(), "seed": options.seed}

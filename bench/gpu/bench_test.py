@@ -23,7 +23,6 @@ GPU_BYTES = 140 << 30
 class MadeUpMachine:
     """Answers as runner.Machine does. Alone, tenants are busy all of the time; `shares` says what part of it each limiter
     lets tenants have, by limiter and then by quota."""
-    step_ns = 1.0
     gpu = {"gpu": "made up", "uuid": "GPU-0", "cuda": 13000, "total_bytes": GPU_BYTES, "step_ns": 1.0}
 
     def __init__(self, shares, in_force=True):
@@ -110,6 +109,12 @@ class Evaluation(Bench):
     def test_graphs_are_counted_in_kernels(self):
         self.assertAlmostEqual(self.figures("limit/1ms/graph/50", self.good)["figures"]["error"], 0, delta=0.1)
 
+    def test_a_graph_that_is_waited_for_uses_less_than_all_of_the_time(self):
+        # 300 kernels of 1 ms in a second, by graphs of 20 that take 20 ms back to back.
+        run = {"work": [15] * 20, "window_s": 0.05, "latency_us": [], "back_to_back_ns": 20e6, "records": [{"launch_ns": {"p50": 1}}]}
+        alone = evaluate.alone_figures(run, scenarios.Work("sync", 1000, graph=20), 0)
+        self.assertAlmostEqual(alone["used"], 30)
+
     def test_long_kernels_are_not_judged_by_steadiness(self):
         self.assertEqual([verdict["what"] for verdict in self.figures("limit/20ms/sync/30", self.good)["verdicts"]], ["error"])
 
@@ -141,6 +146,10 @@ class Evaluation(Bench):
         self.assertAlmostEqual(row["figures"]["bound_us"], row["figures"]["alone_p99_us"] + 1000 + 300)
         self.assertEqual(row["verdicts"][0]["met"], row["figures"]["p99_us"] <= row["figures"]["bound_us"])
         self.assertFalse(row["verdicts"][0]["met"])
+
+    def test_latencies_of_the_warm_up_do_not_count(self):
+        tenant = {"latency_us": [9000.0] * 250 + [220.0] * 1000}
+        self.assertEqual(max(evaluate.latencies_of(tenant, scenarios.Work("paced", 200, period_us=2000), 0.5)), 220)
 
     def test_loss_launch_and_cpu(self):
         self.assertAlmostEqual(self.figures("loss/1ms/queued", self.good)["figures"]["loss"], 0, delta=0.1)
@@ -190,6 +199,12 @@ class Order(Bench):
         machine = self.machine()
         self.measure(machine, [self.good], {"loss/1ms/queued"})
         self.assertEqual(machine.log, ["alone", "good"] * 3 + ["alone"])
+
+    def test_no_limiter_always_comes_first(self):
+        machine = self.machine()
+        self.measure(machine, [self.good, self.poor], {row.name for row in scenarios.table() if row.kind == "sum"})
+        runs = [name for name in machine.log if name != "alone"]
+        self.assertEqual(set(runs[::2]), {"good", "poor"})
 
     def test_finished_rows_are_not_measured_again(self):
         self.measure(self.machine(), [self.good], {"sum/sync/1ms"})

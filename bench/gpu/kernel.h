@@ -40,18 +40,18 @@ Nanos now_ns();
 template <class Launch>
 double back_to_back_ns(const Launch& launch, CUstream stream, Nanos expected) {
   constexpr Nanos kLongEnough = 300'000'000;
-  const int count = static_cast<int>(kLongEnough / (expected > 0 ? expected : 1)) + 3;
-  Nanos begin = 0;
-  // The first few fill the pipe.
-  for (int i = -2; i < count; ++i) {
-    if (i == 0) {
-      if (gpu_client::cu.cuStreamSynchronize(stream) != CUDA_SUCCESS) return 0;
-      begin = now_ns();
-    }
-    if (launch() != CUDA_SUCCESS) return 0;
-  }
-  if (gpu_client::cu.cuStreamSynchronize(stream) != CUDA_SUCCESS) return 0;
-  return static_cast<double>(now_ns() - begin) / count;
+  constexpr Nanos kWarmUp = 100'000'000;  // clocks may have fallen since the last work
+  const Nanos one = expected > 0 ? expected : 1;
+  const auto launch_all = [&](Nanos count) {
+    for (Nanos i = 0; i < count; ++i)
+      if (launch() != CUDA_SUCCESS) return false;
+    return gpu_client::cu.cuStreamSynchronize(stream) == CUDA_SUCCESS;
+  };
+  if (!launch_all(kWarmUp / one + 2)) return 0;
+  const Nanos count = kLongEnough / one + 3;
+  const Nanos begin = now_ns();
+  if (!launch_all(count)) return 0;
+  return static_cast<double>(now_ns() - begin) / static_cast<double>(count);
 }
 
 }  // namespace workload

@@ -57,11 +57,10 @@ class Machine:
         if done.returncode != 0:
             raise (NoGpu if done.returncode == 77 or "no usable GPU" in done.stderr else RunFailed)(done.stderr.strip() or f"calibration ended with {done.returncode}")
         self.gpu = json.loads(done.stdout.strip().splitlines()[-1])
-        self.step_ns = self.gpu["step_ns"]
         return self.gpu
 
     def steps(self, work):
-        return max(1, round(work.kernel_us * 1e3 / self.step_ns))
+        return max(1, round(work.kernel_us * 1e3 / self.gpu["step_few_ns" if work.few_blocks else "step_ns"]))
 
     def command(self, tenant, folder, seconds, window_ms, tail_s, alone, seed):
         command = [self.workload, *tenant.work.flags(self.steps(tenant.work)), "--name", tenant.name, "--rendezvous", folder, "--seconds", f"{seconds:g}",

@@ -71,6 +71,7 @@ class Chain(unittest.TestCase):
         self.assertIn("every row is there already", again.stderr)
         self.assertEqual(self.rows(), before)
         self.assertTrue(before[0]["simulated"])
+        self.assertTrue(0.6 < before[0]["step_ns"] < 1.7)  # the simulated GPU's step is a nanosecond by definition
         self.assertEqual(json.loads(again.stdout)["rows"][0]["row"], "sum/sync/1ms")
         with open(os.path.join(self.out, "report.html")) as file:
             page = file.read()
