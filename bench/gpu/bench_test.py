@@ -213,6 +213,13 @@ class Order(Bench):
         self.assertEqual(machine.log.count("good"), 1)
         self.assertEqual(len(store.rows), 2)
 
+    def test_a_row_that_is_asked_for_again_replaces_the_first(self):
+        self.measure(MadeUpMachine({"good": evenly}), [self.good], {"limit/100us/queued/30"})
+        store, _, _ = self.measure(self.machine(), [self.good], {"limit/100us/queued/30"}, "--redo")
+        again = bench.Rows(self.folder).rows["limit/100us/queued/30", "good"]
+        self.assertEqual(again, store.rows["limit/100us/queued/30", "good"])
+        self.assertAlmostEqual(again["figures"]["error"], 0, delta=0.1)
+
     def test_a_row_that_was_cut_off_is_measured_again(self):
         self.measure(self.machine(), [self.good], self.ROWS)
         path = os.path.join(self.folder, "rows.jsonl")

@@ -55,9 +55,10 @@ def worst_deviation(values, owed):
 
 
 def variation(windows):
-    """Coefficient of variation: standard deviation of the windows over their mean. None where nothing was completed."""
+    """Coefficient of variation: standard deviation of the windows over their mean. None of fewer than two windows, or where
+    nothing was completed."""
     average = mean(windows)
-    return statistics.pstdev(windows) / average if average else None
+    return statistics.pstdev(windows) / average if average and len(windows) > 1 else None
 
 
 def sum_of_rates(percents):

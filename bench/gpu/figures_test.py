@@ -19,6 +19,7 @@ class Windows(unittest.TestCase):
         self.assertEqual(f.variation([3, 3, 3]), 0)
         self.assertAlmostEqual(f.variation([0, 2]), 1)
         self.assertIsNone(f.variation([0, 0]))
+        self.assertIsNone(f.variation([3]))
 
     def test_variation_of_full_speed_and_nothing_in_turns(self):
         # On for 3 of 10 windows: sqrt(p (1 - p)) / p.

@@ -12,7 +12,7 @@ using gpu_client::cu;
 
 // `out` is never written: no multiply-add of these constants gets to infinity, which only the
 // compiler doesn't know.
-const char kText[] = R"(.version 7.0
+constexpr char kText[] = R"(.version 7.0
 .target sm_70
 .address_size 64
 // vgpu-sim: spin_ns=param0

@@ -10,7 +10,9 @@
 
 namespace workload {
 
-const char kUsage[] =
+namespace {
+
+constexpr char kUsage[] =
     "workload --mode MODE [--FLAG VALUE]...: one kind of GPU work for a given time, counted.\n"
     "\n"
     "  --mode calibrate         print how long a step of the kernel takes here, and end\n"
@@ -39,8 +41,6 @@ const char kUsage[] =
     "there\n"
     "\n"
     "bench.py runs it; docs in README.md. Exit: 0, 1 a CUDA call failed, 2 usage, 77 no driver.\n";
-
-namespace {
 
 using Setter = std::function<bool(std::string_view, Options&)>;
 
@@ -137,6 +137,8 @@ bool complete(const Options& options) {
 }
 
 }  // namespace
+
+const char* usage() { return kUsage; }
 
 bool parse(int argc, char** argv, Options& out) {
   for (int i = 1; i < argc; ++i) {

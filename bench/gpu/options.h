@@ -48,6 +48,6 @@ struct Options {
 
 // False, and one line on stderr, when the command line can't be understood.
 bool parse(int argc, char** argv, Options& out);
-extern const char kUsage[];
+const char* usage();
 
 }  // namespace workload

@@ -2,6 +2,7 @@
 #include "record.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -57,7 +58,8 @@ void add_list(std::string& out, const char* name, const Values& values, const ch
 // Nearest rank; 0 of none.
 std::uint32_t quantile(std::vector<std::uint32_t>& values, double part) {
   if (values.empty()) return 0;
-  const auto rank = static_cast<std::size_t>(part * static_cast<double>(values.size() - 1) + 0.5);
+  const auto rank =
+      static_cast<std::size_t>(std::lround(part * static_cast<double>(values.size() - 1)));
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(rank),
                    values.end());
   return values[rank];

@@ -78,7 +78,7 @@ int run_processes(int argc, char** argv, unsigned count) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && (argv[1] == std::string_view("--help") || argv[1] == std::string_view("-h"))) {
-    std::fputs(kUsage, stdout);
+    std::fputs(usage(), stdout);
     return 0;
   }
   Options options;
