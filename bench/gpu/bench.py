@@ -23,6 +23,7 @@ import scenarios
 HERE = os.path.dirname(os.path.abspath(__file__))
 FORMAT = 1
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_MISSED, EXIT_LEFT, EXIT_NO_GPU, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 77, 130
+MOST_HELD_BYTES = 2 << 30  # by the context of the calibration, and a driver's own
 START_S = 2.5          # of a group of workers, as a first guess
 QUICK = {"seconds": 3.0, "warmup": 1.0, "alone_seconds": 1.5}
 
@@ -354,6 +355,12 @@ def header(options, machine):
             "driver": driver_version(), "seed": options.seed}
 
 
+def warn_of_neighbours(gpu):
+    held = gpu["total_bytes"] - gpu["free_bytes"]
+    if held > MOST_HELD_BYTES:
+        sys.stderr.write(f"warning: {held >> 20} MiB of the GPU are held, more than one idle program takes; figures mean something only if nobody else uses it\n")
+
+
 def driver_version():
     try:
         with open("/proc/driver/nvidia/version") as file:
@@ -412,6 +419,7 @@ def run(options):
     machine = runner.Machine(options.programs, options.gpu, options.simulated, options.memory_mib)
     try:
         machine.calibrate()
+        warn_of_neighbours(machine.gpu)
         rows.begin(header(options, machine))
         try:
             left_over = Bench(options, machine, rows).measure(chosen, available)

@@ -240,6 +240,21 @@ class Order(Bench):
         store, left, _ = self.measure(self.machine(), [self.good], self.ROWS, "--budget-seconds", "0.1")
         self.assertEqual((len(store.rows), left), (0, 2))
 
+    def test_exit_status(self):
+        chosen = [row for row in scenarios.table() if row.name == "limit/100us/queued/30"]
+        for which, check, left, expected in ((self.good, "good", 0, bench.EXIT_OK), (self.poor, "poor", 0, bench.EXIT_MISSED), (self.poor, None, 0, bench.EXIT_OK),
+                                             (self.good, "good", 3, bench.EXIT_LEFT)):
+            store, _, _ = self.measure(self.machine(), [which], {chosen[0].name})
+            wanted = options(*(["--check", check] if check else []))
+            self.assertEqual(bench.status(store, chosen, [which], wanted, left), expected)
+
+    def test_a_gpu_that_others_use_is_noticed(self):
+        for held, words in ((600 << 20, ""), (9 << 30, "9216 MiB of the GPU are held")):
+            with contextlib.redirect_stderr(io.StringIO()) as said:
+                bench.warn_of_neighbours({"total_bytes": GPU_BYTES, "free_bytes": GPU_BYTES - held})
+            self.assertIn(words, said.getvalue())
+            self.assertEqual(bool(said.getvalue()), bool(words))
+
     def test_what_a_limiter_cannot_do_is_skipped_with_a_word(self):
         store, _, said = self.measure(self.machine(), [self.poor], {"change/20-60"})
         self.assertEqual(store.rows["change/20-60", "poor"]["status"], "skipped")

@@ -44,7 +44,7 @@ DONE:
 }
 )";
 
-constexpr unsigned kBlockThreads = 256;
+constexpr unsigned kBlockThreads = 512;  // divides what a multiprocessor holds, on every GPU
 constexpr unsigned kFewBlocks = 8;
 
 unsigned blocks_that_fill(CUdevice device) {

@@ -12,7 +12,7 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS, SIMULATED = (os.path.abspath(path) for path in sys.argv[1:3]) if __name__ == "__main__" else ("", "")
-SHORT = ["--seconds", "1", "--warmup", "0.5", "--alone-seconds", "1", "--max-drift", "100"]
+SHORT = ["--seconds", "0.8", "--warmup", "0.2", "--alone-seconds", "0.5", "--max-drift", "100"]
 
 
 class Chain(unittest.TestCase):

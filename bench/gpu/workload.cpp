@@ -45,8 +45,9 @@ int calibrate() {
   }
   std::printf(
       "{\"step_ns\":%.6f,\"step_few_ns\":%.6f,\"gpu\":\"%s\",\"uuid\":\"%s\","
-      "\"cuda\":%d,\"blocks\":%u,\"total_bytes\":%zu}\n",
-      step, step_few, name, uuid_text(uuid).c_str(), driver, full.blocks(), total_bytes);
+      "\"cuda\":%d,\"blocks\":%u,\"total_bytes\":%zu,\"free_bytes\":%zu}\n",
+      step, step_few, name, uuid_text(uuid).c_str(), driver, full.blocks(), total_bytes,
+      free_bytes);
   return 0;
 }
 
