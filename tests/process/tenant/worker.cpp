@@ -8,8 +8,8 @@
 //   fill MIB                              takes pieces until it is refused; NUMBER: how many
 //   churn                                 takes and frees by all kinds for ever, without an answer
 //   first THREADS | constructor           the first use of the GPU in several threads (crowd.h)
-//   storm THREADS | storm on              takes and frees by all kinds in so many threads, forking;
-//                                         in four for ever, without an answer
+//   storm THREADS [KIND...] | storm on    takes and frees by these or all kinds in so many threads,
+//                                         forking; in four for ever, without an answer
 //   fork | exec                           a child that holds on | that is this program again, with
 //                                         a context and 64 MiB; NUMBER: its pid
 //   become                                this program anew in the same process
@@ -107,7 +107,10 @@ void obey(const std::string& line) {
   if (verb == "first") return answer(use_first(threads), 0);
   if (verb == "constructor") return answer(use_in_constructor(), 0);
   if (verb == "storm" && threads == 0) storm_on(4);
-  if (verb == "storm") return answer(storm(threads, 40, 8), 0);
+  if (verb == "storm") {
+    const Kinds kinds(std::istream_iterator<std::string>(words), {});
+    return answer(storm(threads, 40, 8, kinds), 0);
+  }
   if (verb == "become") {
     execl("/proc/self/exe", "worker", "anew", static_cast<char*>(nullptr));
     _exit(127);
