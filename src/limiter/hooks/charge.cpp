@@ -189,9 +189,15 @@ void release(const Freed& freed) {
 
 void release_when_gone(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (charge_of(freed.kind) == Charge::explicit_memory) charge(gpu, freed.bytes, Charge::implicit);
   note_inexact_charge(gpu);
-  release(freed);
+  if (charge_of(freed.kind) != Charge::explicit_memory) return release(freed);
+  if (freed.key.is_set()) {
+    // Out of the tenant's object, which may be at its end, into this process's own charge.
+    charge(gpu, freed.bytes, Charge::implicit);
+    return release(freed);
+  }
+  account(gpu).implicit.add_estimate(freed.bytes);
+  account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_release);
 }
 
 }  // namespace vgpu::limiter

@@ -33,13 +33,20 @@ std::uint64_t local_memory_beyond_default(int gpu, std::uint64_t bytes_per_threa
   return wanted > held ? wanted - held : 0;
 }
 
-// What is charged beyond `bytes` is for calls that others are in, and for captured launches.
+// The account has it first, so that nobody finds a promise in the context which isn't there yet.
+void add_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes) {
+  ledger().contexts.edit(context, [&](Context& each) { each.local_promised_bytes += bytes; });
+  fulfil_local_promise(context, gpu, 0);  // a launch may have taken some of it meanwhile
+}
+
+// What is charged beyond what was taken is for calls that others are in, and for promises.
 void fulfil_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes) {
   std::uint64_t fulfilled = 0;
   ledger().contexts.edit(context, [&](Context& each) {
+    each.local_taken_bytes = std::max(each.local_taken_bytes, bytes);
     const std::uint64_t beyond =
-        each.local_charged_bytes > bytes ? each.local_charged_bytes - bytes : 0;
-    fulfilled = each.local_promised_bytes > beyond ? each.local_promised_bytes - beyond : 0;
+        each.local_charged_bytes - std::min(each.local_charged_bytes, each.local_taken_bytes);
+    fulfilled = each.local_promised_bytes - std::min(each.local_promised_bytes, beyond);
     each.local_promised_bytes -= fulfilled;
   });
   if (fulfilled == 0) return;

@@ -11,8 +11,10 @@ namespace vgpu::limiter {
 // time for a GPU it asks the driver, so before any lock.
 std::uint64_t local_memory_beyond_default(int gpu, std::uint64_t bytes_per_thread);
 
-// The driver holds `bytes` of that in a context now, as far as it was charged: what is promised of
-// it is no promise any more. Within a change that was open over the call which took it.
+// More of that is promised to a context, and charged already. Within the change that claimed it.
+void add_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes);
+// The driver holds at least `bytes` of it in a context now: what was promised of that is no promise
+// any more. Within a change that was open over the call which took it.
 void fulfil_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes);
 
 }  // namespace vgpu::limiter

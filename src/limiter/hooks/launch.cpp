@@ -107,14 +107,11 @@ bool FirstLaunch::claim_local(std::uint64_t bytes_per_thread, std::uint64_t rese
   return claimed || !is_known;
 }
 
-// The account first, so that nobody finds a promise in the context which isn't in the account yet.
 void FirstLaunch::keep(Charge local) {
   reservation_->keep_part(code_bytes_, Charge::implicit);
   reservation_->keep_part(claimed_bytes_, local);
-  if (local != Charge::promised || claimed_bytes_ == 0) return;
-  ledger().contexts.edit(place_.context, [&](Context& each) {
-    each.local_promised_bytes += claimed_bytes_;
-  });
+  if (local == Charge::promised && claimed_bytes_ != 0)
+    add_local_promise(place_.context, place_.gpu, claimed_bytes_);
 }
 
 void FirstLaunch::ran() {

@@ -36,12 +36,16 @@ struct StackLimit {
     context.local_charged_bytes += bytes;
     context.stack_bytes = std::max(context.stack_bytes, bytes_per_thread);
   }
-  static void promise(Context& context, std::uint64_t bytes) {
-    context.local_promised_bytes += bytes;
+  static void promise(const Place& place, std::uint64_t bytes) {
+    add_local_promise(place.context, place.gpu, bytes);
   }
   static void lower(Context& context, std::uint64_t bytes, std::uint64_t of_promises) {
     context.local_charged_bytes -= bytes;
     context.local_promised_bytes -= of_promises;
+    context.local_taken_bytes = std::min(context.local_taken_bytes, context.local_charged_bytes);
+  }
+  static void take_promise(Context& context, std::uint64_t bytes) {
+    context.local_promised_bytes -= bytes;
   }
   static void reach(Context& context, std::uint64_t bytes_per_thread) {
     context.stack_bytes = bytes_per_thread;
@@ -63,10 +67,13 @@ struct BufferLimit {
                                         driver_model::kPageBytes);
   }
   static void claim(Context&, std::uint64_t, std::uint64_t) {}
-  static void promise(Context& context, std::uint64_t bytes) { context.*kPromised += bytes; }
+  static void promise(const Place& place, std::uint64_t bytes) {
+    ledger().contexts.edit(place.context, [&](Context& each) { each.*kPromised += bytes; });
+  }
   static void lower(Context& context, std::uint64_t bytes, std::uint64_t) {
     context.*kPromised -= bytes;
   }
+  static void take_promise(Context& context, std::uint64_t bytes) { context.*kPromised -= bytes; }
   static void reach(Context&, std::uint64_t) {}
 };
 using HeapLimit = BufferLimit<CU_LIMIT_MALLOC_HEAP_SIZE, &Context::heap_promised_bytes,
@@ -89,10 +96,9 @@ class LimitChange {
       if (!is_begun_) reservation_.reset();
     }
     if (!is_begun_) return;
-    // The account first, so that nobody finds a promise in the context which isn't in the account.
+    // The account first, so that nobody finds a promise in the context which isn't there yet.
     reservation_->keep(claimed_bytes_);
-    ledger().contexts.edit(place_.context,
-                           [&](Context& each) { Limit::promise(each, claimed_bytes_); });
+    Limit::promise(place_, claimed_bytes_);
   }
 
   bool refused() const { return reservation_ && reservation_->refused(); }
@@ -163,13 +169,13 @@ class LimitChange {
   std::optional<Reservation> reservation_;
 };
 
-// The driver took at once what was promised for it (at another time, a launch will tell).
+// What was promised was taken at once, and is measured: the promise of it would be the same again.
 template <class Limit>
 void note_taken(const Place& place, std::uint64_t bytes) {
   std::uint64_t taken = 0;
   ledger().contexts.edit(place.context, [&](Context& each) {
     taken = std::min(bytes, Limit::promised(each));
-    Limit::promise(each, 0 - taken);
+    Limit::take_promise(each, taken);
   });
   withdraw_promise(place.gpu, taken);
 }

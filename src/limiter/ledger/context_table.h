@@ -27,10 +27,12 @@ struct Context {
   std::uint64_t known_bytes = 0;    // what it really took; 0: that wasn't measured
   std::uint64_t stack_bytes = 0;    // per thread, as set; 0: the driver's default
   std::uint64_t local_bytes = 0;    // per thread, the most that any function launched here needs
-  // What stacks and local memory of all threads are charged beyond an empty context's, and how much
-  // of that is a promise still. A charge is claimed here before the driver's call that needs it, so
+  // What stacks and local memory of all threads are charged beyond an empty context's; how much of
+  // that the driver holds by launches that were made; and how much is a promise still, never more
+  // than the difference. A charge is claimed here before the driver's call that needs it, so
   // another thread may rely on it from then on.
   std::uint64_t local_charged_bytes = 0;
+  std::uint64_t local_taken_bytes = 0;
   std::uint64_t local_promised_bytes = 0;
   std::uint64_t heap_promised_bytes = 0;  // where beyond the default
   std::uint64_t printf_promised_bytes = 0;
