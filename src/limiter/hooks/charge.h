@@ -94,7 +94,8 @@ class Reservation {
 void charge(int gpu, std::uint64_t bytes, Charge kind);
 void release(int gpu, std::uint64_t bytes, Charge kind);
 void release(const Freed& freed);
-// What was charged as implicit memory is gone: `known_bytes` of it for sure (ImplicitAccount::remove).
+// What was charged as implicit memory is gone: `known_bytes` of it for sure
+// (ImplicitAccount::remove).
 void release_implicit(int gpu, std::uint64_t known_bytes, std::uint64_t estimated_bytes);
 // Takes back up to `bytes` that were promised; returns how many.
 std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes);

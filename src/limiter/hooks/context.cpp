@@ -130,24 +130,23 @@ void release_context(const Context& context) {
     release_implicit(static_cast<int>(code.gpu), code.known_bytes, code.bytes);
   });
   ledger().contexts.drop_inside(context.owner);
-  ledger().code.forget_launches();
   withdraw_promise(gpu, context.local_promised_bytes + context.heap_promised_bytes +
                             context.printf_promised_bytes);
   // Contexts are all alike: one that others were measured to be smaller than isn't expected.
   const std::uint64_t least =
       ledger().gpus[gpu].least_context_bytes.load(std::memory_order_relaxed);
-  release_implicit(gpu,
-                   context.known_bytes != 0 ? context.known_bytes
-                                            : std::min(least, context.charged_bytes),
-                   context.charged_bytes + context.local_charged_bytes -
-                       context.local_promised_bytes);
+  release_implicit(
+      gpu, context.known_bytes != 0 ? context.known_bytes : std::min(least, context.charged_bytes),
+      context.charged_bytes + context.local_charged_bytes - context.local_promised_bytes);
 }
 
-// The record goes before the driver is called: its handle may be another context's right after.
+// The record goes before the driver is called, and what its functions' handles meant: they may be
+// others' right after.
 template <class Call>
 CUresult destroy_context(std::uint64_t handle, Call call) {
   Context taken;
   if (!ledger().contexts.take(handle, taken)) return call();
+  ledger().code.forget_launches();
   {
     ChangeScope change;
     const CUresult result = call();
@@ -190,6 +189,7 @@ template <class Call>
 CUresult end_primary(CUdevice device, Call call) {
   const int gpu = gpu_of(device);
   if (gpu == kNoGpu) return call();
+  ledger().code.forget_launches();  // as destroy_context()
   bool ended = false;
   {
     ChangeScope change;

@@ -200,8 +200,7 @@ CUresult run(CUgraphExec exec, CUstream stream, bool per_thread, Call call) {
   GraphMemory memory;
   if (!ledger().graphs.find(handle_of(exec), memory)) return call();
   const bool is_first = memory.local_bytes != 0 && !is_captured(stream, per_thread);
-  return is_first ? run_first(exec, memory, call)
-                  : run_with_memory(exec, memory, call);
+  return is_first ? run_first(exec, memory, call) : run_with_memory(exec, memory, call);
 }
 
 template <class Call>
@@ -212,8 +211,8 @@ CUresult instantiate(CUgraphExec* exec, CUgraph graph, bool uploads, Call call) 
   // Execs take a little for their kernels.
   ChangeScope change;
   if (!has_local_promise(memory)) memory.local_context = memory.local_bytes = 0;
-  const bool is_known = memory.local_bytes != 0 ||
-                        (ledger().graphs.is_possible() && memory.takes_any());
+  const bool is_known =
+      memory.local_bytes != 0 || (ledger().graphs.is_possible() && memory.takes_any());
   if (!is_known) return call();
   LaunchReservation reservation;
   if (uploads && !reservation.reserve(memory)) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -324,7 +323,8 @@ CUresult cuGraphUpload(CUgraphExec graph, CUstream stream) {
 }
 
 CUresult cuGraphUpload_ptsz(CUgraphExec graph_exec, CUstream stream) {
-  return run(graph_exec, stream, true, [&] { return real().cuGraphUpload_ptsz(graph_exec, stream); });
+  return run(graph_exec, stream, true,
+             [&] { return real().cuGraphUpload_ptsz(graph_exec, stream); });
 }
 
 CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream) {
@@ -332,7 +332,8 @@ CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream) {
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec graph_exec, CUstream stream) {
-  return run(graph_exec, stream, true, [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
+  return run(graph_exec, stream, true,
+             [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec graph_exec, CUgraph graph, CUgraphNode* error_node_out,

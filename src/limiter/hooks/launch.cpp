@@ -22,8 +22,8 @@ CUlibrary library_of(CUfunction function) {
   return is_kernel ? library : nullptr;
 }
 
-// A CUkernel of a library may stand where a CUfunction is asked for. As a function it would be loaded
-// into the context by the question.
+// A CUkernel of a library may stand where a CUfunction is asked for. As a function it would be
+// loaded into the context by the question.
 std::uint64_t local_bytes_of(CUfunction function, CUlibrary library, const Place& place) {
   constexpr CUfunction_attribute kLocal = CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES;
   int bytes = 0;
@@ -179,7 +179,8 @@ CUresult cuLaunch(CUfunction function) {
 }
 
 CUresult cuLaunchGrid(CUfunction function, int grid_width, int grid_height) {
-  return launch(function, nullptr, false, [&] { return real().cuLaunchGrid(function, grid_width, grid_height); });
+  return launch(function, nullptr, false,
+                [&] { return real().cuLaunchGrid(function, grid_width, grid_height); });
 }
 
 CUresult cuLaunchGridAsync(CUfunction function, int grid_width, int grid_height, CUstream stream) {

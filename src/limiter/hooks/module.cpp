@@ -103,6 +103,8 @@ std::uint64_t estimated_bytes(const void* image) {
 CUresult unload(CUmodule module) {
   LoadedCode code;
   const bool known = ledger().code.take(handle_of(module), code);
+  // Before the driver is called: its functions' handles may be others' right after.
+  ledger().code.forget_launches();
   {
     ChangeScope change;
     const CUresult result = real().cuModuleUnload(module);
@@ -110,7 +112,6 @@ CUresult unload(CUmodule module) {
       if (known) ledger().code.add(handle_of(module), code);
       return result;
     }
-    ledger().code.forget_launches();
     if (!known) return result;
     release_implicit(static_cast<int>(code.gpu), code.known_bytes, code.bytes);
   }
@@ -243,16 +244,27 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_optio
   });
 }
 
+// All that is known of it goes before the driver is called: its handle and those of its kernels may
+// be another library's right after.
 CUresult cuLibraryUnload(CUlibrary library) {
+  LoadedCode code;
+  const bool known = ledger().code.take(handle_of(library), code);
+  LoadedCode used[shm::kMaxGpus];
+  ledger().code.drop_library(handle_of(library), [&](const LoadedCode& use) {
+    used[use.gpu].bytes += use.bytes;
+    used[use.gpu].known_bytes += use.known_bytes;
+  });
+  ledger().code.forget_launches();
   ChangeScope change;
   const CUresult result = real().cuLibraryUnload(library);
-  if (result != CUDA_SUCCESS) return result;
-  LoadedCode code;
-  ledger().code.take(handle_of(library), code);
-  ledger().code.forget_launches();
-  ledger().code.drop_library(handle_of(library), [](const LoadedCode& used) {
-    release_implicit(static_cast<int>(used.gpu), used.known_bytes, used.bytes);
-  });
+  if (result != CUDA_SUCCESS) {
+    // What it takes in a context is charged again at its next use there.
+    if (known) ledger().code.add(handle_of(library), code);
+    return result;
+  }
+  for (int gpu = 0; gpu < static_cast<int>(shm::kMaxGpus); ++gpu) {
+    if (used[gpu].bytes != 0) release_implicit(gpu, used[gpu].known_bytes, used[gpu].bytes);
+  }
   return result;
 }
 

@@ -223,8 +223,8 @@ Reading read_implicit(int gpu) {
 
 bool Growth::find(std::uint64_t& bytes) const {
   const Reading after = read_implicit(gpu_);
-  const bool was_alone = before_.is_exact && after.is_exact &&
-                         after.moment.begun == before_.moment.begun + 1;
+  const bool was_alone =
+      before_.is_exact && after.is_exact && after.moment.begun == before_.moment.begun + 1;
   bytes = after.implicit_bytes > before_.implicit_bytes
               ? after.implicit_bytes - before_.implicit_bytes
               : 0;
@@ -236,9 +236,7 @@ void note_inexact_charge(int gpu) {
   ledger().gpus[gpu].wants_it_now.store(true, std::memory_order_relaxed);
 }
 
-bool is_inexact(int gpu) {
-  return ledger().gpus[gpu].wants_it_now.load(std::memory_order_relaxed);
-}
+bool is_inexact(int gpu) { return ledger().gpus[gpu].wants_it_now.load(std::memory_order_relaxed); }
 
 void measure_at_beat(int gpu) {
   const GpuAccount& account = ledger().gpus[gpu];

@@ -134,13 +134,14 @@ void look(const Nvml& nvml, nvmlDevice_t device, Verdict& verdict) {
   unsigned count = std::size(processes);
   verdict.add("view",
               as_cuda(nvml.memory(device, &memory) == NVML_SUCCESS && memory.total == total_bytes &&
-                      free_bytes <= total_bytes &&
+                      free_bytes <= total_bytes && memory.used <= memory.total &&
                       nvml.processes(device, &count, processes) == NVML_SUCCESS && count > 0));
 }
 
-const Kinds kAllKinds = {"alloc", "async",     "pool",  "vmm",     "mapped", "graph",
-                         "captured", "array",  "pitch", "module",  "mipmapped", "local",
-                         "library", "stack", "managed", "alloc", "multicast"};
+const Kinds kAllKinds = {"alloc",      "async",    "pool",      "vmm",      "mapped",
+                         "graph",      "captured", "array",     "pitch",    "module",
+                         "newcontext", "shared",   "mipmapped", "local",    "library",
+                         "stack",      "managed",  "alloc",     "multicast"};
 
 // One thread's part: at most three pieces at a time.
 void take_and_give_back(unsigned thread, unsigned steps, const Kinds& kinds, const Nvml& nvml,

@@ -38,6 +38,20 @@ CUresult take_pitched(std::size_t bytes) {
   return keep(code, [p] { return cu.cuMemFree_v2(p); });
 }
 
+// A place of 512 bytes in a block that others share.
+CUresult take_small_pitched() {
+  CUdeviceptr p = 0;
+  std::size_t pitch = 0;
+  const CUresult code = cu.cuMemAllocPitch_v2(&p, &pitch, 512, 1, 4);
+  return keep(code, [p] { return cu.cuMemFree_v2(p); });
+}
+
+CUresult take_stream() {
+  CUstream stream = nullptr;
+  const CUresult code = cu.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING);
+  return keep(code, [stream] { return cu.cuStreamDestroy_v2(stream); });
+}
+
 CUDA_ARRAY3D_DESCRIPTOR array_of(std::size_t bytes) {
   CUDA_ARRAY3D_DESCRIPTOR d{};
   d.Format = CU_AD_FORMAT_FLOAT;
@@ -281,6 +295,9 @@ CUresult take(const std::string& kind, std::size_t bytes) {
     const CUresult code = cu.cuMemAllocAsync(&p, bytes, t_stream);
     return keep(code, [p] { return free_in_order(p); });
   }
+  if (kind == "small") return pointer(cu.cuMemAlloc_v2(&p, 512));
+  if (kind == "smallpitch") return take_small_pitched();
+  if (kind == "stream") return take_stream();
   if (kind == "pitch") return take_pitched(bytes);
   if (kind == "array") return take_array(bytes);
   if (kind == "mipmapped") return take_mipmapped(bytes);
