@@ -33,4 +33,21 @@ TEST(AtTheLimit, SmallAllocationsOfBothKindsFindTheirPlaceInABlockThatIsCharged)
   EXPECT_LE(rig.most_driver_bytes(), 2048 * kMiB);
 }
 
+// A context's pages for streams, some to a page. The limit isn't passed by the first one that needs
+// a page; one that fits is made.
+TEST(AtTheLimit, StreamsComeInPagesThatAreChargedAndNoFurther) {
+  const Rig rig(2048);
+  Worker worker = rig.member();
+  ASSERT_EQ(worker.ask("stream").code, 0);
+  EXPECT_EQ(worker.ask("info").number, rig.driver_bytes());
+  ASSERT_EQ(worker.ask("fill 2").code, kOutOfMemory);
+  EXPECT_EQ(worker.ask("stream").code, 0) << "there is a place in the first one's page";
+  EXPECT_EQ(worker.ask("info").number, rig.driver_bytes());
+  int created = 0;
+  while (created < 8 && worker.ask("stream").code == 0) ++created;
+  EXPECT_LT(created, 8);
+  EXPECT_LE(rig.most_driver_bytes(), 2048 * kMiB);
+  EXPECT_EQ(worker.ask("info").number, rig.driver_bytes());
+}
+
 }  // namespace
