@@ -143,6 +143,14 @@ const Kinds kAllKinds = {"alloc",      "async",    "pool",      "vmm",      "map
                          "newcontext", "shared",   "mipmapped", "local",    "library",
                          "stack",      "managed",  "alloc",     "multicast"};
 
+// Others may hold everything at the moment, but not for ever.
+CUresult make_stream() {
+  CUresult code = CUDA_ERROR_OUT_OF_MEMORY;
+  while (code == CUDA_ERROR_OUT_OF_MEMORY)
+    code = cu.cuStreamCreate(&t_stream, CU_STREAM_NON_BLOCKING);
+  return code;
+}
+
 // One thread's part: at most three pieces at a time.
 void take_and_give_back(unsigned thread, unsigned steps, const Kinds& kinds, const Nvml& nvml,
                         Verdict& verdict) {
@@ -150,7 +158,7 @@ void take_and_give_back(unsigned thread, unsigned steps, const Kinds& kinds, con
   nvmlDevice_t device = nullptr;
   verdict.add("retain", cu.cuDevicePrimaryCtxRetain(&context, g_device));
   verdict.add("set current", cu.cuCtxSetCurrent(context));
-  verdict.add("stream", cu.cuStreamCreate(&t_stream, CU_STREAM_NON_BLOCKING));
+  verdict.add("stream", make_stream());
   verdict.add("NVML device", as_cuda(nvml.handle(0, &device) == NVML_SUCCESS));
   for (unsigned step = 0; step < steps && verdict.code() == CUDA_SUCCESS; ++step) {
     const unsigned turn = step + 5 * thread;
