@@ -44,7 +44,8 @@ CUresult create(CUstream* stream, const Place& place, Call call) {
     if (reservation.refused()) return create_in_charged_page(stream, place.gpu, call);
     const CUresult result = call(stream);
     if (result != CUDA_SUCCESS) return result;
-    reservation.keep();
+    // Where no reading ever comes nothing would end the charge.
+    if (ledger().gpus[place.gpu].implicit.was_read()) reservation.keep();
   }
   note_inexact_charge(place.gpu);
   measure(place.gpu);

@@ -93,6 +93,11 @@ class ImplicitAccount {
     SpinGuard guard(lock_);
     return promised_bytes_;
   }
+  // Whether any reading ever came: NVML may not say anything of processes here.
+  bool was_read() {
+    SpinGuard guard(lock_);
+    return was_read_;
+  }
   void reset_after_fork() {
     lock_.reset();
     measured_bytes_ = estimated_bytes_ = promised_bytes_ = 0;
