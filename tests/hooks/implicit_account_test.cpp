@@ -11,10 +11,18 @@ constexpr std::uint64_t kMiB = 1 << 20;
 class Implicit : public ::testing::Test {
  protected:
   // A reading with nothing open around it.
-  ImplicitAccount::Change read(std::uint64_t shown) {
-    ImplicitAccount::Change change;
-    EXPECT_TRUE(account_.settle(shown, changes_, changes_.now(), change));
+  struct Change {
+    std::uint64_t charge_bytes = 0;
+    std::uint64_t release_bytes = 0;
+  };
+  Change read(std::uint64_t shown) {
+    Change change;
+    EXPECT_TRUE(settle(shown, changes_.now(), change));
     return change;
+  }
+  bool settle(std::uint64_t shown, const ChangeCount::Moment& moment, Change& change) {
+    return account_.settle(shown, changes_, moment, change.release_bytes,
+                           [&](std::uint64_t bytes) { change.charge_bytes = bytes; });
   }
 
   ChangeCount changes_;
@@ -57,8 +65,8 @@ TEST_F(Implicit, WithdrawnPromiseIsReleasedOnce) {
 TEST_F(Implicit, ReadingWithAChangeOpenIsNotBelieved) {
   read(518 * kMiB);
   changes_.begin();
-  ImplicitAccount::Change change;
-  EXPECT_FALSE(account_.settle(0, changes_, changes_.now(), change));
+  Change change;
+  EXPECT_FALSE(settle(0, changes_.now(), change));
   EXPECT_EQ(account_.charged_bytes(), 518 * kMiB);
 }
 
@@ -67,8 +75,8 @@ TEST_F(Implicit, ReadingThatAChangeBeganAfterIsNotBelieved) {
   changes_.begin();
   account_.add_estimate(530 * kMiB);
   changes_.end();
-  ImplicitAccount::Change change;
-  EXPECT_FALSE(account_.settle(0, changes_, moment, change));
+  Change change;
+  EXPECT_FALSE(settle(0, moment, change));
   EXPECT_EQ(account_.charged_bytes(), 530 * kMiB);
 }
 

@@ -92,7 +92,7 @@ template <class Call>
 CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, ContextKind kind,
                         Call call) {
   if (gpu == kNoGpu || context == nullptr) return call();
-  const Growth growth(gpu);
+  Growth growth(gpu);
   const auto position = static_cast<std::uint32_t>(gpu);
   {
     Reservation reservation(gpu, bytes, Charge::implicit);

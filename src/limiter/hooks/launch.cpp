@@ -141,6 +141,7 @@ void FirstLaunch::note_buffers(std::uint64_t grown) {
   std::uint64_t fulfilled = 0;
   grown -= std::min(grown, code_bytes_ + claimed_bytes_);
   ledger().contexts.edit(place_.context, [&](Context& each) {
+    if (!growth_->is_recent()) return;
     fulfilled = fulfilled_buffer(each.heap_promised_bytes, grown);
     fulfilled += fulfilled_buffer(each.printf_promised_bytes, grown);
   });

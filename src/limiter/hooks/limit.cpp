@@ -111,7 +111,7 @@ class LimitChange {
       if (!ledger().contexts.find(place_.context, context)) break;
       size_t value = value_;
       if (real().cuCtxGetLimit(&value, Limit::kLimit) != CUDA_SUCCESS) value = value_;
-      reconcile(succeeded, value, Limit::changes(context).begun);
+      reconcile(succeeded, value, Limit::changes(context));
     }
     reservation_.reset();
   }
@@ -135,15 +135,17 @@ class LimitChange {
     });
   }
 
-  // `value` was read when `begun` changes had begun. If others are open, the last of them does
-  // this; if one has come and gone since, the value has to be read again.
-  void reconcile(bool succeeded, std::uint64_t value, std::uint32_t begun) {
+  // `value` was read at `moment` or later. If other changes are open, the last of them does this;
+  // if one was or has begun since, it may have changed the value after that was read, which has to
+  // be read again.
+  void reconcile(bool succeeded, std::uint64_t value, const LimitChanges& moment) {
     std::uint64_t surplus = 0;
     std::uint64_t of_promises = 0;
     ledger().contexts.edit(place_.context, [&](Context& each) {
       LimitChanges& changes = Limit::changes(each);
       const bool is_last = changes.open == 1;
-      if (is_last && changes.begun != begun) return;
+      const bool was_alone = moment.open == 1 && changes.begun == moment.begun;
+      if (is_last && !was_alone) return;
       --changes.open;
       is_begun_ = false;
       if (!is_last) return;
@@ -170,10 +172,12 @@ class LimitChange {
 };
 
 // What was promised was taken at once, and is measured: the promise of it would be the same again.
+// Unless somebody else may have changed what is promised.
 template <class Limit>
-void note_taken(const Place& place, std::uint64_t bytes) {
+void note_taken(const Place& place, std::uint64_t bytes, const Growth& growth) {
   std::uint64_t taken = 0;
   ledger().contexts.edit(place.context, [&](Context& each) {
+    if (!growth.is_recent()) return;
     taken = std::min(bytes, Limit::promised(each));
     Limit::take_promise(each, taken);
   });
@@ -183,7 +187,7 @@ void note_taken(const Place& place, std::uint64_t bytes) {
 template <class Limit, class Call>
 CUresult set_limit(const Place& place, std::uint64_t value, Call call) {
   local_memory_beyond_default(place.gpu, 0);  // asks the driver, before any lock
-  const Growth growth(place.gpu);
+  Growth growth(place.gpu);
   LimitChange<Limit> change(place, value);
   if (change.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();
@@ -194,7 +198,7 @@ CUresult set_limit(const Place& place, std::uint64_t value, Call call) {
   const std::uint64_t claimed = change.claimed_bytes();
   const bool is_known = growth.find(grown);
   if (is_known && result == CUDA_SUCCESS && claimed != 0 && grown >= claimed - claimed / 8)
-    note_taken<Limit>(place, claimed);
+    note_taken<Limit>(place, claimed, growth);
   return result;
 }
 

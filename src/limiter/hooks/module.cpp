@@ -128,7 +128,7 @@ template <class Call>
 CUresult load_module(CUmodule* module, std::uint64_t bytes, Call call) {
   const Place place = current_place();
   if (place.gpu == kNoGpu || module == nullptr) return call(module);
-  const Growth growth(place.gpu);
+  Growth growth(place.gpu);
   CUmodule loaded = nullptr;
   {
     Reservation reservation(place.gpu, bytes, Charge::implicit);

@@ -131,8 +131,9 @@ bool own_nvml_bytes(int gpu, std::uint64_t& bytes) {
   return found || (listed && ledger().contexts.size() == 0);
 }
 
-// False: something was changing. Else the account has been settled by it; `change` is the tenant's.
-bool read_quiet(int gpu, Reading& reading, ImplicitAccount::Change& change) {
+// False: something was changing. Else the account has been settled by it, and `release_bytes` are
+// the tenant's.
+bool read_quiet(int gpu, Reading& reading, std::uint64_t& release_bytes) {
   GpuAccount& account = ledger().gpus[gpu];
   reading.moment = ledger().changes.now();
   if (!reading.moment.is_quiet) return false;
@@ -146,7 +147,10 @@ bool read_quiet(int gpu, Reading& reading, ImplicitAccount::Change& change) {
   // What the driver keeps for a process with a context beyond the figure that it shows.
   const std::uint64_t unshown = shown != 0 ? driver_model::kUnshownProcessBytes : 0;
   return account.implicit.settle(reading.implicit_bytes + unshown, ledger().changes, reading.moment,
-                                 change);
+                                 release_bytes, [gpu](std::uint64_t bytes) {
+                                   Limiter::active()->tenant().charge(
+                                       static_cast<std::uint32_t>(gpu), bytes);
+                                 });
 }
 
 }  // namespace
@@ -204,31 +208,26 @@ Reading read_implicit(int gpu) {
   const bool wanted = account.wants_measurement.exchange(false, std::memory_order_relaxed);
   const bool wanted_now = account.wants_it_now.exchange(false, std::memory_order_relaxed);
   Reading reading;
-  ImplicitAccount::Change change;
+  std::uint64_t release_bytes = 0;
   {
     RelaxedCapture relaxed;
-    reading.is_exact = read_quiet(gpu, reading, change);
+    reading.is_exact = read_quiet(gpu, reading, release_bytes);
   }
   if (!reading.is_exact) {
     if (wanted) account.wants_measurement.store(true, std::memory_order_relaxed);
     if (wanted_now) account.wants_it_now.store(true, std::memory_order_relaxed);
     return reading;
   }
-  shm::Tenant& tenant = Limiter::active()->tenant();
-  if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
-  if (change.release_bytes != 0)
-    tenant.release(static_cast<std::uint32_t>(gpu), change.release_bytes);
+  if (release_bytes != 0)
+    Limiter::active()->tenant().release(static_cast<std::uint32_t>(gpu), release_bytes);
   return reading;
 }
 
-bool Growth::find(std::uint64_t& bytes) const {
-  const Reading after = read_implicit(gpu_);
-  const bool was_alone =
-      before_.is_exact && after.is_exact && after.moment.begun == before_.moment.begun + 1;
-  bytes = after.implicit_bytes > before_.implicit_bytes
-              ? after.implicit_bytes - before_.implicit_bytes
-              : 0;
-  return was_alone;
+bool Growth::find(std::uint64_t& bytes) {
+  after_ = read_implicit(gpu_);
+  const std::uint64_t before = before_.implicit_bytes;
+  bytes = after_.implicit_bytes > before ? after_.implicit_bytes - before : 0;
+  return before_.is_exact && after_.is_exact && after_.moment.begun == before_.moment.begun + 1;
 }
 
 void note_inexact_charge(int gpu) {

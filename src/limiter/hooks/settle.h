@@ -8,8 +8,7 @@
 
 #include <cstdint>
 
-#include "../ledger/change_count.h"
-#include "../ledger/pool_table.h"
+#include "../ledger/process_ledger.h"
 #include "vgpu/api/cuda_abi.h"
 
 namespace vgpu::limiter {
@@ -50,11 +49,15 @@ class Growth {
   explicit Growth(int gpu) : gpu_(gpu), before_(read_implicit(gpu)) {}
   // False: not known, because something else changed meanwhile. Settles the account either way, if
   // it can.
-  bool find(std::uint64_t& bytes) const;
+  bool find(std::uint64_t& bytes);
+  // Nothing has begun since it was found. Asked under the lock of what the answer changes: whatever
+  // begins after that comes to the lock later.
+  bool is_recent() const { return ledger().changes.is_still(after_.moment); }
 
  private:
   int gpu_;
   Reading before_;
+  Reading after_;
 };
 
 // Whose entry in NVML's list is this process's? Told by the lists before and after its first

@@ -17,7 +17,7 @@ namespace {
 // The page that it took, or may have taken, stays with the context.
 template <class Call>
 CUresult create_in_charged_page(CUstream* stream, int gpu, Call call) {
-  const Growth growth(gpu);
+  Growth growth(gpu);
   CUstream created = nullptr;
   {
     Reservation attempt(gpu, driver_model::kAttemptBytes, Charge::implicit, Room::attempt);

@@ -21,8 +21,9 @@
 // So with no operation open a reading makes the charge exact, but for promises that nothing has
 // taken yet; and an operation that is stuck in the driver keeps over-charge alive, nothing else.
 //
-// Thread-safe: every member takes the lock, none calls the driver. Changes of the charge are
-// returned for the caller to apply at the tenant's ledger.
+// Thread-safe: every member takes the lock, none calls the driver. What is to be released is
+// returned for the caller to apply at the tenant's ledger after the account; what is to be charged
+// is charged there before.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +35,6 @@ namespace vgpu::limiter {
 
 class ImplicitAccount {
  public:
-  struct Change {
-    std::uint64_t charge_bytes = 0;  // without asking: it is there already
-    std::uint64_t release_bytes = 0;
-  };
-
   // The caller has reserved it, for a change that is still open.
   void add_estimate(std::uint64_t bytes) {
     SpinGuard guard(lock_);
@@ -70,18 +66,21 @@ class ImplicitAccount {
   }
 
   // A reading that was begun at `moment`: `shown` is what NVML shows beyond explicit allocations.
-  // False: a change was open or has begun, and nothing was done. Whatever begins after this looked
-  // adds to the account after it, because both hold the lock.
+  // Calls charge(bytes) for what it shows beyond the charge, under the lock: nobody may release of
+  // that before it is charged. `release_bytes` is the caller's to release. False: a change was open
+  // or has begun, and nothing was done. Whatever begins after this looked adds to the account after
+  // it, because both hold the lock.
+  template <class Charge>
   bool settle(std::uint64_t shown, const ChangeCount& changes, const ChangeCount::Moment& moment,
-              Change& change) {
+              std::uint64_t& release_bytes, Charge charge) {
     SpinGuard guard(lock_);
     if (!changes.is_still(moment)) return false;
     const std::uint64_t before = measured_bytes_ + estimated_bytes_;
     measured_bytes_ = shown;
     estimated_bytes_ = 0;
     was_read_ = true;
-    change = shown > before ? Change{.charge_bytes = shown - before, .release_bytes = 0}
-                            : Change{.charge_bytes = 0, .release_bytes = before - shown};
+    if (shown > before) charge(shown - before);
+    release_bytes = before > shown ? before - shown : 0;
     return true;
   }
 

@@ -66,6 +66,9 @@ class Process {
   std::uint64_t local_charged = 0;
   std::uint64_t local_taken = 0;
   std::uint64_t local_promised = 0;
+  std::uint64_t limit = 0;
+  std::uint32_t limit_open = 0;
+  std::uint32_t limit_begun = 0;
 
   std::string error;
 
@@ -81,12 +84,12 @@ class Process {
     pause();
     if (!reading.moment.is_quiet || shown < seen_visible) return reading;
     reading.implicit = shown - seen_visible;
-    ImplicitAccount::Change change;
-    reading.is_exact = account.settle(reading.implicit, changes, reading.moment, change);
+    std::uint64_t released = 0;
+    reading.is_exact = account.settle(reading.implicit, changes, reading.moment, released,
+                                      [this](std::uint64_t bytes) { charged += bytes; });
     if (!reading.is_exact) return reading;
     pause();
-    charged += change.charge_bytes;
-    charged -= change.release_bytes;
+    charged -= released;
     return reading;
   }
 
@@ -198,6 +201,54 @@ class Process {
     changes.end();
   }
 
+  // A change of the stack limit, which the driver takes or gives back at once.
+  void set_limit(std::uint64_t wanted) {
+    const Reading before = read();
+    std::uint64_t claimed = 0;
+    for (bool is_begun = false; !is_begun;) {
+      const std::uint64_t seen = local_charged;
+      const std::uint64_t reserved = wanted > seen ? wanted - seen : 0;
+      charged += reserved;
+      pause();
+      changes.begin();
+      pause();
+      claimed = wanted > local_charged ? wanted - local_charged : 0;
+      is_begun = claimed <= reserved;
+      if (is_begun) {
+        ++limit_open;
+        ++limit_begun;
+        local_charged += claimed;
+        pause();
+        account.add_promise(claimed);
+        pause();
+        local_promised += claimed;
+        charged -= reserved - claimed;
+      } else {
+        charged -= reserved;
+        changes.end();
+      }
+      pause();
+    }
+    implicit_held += wanted;
+    implicit_held -= local_held;
+    local_held = limit = wanted;
+    pause();
+    while (!reconcile()) pause();
+    pause();
+    changes.end();
+    pause();
+    const Reading after = read();
+    const bool was_alone =
+        before.is_exact && after.is_exact && after.moment.begun == before.moment.begun + 1;
+    if (!was_alone || claimed == 0 || after.implicit < before.implicit + claimed) return;
+    pause();
+    if (!changes.is_still(after.moment)) return;
+    const std::uint64_t taken = std::min(claimed, local_promised);
+    local_promised -= taken;
+    pause();
+    charged -= account.withdraw_promise(taken);
+  }
+
   template <class Schedule>
   void run(const std::vector<Thread>& threads, Schedule& schedule, Stop stop = {}) {
     for (std::size_t i = 0; i < threads.size(); ++i)
@@ -226,6 +277,27 @@ class Process {
   std::uint64_t held() const { return implicit_held + explicit_held; }
 
  private:
+  // The end of a change of the limit. False: again, the limit may be another by now.
+  bool reconcile() {
+    const std::uint32_t begun = limit_begun;
+    const std::uint32_t open = limit_open;
+    pause();
+    const std::uint64_t is_now = limit;
+    pause();
+    const bool is_last = limit_open == 1;
+    if (is_last && (open != 1 || limit_begun != begun)) return false;
+    --limit_open;
+    if (!is_last) return true;
+    const std::uint64_t surplus = local_charged - std::min(local_charged, is_now);
+    const std::uint64_t of_promises = std::min(surplus, local_promised);
+    local_charged -= surplus;
+    local_promised -= of_promises;
+    pause();
+    const std::uint64_t released = account.withdraw_promise(of_promises);
+    pause();
+    charged -= released;
+    return true;
+  }
   void fulfil(std::uint64_t needed) {
     local_taken = std::max(local_taken, needed);
     const std::uint64_t beyond = local_charged - std::min(local_charged, local_taken);
@@ -265,6 +337,14 @@ const Process::Thread kCapture = [](Process& process) {
 };
 const Process::Thread kOnlyCapture = [](Process& process) {
   process.launch(80, Process::Outcome::captured);
+};
+const Process::Thread kRaiseAndLower = [](Process& process) {
+  process.set_limit(100);
+  process.set_limit(0);
+};
+const Process::Thread kRaiseLessAndLower = [](Process& process) {
+  process.set_limit(60);
+  process.set_limit(0);
 };
 const Process::Thread kRead = [](Process& process) { process.read(); };
 
@@ -322,7 +402,10 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"LaunchesBesideACapture", {kLaunchLarge, kCapture, kLaunchSmall}},
                       Case{"ASmallLaunchBesideACapture", {kLaunchSmall, kCapture, kRead}},
                       Case{"ACaptureThatIsNeverLaunched", {kOnlyCapture, kLaunchSmall, kRead}},
-                      Case{"ACaptureBesideAContext", {kCapture, kUseContext, kRead}}),
+                      Case{"ACaptureBesideAContext", {kCapture, kUseContext, kRead}},
+                      Case{"TwoOfALimit", {kRaiseAndLower, kRaiseLessAndLower}},
+                      Case{"ThreeOfALimit", {kRaiseAndLower, kRaiseLessAndLower, kRaiseAndLower}},
+                      Case{"ALimitBesideAContext", {kRaiseAndLower, kUseContext, kRead}}),
     [](const auto& each) { return std::string(each.param.name); });
 
 }  // namespace
