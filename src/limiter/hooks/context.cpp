@@ -173,6 +173,7 @@ bool release_ended_primary(CUdevice device, int gpu) {
   const std::uint64_t handle = ledger().contexts.primary(static_cast<std::uint32_t>(gpu));
   Context taken;
   if (!ledger().contexts.take(handle, taken)) return false;
+  ledger().code.forget_launches();
   release_context(taken);
   // Another thread may have retained it again and found it charged.
   if (is_primary_active(device) &&
@@ -189,7 +190,6 @@ template <class Call>
 CUresult end_primary(CUdevice device, Call call) {
   const int gpu = gpu_of(device);
   if (gpu == kNoGpu) return call();
-  ledger().code.forget_launches();  // as destroy_context()
   bool ended = false;
   {
     ChangeScope change;

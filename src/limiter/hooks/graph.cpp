@@ -184,13 +184,15 @@ CUresult run_first(CUgraphExec exec, const GraphMemory& memory, Call call) {
   Context context;
   const bool is_known = ledger().contexts.find(memory.local_context, context);
   const int gpu = is_known ? static_cast<int>(context.gpu) : kNoGpu;
-  {
+  const CUresult result = run_with_memory(exec, memory, [&] {
     ChangeScope change;
-    const CUresult result = run_with_memory(exec, memory, call);
-    if (result != CUDA_SUCCESS) return result;
-    if (is_known) fulfil_local_promise(memory.local_context, gpu, memory.local_bytes);
-    ledger().graphs.note_local_taken(handle_of(exec));
-  }
+    const CUresult launched = call();
+    if (launched == CUDA_SUCCESS && is_known)
+      fulfil_local_promise(memory.local_context, gpu, memory.local_bytes);
+    return launched;
+  });
+  if (result != CUDA_SUCCESS) return result;
+  ledger().graphs.note_local_taken(handle_of(exec));
   if (is_known) measure(gpu);
   return CUDA_SUCCESS;
 }
@@ -208,16 +210,14 @@ CUresult instantiate(CUgraphExec* exec, CUgraph graph, bool uploads, Call call) 
   RelaxedCapture relaxed;
   GraphMemory memory;
   if (!examine(graph, memory, 0)) return CUDA_ERROR_OUT_OF_MEMORY;
-  // Execs take a little for their kernels.
-  ChangeScope change;
   if (!has_local_promise(memory)) memory.local_context = memory.local_bytes = 0;
   const bool is_known =
       memory.local_bytes != 0 || (ledger().graphs.is_possible() && memory.takes_any());
-  if (!is_known) return call();
   LaunchReservation reservation;
-  if (uploads && !reservation.reserve(memory)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (is_known && uploads && !reservation.reserve(memory)) return CUDA_ERROR_OUT_OF_MEMORY;
+  ChangeScope change;  // execs take a little for their kernels
   const CUresult result = call();
-  if (result == CUDA_SUCCESS) ledger().graphs.add(handle_of(*exec), memory);
+  if (result == CUDA_SUCCESS && is_known) ledger().graphs.add(handle_of(*exec), memory);
   return result;
 }
 

@@ -235,7 +235,10 @@ void note_inexact_charge(int gpu) {
   ledger().gpus[gpu].wants_it_now.store(true, std::memory_order_relaxed);
 }
 
-bool is_inexact(int gpu) { return ledger().gpus[gpu].wants_it_now.load(std::memory_order_relaxed); }
+bool is_inexact(int gpu) {
+  GpuAccount& account = ledger().gpus[gpu];
+  return account.wants_it_now.load(std::memory_order_relaxed) && account.implicit.was_read();
+}
 
 void measure_at_beat(int gpu) {
   const GpuAccount& account = ledger().gpus[gpu];

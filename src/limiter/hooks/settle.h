@@ -27,6 +27,7 @@ bool any_measurement_wanted();
 // The charge is known to be too high until it is measured (memory freed in stream order, or left by
 // a destroyed pool): no view and no beat shall show it.
 void note_inexact_charge(int gpu);
+// It is so, and a reading will tell, as soon as nothing changes around one.
 bool is_inexact(int gpu);
 // Measures if something may have changed. False: not measured, or something was changing meanwhile.
 bool measure(int gpu);

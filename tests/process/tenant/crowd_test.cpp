@@ -110,10 +110,8 @@ TEST(Storm, OfSeveralProcessesStaysWithinOneLimitWhileOthersDie) {
   Worker idle = rig.member();
   const long charged = idle.ask("info").number;
   std::vector<Worker> workers;
-  for (int i = 0; i < 2; ++i) {
-    workers.push_back(rig.member());
-    workers.back().tell("storm 4");
-  }
+  for (int i = 0; i < 2; ++i) workers.push_back(rig.member());
+  for (Worker& worker : workers) worker.tell("storm 4");
   for (int i = 0; i < rounds(6); ++i) {
     Worker victim(rig.inside());
     victim.tell("context");
