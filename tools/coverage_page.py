@@ -43,6 +43,7 @@ the driver directly. NVML exports {nvml} names, of which {nvml_hooked} are repla
 | contexts (primary, created, green) | before the call | an estimate, then by measurement | at the last release |
 | modules and libraries | before load, look-up or launch | an estimate from the image, then by measurement | at the unload |
 | local memory of kernels | before a function's first launch | per thread, times the threads that the GPU can hold | with the context |
+| streams | before the call | one page of 2 MiB, then by measurement | with the context |
 | stack, heap and printf limits | before the limit is set | per thread, times the threads; heap and buffer in full | when lowered, or with the context |
 | memory shared inside the tenant | once | stays charged until the last holder lets go or dies | with the last holder |
 | memory imported from outside | at the import | in full | at the close |

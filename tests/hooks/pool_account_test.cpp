@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "ledger/implicit_account.h"
-
 namespace vgpu::limiter {
 namespace {
 
@@ -83,41 +81,6 @@ TEST(PoolAccount, GrowthBehindOurBackIsReportedAsMissing) {
   account.end_settlement(account.begin_settlement(), 96 * kMiB, missing);
   EXPECT_EQ(missing, 96 * kMiB);
   EXPECT_EQ(account.end_pool(), 96 * kMiB);
-}
-
-TEST(ImplicitAccount, MeasurementReplacesEstimates) {
-  ImplicitAccount account;
-  account.add_estimate(530 * kMiB);
-  const auto change = account.settle(518 * kMiB);
-  EXPECT_EQ(change.release_bytes, 12 * kMiB);
-  EXPECT_EQ(account.charged_bytes(), 518 * kMiB);
-}
-
-TEST(ImplicitAccount, PromiseStaysUntilItsJumpIsSeen) {
-  ImplicitAccount account;
-  account.settle(518 * kMiB);
-  account.add_promise(1024 * kMiB);
-  account.settle(519 * kMiB);
-  EXPECT_EQ(account.charged_bytes(), 519 * kMiB + 1024 * kMiB) << "a little growth isn't the heap";
-  account.settle(519 * kMiB + 1026 * kMiB);
-  EXPECT_EQ(account.charged_bytes(), 519 * kMiB + 1026 * kMiB) << "once, not twice";
-  EXPECT_EQ(account.promised_bytes(), 0U);
-}
-
-TEST(ImplicitAccount, WithdrawnPromiseIsReleasedOnce) {
-  ImplicitAccount account;
-  account.add_promise(64 * kMiB);
-  EXPECT_EQ(account.withdraw_promise(100 * kMiB), 64 * kMiB);
-  EXPECT_EQ(account.withdraw_promise(100 * kMiB), 0U);
-}
-
-TEST(ImplicitAccount, RemovalNeverExceedsTheCharge) {
-  ImplicitAccount account;
-  account.add_estimate(10 * kMiB);
-  account.settle(10 * kMiB);
-  account.add_estimate(5 * kMiB);
-  EXPECT_EQ(account.remove(100 * kMiB), 15 * kMiB);
-  EXPECT_EQ(account.charged_bytes(), 0U);
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ TEST(NvidiaSmi, CsvIsByteClean) {
       run(smi({"--query-gpu=index,memory.used,memory.free,memory.total,utilization.gpu",
                "--format=csv,noheader,nounits"}),
           tenant);
-  EXPECT_EQ(bare.out, "0, 0, 2048, 2048, [N/A]\n1, 0, 2048, 2048, [N/A]\n");
+  EXPECT_EQ(bare.out, "0, 0, 2046, 2048, [N/A]\n1, 0, 2046, 2048, [N/A]\n");
   EXPECT_EQ(bare.err, "");
   const Output full = run(smi({"--query-gpu=index,memory.total", "--format=csv"}), tenant);
   EXPECT_EQ(full.out, "index, memory.total [MiB]\n0, 2048 MiB\n1, 2048 MiB\n");

@@ -16,7 +16,7 @@ namespace {
 
 // Nothing may be added any more, but a block that is charged already may have a place for a small
 // allocation. Whether it has is the driver's to say: an address in a block of its own goes back at
-// once. Until then the block is charged.
+// once. Until then the block is charged. `call` allocates and says how many bytes that took.
 template <class Pointer, class Call>
 CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64_t bytes,
                                    Call call) {
@@ -29,17 +29,18 @@ CUresult allocate_in_charged_block(const Place& place, Pointer* ptr, std::uint64
                       Room::attempt);
   if (attempt.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   Pointer placed = 0;
-  const CUresult result = call(&placed);
+  const CUresult result = call(&placed, bytes);
   if (result != CUDA_SUCCESS) return result;
-  if (!ledger().allocations.add_in_block(placed, bytes, gpu, place.owner)) {
+  const bool is_small = driver_model::shares_a_block(bytes);
+  if (is_small && !ledger().allocations.add_in_block(placed, bytes, gpu, place.owner)) {
     *ptr = placed;
     return result;
   }
   Allocation taken;
-  ledger().allocations.begin_free(placed, taken);
+  if (is_small) ledger().allocations.begin_free(placed, taken);
   real().cuMemFree_v2(placed);
   // Another thread's allocation may have come to lie in the block meanwhile: then it stays.
-  if (ledger().allocations.end_free(placed, taken).nothing()) attempt.keep();
+  if (is_small && ledger().allocations.end_free(placed, taken).nothing()) attempt.keep();
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -50,7 +51,10 @@ CUresult allocate_linear(Pointer* ptr, std::uint64_t bytes, Call call) {
   const Place place = current_place();
   if (place.gpu != kNoGpu) measure_at_beat(place.gpu);
   Reservation reservation(place.gpu, driver_model::linear_bytes(bytes), Charge::explicit_memory);
-  if (reservation.refused()) return allocate_in_charged_block(place, ptr, bytes, call);
+  if (reservation.refused()) {
+    return allocate_in_charged_block(place, ptr, bytes,
+                                     [&](Pointer* out, std::uint64_t&) { return call(out); });
+  }
   const CUresult result = call(ptr);
   if (result != CUDA_SUCCESS || place.gpu == kNoGpu) return result;
   const auto gpu = static_cast<std::uint32_t>(place.gpu);
@@ -64,15 +68,27 @@ CUresult allocate_linear(Pointer* ptr, std::uint64_t bytes, Call call) {
   return result;
 }
 
-// The real pitch is the driver's to choose: reserve by the model, correct by what it chose.
+// The real pitch is the driver's to choose: reserve by the model, correct by what it chose. `call`
+// allocates and writes the pitch.
 template <class Pointer, class Size, class Call>
 CUresult allocate_pitch(Pointer* ptr, Size* pitch, std::uint64_t width, std::uint64_t height,
                         Call call) {
   const Place place = current_place();
   const std::uint64_t expected = driver_model::pitched_bytes(width, height);
   Reservation reservation(place.gpu, driver_model::linear_bytes(expected), Charge::explicit_memory);
-  if (reservation.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
-  const CUresult result = call();
+  if (reservation.refused()) {
+    Size chosen = 0;
+    const CUresult result =
+        allocate_in_charged_block(place, ptr, pitch == nullptr ? UINT64_MAX : expected,
+                                  [&](Pointer* out, std::uint64_t& bytes) {
+                                    const CUresult allocated = call(out, &chosen);
+                                    bytes = driver_model::saturating_multiply(chosen, height);
+                                    return allocated;
+                                  });
+    if (result == CUDA_SUCCESS) *pitch = chosen;
+    return result;
+  }
+  const CUresult result = call(ptr, pitch);
   if (result != CUDA_SUCCESS || place.gpu == kNoGpu) return result;
   const auto gpu = static_cast<std::uint32_t>(place.gpu);
   const std::uint64_t bytes = driver_model::saturating_multiply(*pitch, height);
@@ -101,15 +117,16 @@ CUresult cuMemAlloc_v2(CUdeviceptr* ptr, size_t bytes) {
 
 CUresult cuMemAllocPitch(CUdeviceptr_v1* ptr, unsigned int* pitch, unsigned int width_in_bytes,
                          unsigned int height, unsigned int element_size_bytes) {
-  return allocate_pitch(ptr, pitch, width_in_bytes, height, [&] {
-    return real().cuMemAllocPitch(ptr, pitch, width_in_bytes, height, element_size_bytes);
-  });
+  return allocate_pitch(
+      ptr, pitch, width_in_bytes, height, [&](CUdeviceptr_v1* out, unsigned int* chosen) {
+        return real().cuMemAllocPitch(out, chosen, width_in_bytes, height, element_size_bytes);
+      });
 }
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr* ptr, size_t* pitch, size_t width_in_bytes, size_t height,
                             unsigned int element_size_bytes) {
-  return allocate_pitch(ptr, pitch, width_in_bytes, height, [&] {
-    return real().cuMemAllocPitch_v2(ptr, pitch, width_in_bytes, height, element_size_bytes);
+  return allocate_pitch(ptr, pitch, width_in_bytes, height, [&](CUdeviceptr* out, size_t* chosen) {
+    return real().cuMemAllocPitch_v2(out, chosen, width_in_bytes, height, element_size_bytes);
   });
 }
 

@@ -21,7 +21,7 @@ std::uint32_t position(int gpu) { return static_cast<std::uint32_t>(gpu); }
 void count(int gpu, std::uint64_t bytes, Charge kind) {
   switch (kind) {
     case Charge::explicit_memory:
-      account(gpu).visible_bytes.fetch_add(bytes, std::memory_order_relaxed);
+      account(gpu).visible_bytes.fetch_add(bytes, std::memory_order_release);
       return;
     case Charge::implicit:
       account(gpu).implicit.add_estimate(bytes);
@@ -91,32 +91,38 @@ bool Patience::wait() {
   return true;
 }
 
+// The change begins when everything is decided: a thread that waits for room changes nothing.
 Reservation::Reservation(int gpu, std::uint64_t bytes, Charge charge, Room room)
     : gpu_(gpu), bytes_(gpu == kNoGpu ? 0 : bytes), charge_(charge) {
-  if (bytes_ == 0) return;
-  if (room == Room::attempt) {
+  if (bytes_ != 0 && room == Room::attempt) {
     // There is room for one attempt of the tenant at a time.
     Patience patience;
     do {
-      if (tenant().reserve(position(gpu_), bytes_) == shm::Status::ok) return;
-    } while (patience.wait());
-    refused_ = true;
-    bytes_ = 0;
-    return;
+      refused_ = tenant().reserve(position(gpu_), bytes_) != shm::Status::ok;
+    } while (refused_ && patience.wait());
+  } else if (bytes_ != 0 && !reserve(gpu_, bytes_)) {
+    settle_and_reserve();
   }
-  if (reserve(gpu_, bytes_)) return;
-  // Only now is it worth asking the driver what pools and contexts really take. Nothing is in
-  // flight here yet.
-  ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel);
-  const bool gained = settle(gpu_);
-  ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel);
-  if (gained && reserve(gpu_, bytes_)) return;
+  if (refused_) {
+    bytes_ = 0;
+  } else {
+    ledger().changes.begin();
+  }
+}
+
+// Only now is it worth asking the driver what pools and contexts really take. What is known to be
+// charged too high is worth waiting for a quiet moment.
+void Reservation::settle_and_reserve() {
+  Patience patience;
+  do {
+    if (settle(gpu_) && reserve(gpu_, bytes_)) return;
+  } while (is_inexact(gpu_) && patience.wait());
   refused_ = true;
-  bytes_ = 0;
 }
 
 Reservation::~Reservation() {
   if (bytes_ != 0) tenant().release(position(gpu_), bytes_);
+  if (!refused_) ledger().changes.end();
 }
 
 void Reservation::keep(std::uint64_t bytes) {
@@ -125,6 +131,13 @@ void Reservation::keep(std::uint64_t bytes) {
   if (bytes < bytes_) tenant().release(position(gpu_), bytes_ - bytes);
   bytes_ = 0;
   count(gpu_, bytes, charge_);
+}
+
+void Reservation::keep_part(std::uint64_t bytes, Charge charge) {
+  if (gpu_ == kNoGpu || bytes == 0) return;
+  if (bytes > bytes_) tenant().charge(position(gpu_), bytes - bytes_);
+  bytes_ -= bytes < bytes_ ? bytes : bytes_;
+  count(gpu_, bytes, charge);
 }
 
 void charge(int gpu, std::uint64_t bytes, Charge kind) {
@@ -137,12 +150,11 @@ void release(int gpu, std::uint64_t bytes, Charge kind) {
   if (gpu == kNoGpu || bytes == 0) return;
   switch (kind) {
     case Charge::explicit_memory:
-      account(gpu).visible_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+      account(gpu).visible_bytes.fetch_sub(bytes, std::memory_order_release);
       break;
     case Charge::implicit:
-      bytes = account(gpu).implicit.remove(bytes);
-      note_implicit_change(gpu);
-      break;
+      release_implicit(gpu, bytes, bytes);
+      return;
     case Charge::promised:
       withdraw_promise(gpu, bytes);
       return;
@@ -150,6 +162,12 @@ void release(int gpu, std::uint64_t bytes, Charge kind) {
       break;
   }
   if (bytes != 0) tenant().release(position(gpu), bytes);
+}
+
+void release_implicit(int gpu, std::uint64_t known_bytes, std::uint64_t estimated_bytes) {
+  const std::uint64_t released = account(gpu).implicit.remove(known_bytes, estimated_bytes);
+  if (released != 0) tenant().release(position(gpu), released);
+  note_inexact_charge(gpu);
 }
 
 std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes) {
@@ -164,16 +182,22 @@ void release(const Freed& freed) {
   if (!freed.key.is_set()) return release(gpu, freed.bytes, charge_of(freed.kind));
   // The tenant's object carries the charge; only this process's own counts change.
   if (charge_of(freed.kind) == Charge::explicit_memory) {
-    account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_relaxed);
+    account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_release);
   }
   tenant().release_shared(freed.key.high, freed.key.low);
 }
 
 void release_when_gone(const Freed& freed) {
   const int gpu = static_cast<int>(freed.gpu);
-  if (charge_of(freed.kind) == Charge::explicit_memory) charge(gpu, freed.bytes, Charge::implicit);
   note_inexact_charge(gpu);
-  release(freed);
+  if (charge_of(freed.kind) != Charge::explicit_memory) return release(freed);
+  if (freed.key.is_set()) {
+    // Out of the tenant's object, which may be at its end, into this process's own charge.
+    charge(gpu, freed.bytes, Charge::implicit);
+    return release(freed);
+  }
+  account(gpu).implicit.add_estimate(freed.bytes);
+  account(gpu).visible_bytes.fetch_sub(freed.bytes, std::memory_order_release);
 }
 
 }  // namespace vgpu::limiter

@@ -38,10 +38,8 @@ Charge charge_of(AllocationKind kind);
 // From before the driver's call to after its record: tells measurements that a change is in flight.
 class ChangeScope {
  public:
-  // Acquire and release: a measurement that sees equal counts also sees what the changes before
-  // did.
-  ChangeScope() { ledger().changes_begun.fetch_add(1, std::memory_order_acq_rel); }
-  ~ChangeScope() { ledger().changes_ended.fetch_add(1, std::memory_order_acq_rel); }
+  ChangeScope() { ledger().changes.begin(); }
+  ~ChangeScope() { ledger().changes.end(); }
   ChangeScope(const ChangeScope&) = delete;
   ChangeScope& operator=(const ChangeScope&) = delete;
 };
@@ -65,8 +63,9 @@ enum class Room : std::uint8_t {
   attempt,   // that as well: for what is given back at once if it turns out to be needed
 };
 
-// Reserves in its constructor, settling this process's own pools and estimates once before it gives
-// up. What isn't kept is given back by the destructor.
+// Reserves in its constructor, settling this process's own pools and estimates before it gives up;
+// unless it is refused a change is open from then on. What isn't kept is given back by the
+// destructor.
 class Reservation {
  public:
   Reservation(int gpu, std::uint64_t bytes, Charge charge, Room room = Room::ordinary);
@@ -79,9 +78,12 @@ class Reservation {
   // already.
   void keep(std::uint64_t bytes);
   void keep() { keep(bytes_); }
+  // Keeps a part for what may be another purpose, and goes on.
+  void keep_part(std::uint64_t bytes, Charge charge);
 
  private:
-  ChangeScope change_;
+  void settle_and_reserve();
+
   int gpu_;
   std::uint64_t bytes_;
   Charge charge_;
@@ -92,7 +94,10 @@ class Reservation {
 void charge(int gpu, std::uint64_t bytes, Charge kind);
 void release(int gpu, std::uint64_t bytes, Charge kind);
 void release(const Freed& freed);
-// Takes back up to `bytes` that were promised and haven't come; returns how many.
+// What was charged as implicit memory is gone: `known_bytes` of it for sure
+// (ImplicitAccount::remove).
+void release_implicit(int gpu, std::uint64_t known_bytes, std::uint64_t estimated_bytes);
+// Takes back up to `bytes` that were promised; returns how many.
 std::uint64_t withdraw_promise(int gpu, std::uint64_t bytes);
 // Memory whose end can't be seen (freed in stream order, exported, left behind by a destroyed
 // pool): from now on it is charged as long as a measurement shows it.

@@ -4,6 +4,8 @@
 // contexts) is released with it; physical memory and pools are not its.
 #include "context.h"
 
+#include <algorithm>
+
 #include "../enter.h"
 #include "../hooks.h"
 #include "settle.h"
@@ -31,6 +33,27 @@ std::uint64_t local_memory_beyond_default(int gpu, std::uint64_t bytes_per_threa
   return wanted > held ? wanted - held : 0;
 }
 
+// The account has it first, so that nobody finds a promise in the context which isn't there yet.
+void add_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes) {
+  ledger().contexts.edit(context, [&](Context& each) { each.local_promised_bytes += bytes; });
+  fulfil_local_promise(context, gpu, 0);  // a launch may have taken some of it meanwhile
+}
+
+// What is charged beyond what was taken is for calls that others are in, and for promises.
+void fulfil_local_promise(std::uint64_t context, int gpu, std::uint64_t bytes) {
+  std::uint64_t fulfilled = 0;
+  ledger().contexts.edit(context, [&](Context& each) {
+    each.local_taken_bytes = std::max(each.local_taken_bytes, bytes);
+    const std::uint64_t beyond =
+        each.local_charged_bytes - std::min(each.local_charged_bytes, each.local_taken_bytes);
+    fulfilled = each.local_promised_bytes - std::min(each.local_promised_bytes, beyond);
+    each.local_promised_bytes -= fulfilled;
+  });
+  if (fulfilled == 0) return;
+  ledger().gpus[gpu].implicit.fulfil_promise(fulfilled);
+  note_inexact_charge(gpu);
+}
+
 }  // namespace vgpu::limiter
 
 namespace vgpu::hooks {
@@ -43,8 +66,24 @@ std::uint64_t handle_of(CUcontext context) { return reinterpret_cast<std::uint64
 std::uint64_t handle_of(CUgreenCtx context) { return reinterpret_cast<std::uint64_t>(context); }
 
 std::uint64_t expected_bytes(int gpu) {
-  const std::uint64_t measured = ledger().gpus[gpu].context_bytes.load(std::memory_order_relaxed);
-  return measured != 0 ? measured : driver_model::kContextBytes;
+  GpuAccount& account = ledger().gpus[gpu];
+  const std::uint64_t measured = account.most_context_bytes.load(std::memory_order_relaxed);
+  if (measured == 0) return driver_model::kContextBytes;
+  const bool is_first = account.implicit.charged_bytes() == 0;
+  return measured + (is_first ? driver_model::kUnshownProcessBytes : 0);
+}
+
+// Relaxed: statistics, each of them a true measurement.
+void note_context_bytes(int gpu, std::uint64_t bytes) {
+  GpuAccount& account = ledger().gpus[gpu];
+  std::uint64_t most = account.most_context_bytes.load(std::memory_order_relaxed);
+  while (bytes > most && !account.most_context_bytes.compare_exchange_weak(
+                             most, bytes, std::memory_order_relaxed)) {
+  }
+  std::uint64_t least = account.least_context_bytes.load(std::memory_order_relaxed);
+  while ((least == 0 || bytes < least) && !account.least_context_bytes.compare_exchange_weak(
+                                              least, bytes, std::memory_order_relaxed)) {
+  }
 }
 
 // Charges `bytes` for the context that `call` makes, and corrects it by what the driver really
@@ -53,8 +92,7 @@ template <class Call>
 CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, ContextKind kind,
                         Call call) {
   if (gpu == kNoGpu || context == nullptr) return call();
-  measure(gpu);
-  const std::uint64_t before = ledger().gpus[gpu].implicit.charged_bytes();
+  Growth growth(gpu);
   const auto position = static_cast<std::uint32_t>(gpu);
   {
     Reservation reservation(gpu, bytes, Charge::implicit);
@@ -70,12 +108,10 @@ CUresult create_context(CUcontext* context, int gpu, std::uint64_t bytes, Contex
     if (kind == ContextKind::primary) ledger().contexts.set_primary(position, handle_of(*context));
     reservation.keep();
   }
-  if (!measure(gpu)) return CUDA_SUCCESS;
-  const std::uint64_t after = ledger().gpus[gpu].implicit.charged_bytes();
-  if (after <= before) return CUDA_SUCCESS;
-  ledger().gpus[gpu].context_bytes.store(after - before, std::memory_order_relaxed);
-  ledger().contexts.edit(handle_of(*context),
-                         [&](Context& each) { each.charged_bytes = after - before; });
+  std::uint64_t taken = 0;
+  if (!growth.find(taken) || taken == 0) return CUDA_SUCCESS;
+  note_context_bytes(gpu, taken);
+  ledger().contexts.edit(handle_of(*context), [&](Context& each) { each.known_bytes = taken; });
   return CUDA_SUCCESS;
 }
 
@@ -86,37 +122,42 @@ CUresult create_on(CUcontext* context, CUdevice device, Call call) {
                         call);
 }
 
-// Everything that was in a context which the driver has ended.
+// Everything that was in a context which the driver has ended, within the change that it ended in.
 void release_context(const Context& context) {
   const int gpu = static_cast<int>(context.gpu);
-  {
-    ChangeScope change;
-    ledger().allocations.drop_context(context.owner, [](const Freed& freed) { release(freed); });
-    ledger().code.drop_context(context.owner, [](const LoadedCode& code) {
-      release(static_cast<int>(code.gpu), code.bytes, Charge::implicit);
-    });
-    ledger().contexts.drop_inside(context.owner);
-    ledger().code.forget_launches();
-    const std::uint64_t ahead =
-        context.local_charged_bytes + context.heap_charged_bytes + context.printf_charged_bytes;
-    const std::uint64_t withdrawn = withdraw_promise(gpu, ahead);
-    release(gpu, context.charged_bytes + ahead - withdrawn, Charge::implicit);
-  }
-  settle(gpu);
+  ledger().allocations.drop_context(context.owner, [](const Freed& freed) { release(freed); });
+  ledger().code.drop_context(context.owner, [](const LoadedCode& code) {
+    release_implicit(static_cast<int>(code.gpu), code.known_bytes, code.bytes);
+  });
+  ledger().contexts.drop_inside(context.owner);
+  withdraw_promise(gpu, context.local_promised_bytes + context.heap_promised_bytes +
+                            context.printf_promised_bytes);
+  // Contexts are all alike: one that others were measured to be smaller than isn't expected.
+  const std::uint64_t least =
+      ledger().gpus[gpu].least_context_bytes.load(std::memory_order_relaxed);
+  release_implicit(
+      gpu, context.known_bytes != 0 ? context.known_bytes : std::min(least, context.charged_bytes),
+      context.charged_bytes + context.local_charged_bytes - context.local_promised_bytes);
 }
 
-// The record goes before the driver is called: its handle may be another context's right after.
+// The record goes before the driver is called, and what its functions' handles meant: they may be
+// others' right after.
 template <class Call>
 CUresult destroy_context(std::uint64_t handle, Call call) {
   Context taken;
   if (!ledger().contexts.take(handle, taken)) return call();
-  const CUresult result = call();
-  if (result != CUDA_SUCCESS) {
-    ledger().contexts.add(handle, taken);
-  } else {
+  ledger().code.forget_launches();
+  {
+    ChangeScope change;
+    const CUresult result = call();
+    if (result != CUDA_SUCCESS) {
+      ledger().contexts.add(handle, taken);
+      return result;
+    }
     release_context(taken);
   }
-  return result;
+  settle(static_cast<int>(taken.gpu));
+  return CUDA_SUCCESS;
 }
 
 bool is_primary_active(CUdevice device) {
@@ -125,13 +166,14 @@ bool is_primary_active(CUdevice device) {
   return real().cuDevicePrimaryCtxGetState(device, &flags, &active) == CUDA_SUCCESS && active != 0;
 }
 
-// After a release or reset of the primary context: whether that was its end is the driver's to say.
-CUresult end_primary(CUdevice device, CUresult result) {
-  const int gpu = gpu_of(device);
-  if (result != CUDA_SUCCESS || gpu == kNoGpu || is_primary_active(device)) return result;
+// The primary context after a call that may have ended it, which is the driver's to say. False: it
+// is still there, or nobody knew it.
+bool release_ended_primary(CUdevice device, int gpu) {
+  if (is_primary_active(device)) return false;
   const std::uint64_t handle = ledger().contexts.primary(static_cast<std::uint32_t>(gpu));
   Context taken;
-  if (!ledger().contexts.take(handle, taken)) return result;
+  if (!ledger().contexts.take(handle, taken)) return false;
+  ledger().code.forget_launches();
   release_context(taken);
   // Another thread may have retained it again and found it charged.
   if (is_primary_active(device) &&
@@ -140,7 +182,23 @@ CUresult end_primary(CUdevice device, CUresult result) {
           {.charged_bytes = taken.charged_bytes, .gpu = taken.gpu, .kind = ContextKind::primary})) {
     charge(gpu, taken.charged_bytes, Charge::implicit);
   }
-  return result;
+  return true;
+}
+
+// A release or reset of the primary context.
+template <class Call>
+CUresult end_primary(CUdevice device, Call call) {
+  const int gpu = gpu_of(device);
+  if (gpu == kNoGpu) return call();
+  bool ended = false;
+  {
+    ChangeScope change;
+    const CUresult result = call();
+    if (result != CUDA_SUCCESS) return result;
+    ended = release_ended_primary(device, gpu);
+  }
+  if (ended) settle(gpu);
+  return CUDA_SUCCESS;
 }
 
 template <class Call>
@@ -230,19 +288,19 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-  return end_primary(device, real().cuDevicePrimaryCtxRelease(device));
+  return end_primary(device, [&] { return real().cuDevicePrimaryCtxRelease(device); });
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-  return end_primary(device, real().cuDevicePrimaryCtxRelease_v2(device));
+  return end_primary(device, [&] { return real().cuDevicePrimaryCtxRelease_v2(device); });
 }
 
 CUresult cuDevicePrimaryCtxReset(CUdevice device) {
-  return end_primary(device, real().cuDevicePrimaryCtxReset(device));
+  return end_primary(device, [&] { return real().cuDevicePrimaryCtxReset(device); });
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
-  return end_primary(device, real().cuDevicePrimaryCtxReset_v2(device));
+  return end_primary(device, [&] { return real().cuDevicePrimaryCtxReset_v2(device); });
 }
 
 CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags) {
@@ -281,6 +339,7 @@ CUresult cuGreenCtxCreate(CUgreenCtx* context, CUdevResourceDesc desc, CUdevice 
 CUresult cuGreenCtxDestroy(CUgreenCtx context) {
   Context taken;
   const bool known = ledger().contexts.take(handle_of(context), taken);
+  ChangeScope change;
   const CUresult result = real().cuGreenCtxDestroy(context);
   if (known && result != CUDA_SUCCESS) ledger().contexts.add(handle_of(context), taken);
   if (known && result == CUDA_SUCCESS) note_implicit_change(static_cast<int>(taken.gpu));

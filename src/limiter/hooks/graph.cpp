@@ -6,9 +6,12 @@
 // instantiated or changed.
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "../enter.h"
 #include "../hooks.h"
 #include "code.h"
+#include "context.h"
 #include "settle.h"
 #include "vgpu/core/driver_model.h"
 
@@ -59,7 +62,17 @@ void add_allocation(CUgraphNode node, GraphMemory& memory) {
   if (gpu != kNoGpu) memory.bytes[gpu] += driver_model::graph_node_bytes(params.bytesize);
 }
 
-bool prepare_kernel(CUgraphNode node) {
+// Promises what a function needs at a launch of the graph. False: it doesn't fit.
+bool promise_kernel(CUfunction function, GraphMemory& memory) {
+  FirstLaunch first(function);
+  if (first.refused()) return false;
+  first.captured();
+  memory.local_context = first.context();
+  memory.local_bytes = std::max(memory.local_bytes, first.local_bytes());
+  return true;
+}
+
+bool prepare_kernel(CUgraphNode node, GraphMemory& memory) {
   CUDA_KERNEL_NODE_PARAMS params{};
   if (real().cuGraphKernelNodeGetParams_v2 == nullptr ||
       real().cuGraphKernelNodeGetParams_v2(node, &params) != CUDA_SUCCESS) {
@@ -67,7 +80,7 @@ bool prepare_kernel(CUgraphNode node) {
   }
   const CUfunction function =
       params.func != nullptr ? params.func : reinterpret_cast<CUfunction>(params.kern);
-  return prepare_function(function) != Prepared::refused;
+  return promise_kernel(function, memory);
 }
 
 // What one launch of this graph can take, into `memory`. False: a kernel's local memory doesn't
@@ -79,7 +92,7 @@ bool examine(CUgraph graph, GraphMemory& memory, unsigned nesting) {
     if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC) {
       add_allocation(node, memory);
     } else if (type == CU_GRAPH_NODE_TYPE_KERNEL) {
-      if (!prepare_kernel(node)) return false;
+      if (!prepare_kernel(node, memory)) return false;
     } else if (type == CU_GRAPH_NODE_TYPE_GRAPH && nesting < kMostNesting) {
       CUgraph child = nullptr;
       if (real().cuGraphChildGraphNodeGetGraph(node, &child) != CUDA_SUCCESS) continue;
@@ -87,6 +100,13 @@ bool examine(CUgraph graph, GraphMemory& memory, unsigned nesting) {
     }
   }
   return true;
+}
+
+// Whether a launch of the graph can be the first to take what its kernels need.
+bool has_local_promise(const GraphMemory& memory) {
+  Context context;
+  return memory.local_bytes != 0 && ledger().contexts.find(memory.local_context, context) &&
+         context.local_promised_bytes != 0;
 }
 
 Pool* graph_pool(int gpu) {
@@ -145,9 +165,7 @@ void settle_graph_pools(const GraphMemory& memory) {
 // An exec that ran before usually finds its memory still there; then the worst case must not refuse
 // it.
 template <class Call>
-CUresult run(CUgraphExec exec, Call call) {
-  GraphMemory memory;
-  if (!ledger().graphs.find(handle_of(exec), memory)) return call();
+CUresult run_with_memory(CUgraphExec exec, const GraphMemory& memory, Call call) {
   CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
   LaunchReservation reservation;
   if (reservation.reserve(memory)) {
@@ -160,16 +178,46 @@ CUresult run(CUgraphExec exec, Call call) {
   return result;
 }
 
+// This launch takes what its kernels were promised.
+template <class Call>
+CUresult run_first(CUgraphExec exec, const GraphMemory& memory, Call call) {
+  Context context;
+  const bool is_known = ledger().contexts.find(memory.local_context, context);
+  const int gpu = is_known ? static_cast<int>(context.gpu) : kNoGpu;
+  const CUresult result = run_with_memory(exec, memory, [&] {
+    ChangeScope change;
+    const CUresult launched = call();
+    if (launched == CUDA_SUCCESS && is_known)
+      fulfil_local_promise(memory.local_context, gpu, memory.local_bytes);
+    return launched;
+  });
+  if (result != CUDA_SUCCESS) return result;
+  ledger().graphs.note_local_taken(handle_of(exec));
+  if (is_known) measure(gpu);
+  return CUDA_SUCCESS;
+}
+
+template <class Call>
+CUresult run(CUgraphExec exec, CUstream stream, bool per_thread, Call call) {
+  GraphMemory memory;
+  if (!ledger().graphs.find(handle_of(exec), memory)) return call();
+  const bool is_first = memory.local_bytes != 0 && !is_captured(stream, per_thread);
+  return is_first ? run_first(exec, memory, call) : run_with_memory(exec, memory, call);
+}
+
 template <class Call>
 CUresult instantiate(CUgraphExec* exec, CUgraph graph, bool uploads, Call call) {
   RelaxedCapture relaxed;
   GraphMemory memory;
   if (!examine(graph, memory, 0)) return CUDA_ERROR_OUT_OF_MEMORY;
-  if (!ledger().graphs.is_possible() || !memory.takes_any()) return call();
+  if (!has_local_promise(memory)) memory.local_context = memory.local_bytes = 0;
+  const bool is_known =
+      memory.local_bytes != 0 || (ledger().graphs.is_possible() && memory.takes_any());
   LaunchReservation reservation;
-  if (uploads && !reservation.reserve(memory)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (is_known && uploads && !reservation.reserve(memory)) return CUDA_ERROR_OUT_OF_MEMORY;
+  ChangeScope change;  // execs take a little for their kernels
   const CUresult result = call();
-  if (result == CUDA_SUCCESS) ledger().graphs.add(handle_of(*exec), memory);
+  if (result == CUDA_SUCCESS && is_known) ledger().graphs.add(handle_of(*exec), memory);
   return result;
 }
 
@@ -188,14 +236,19 @@ CUresult update(CUgraphExec exec, CUgraph graph, Call call) {
   GraphMemory memory;
   if (!examine(graph, memory, 0)) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();
-  if (result == CUDA_SUCCESS && memory.takes_any()) ledger().graphs.add(handle_of(exec), memory);
+  if (result == CUDA_SUCCESS && (memory.takes_any() || has_local_promise(memory)))
+    ledger().graphs.add(handle_of(exec), memory);
   return result;
 }
 
 template <class Call>
-CUresult change_kernel(CUfunction function, Call call) {
-  if (prepare_function(function) == Prepared::refused) return CUDA_ERROR_OUT_OF_MEMORY;
-  return call();
+CUresult change_kernel(CUgraphExec exec, CUfunction function, Call call) {
+  GraphMemory memory;
+  if (!promise_kernel(function, memory)) return CUDA_ERROR_OUT_OF_MEMORY;
+  const CUresult result = call();
+  if (result == CUDA_SUCCESS && has_local_promise(memory))
+    ledger().graphs.add_local(handle_of(exec), memory.local_context, memory.local_bytes);
+  return result;
 }
 
 void note_node(const CUgraphNodeParams* params) {
@@ -266,19 +319,21 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec* graph_exec, CUgraph grap
 }
 
 CUresult cuGraphUpload(CUgraphExec graph, CUstream stream) {
-  return run(graph, [&] { return real().cuGraphUpload(graph, stream); });
+  return run(graph, stream, false, [&] { return real().cuGraphUpload(graph, stream); });
 }
 
 CUresult cuGraphUpload_ptsz(CUgraphExec graph_exec, CUstream stream) {
-  return run(graph_exec, [&] { return real().cuGraphUpload_ptsz(graph_exec, stream); });
+  return run(graph_exec, stream, true,
+             [&] { return real().cuGraphUpload_ptsz(graph_exec, stream); });
 }
 
 CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream) {
-  return run(graph, [&] { return real().cuGraphLaunch(graph, stream); });
+  return run(graph, stream, false, [&] { return real().cuGraphLaunch(graph, stream); });
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec graph_exec, CUstream stream) {
-  return run(graph_exec, [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
+  return run(graph_exec, stream, true,
+             [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec graph_exec, CUgraph graph, CUgraphNode* error_node_out,
@@ -296,14 +351,14 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec graph_exec, CUgraph graph,
 
 CUresult cuGraphExecKernelNodeSetParams(CUgraphExec graph_exec, CUgraphNode node,
                                         const CUDA_KERNEL_NODE_PARAMS_v1* node_params) {
-  return change_kernel(node_params == nullptr ? nullptr : node_params->func, [&] {
+  return change_kernel(graph_exec, node_params == nullptr ? nullptr : node_params->func, [&] {
     return real().cuGraphExecKernelNodeSetParams(graph_exec, node, node_params);
   });
 }
 
 CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec graph_exec, CUgraphNode node,
                                            const CUDA_KERNEL_NODE_PARAMS* node_params) {
-  return change_kernel(node_params == nullptr ? nullptr : node_params->func, [&] {
+  return change_kernel(graph_exec, node_params == nullptr ? nullptr : node_params->func, [&] {
     return real().cuGraphExecKernelNodeSetParams_v2(graph_exec, node, node_params);
   });
 }
@@ -311,7 +366,7 @@ CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec graph_exec, CUgraphNode n
 CUresult cuGraphExecNodeSetParams(CUgraphExec graph_exec, CUgraphNode node,
                                   CUgraphNodeParams* node_params) {
   const bool is_kernel = node_params != nullptr && node_params->type == CU_GRAPH_NODE_TYPE_KERNEL;
-  return change_kernel(is_kernel ? node_params->kernel.func : nullptr, [&] {
+  return change_kernel(graph_exec, is_kernel ? node_params->kernel.func : nullptr, [&] {
     return real().cuGraphExecNodeSetParams(graph_exec, node, node_params);
   });
 }
@@ -329,6 +384,7 @@ CUresult cuGraphExecDestroy(CUgraphExec graph_exec) {
   GraphMemory memory;
   const bool known = ledger().graphs.find(handle_of(graph_exec), memory);
   ledger().graphs.remove(handle_of(graph_exec));
+  ChangeScope change;
   const CUresult result = real().cuGraphExecDestroy(graph_exec);
   if (known && result != CUDA_SUCCESS) ledger().graphs.add(handle_of(graph_exec), memory);
   return result;

@@ -8,17 +8,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "../enter.h"
 #include "../hooks.h"
 #include "code.h"
 #include "settle.h"
+#include "vgpu/core/driver_model.h"
 #include "vgpu/core/module_image.h"
 
 namespace vgpu::limiter {
 
 namespace {
-
-std::uint64_t implicit_bytes(int gpu) { return ledger().gpus[gpu].implicit.charged_bytes(); }
 
 bool is_past_limit(int gpu) {
   const auto position = static_cast<std::uint32_t>(gpu);
@@ -33,19 +34,38 @@ std::uint64_t library_bytes(CUlibrary library) {
 
 }  // namespace
 
-bool use_library(CUlibrary library, const Place& place) {
+std::uint64_t unclaimed_library_bytes(CUlibrary library, const Place& place) {
   const auto handle = reinterpret_cast<std::uint64_t>(library);
-  if (place.gpu == kNoGpu || ledger().code.has_use(handle, place.owner)) return true;
-  Reservation reservation(place.gpu, library_bytes(library), Charge::implicit);
-  if (reservation.refused()) return false;
-  const bool is_first =
-      ledger().code.add_use(handle, {.bytes = library_bytes(library),
-                                     .owner = place.owner,
-                                     .library = handle,
-                                     .gpu = static_cast<std::uint32_t>(place.gpu)});
-  if (is_first) reservation.keep();
-  note_implicit_change(place.gpu);
-  return true;
+  const bool is_claimed =
+      library == nullptr || place.gpu == kNoGpu || ledger().code.has_use(handle, place.owner);
+  return is_claimed ? 0 : library_bytes(library);
+}
+
+bool claim_library(CUlibrary library, const Place& place) {
+  const auto handle = reinterpret_cast<std::uint64_t>(library);
+  return ledger().code.add_use(handle, {.bytes = library_bytes(library),
+                                        .owner = place.owner,
+                                        .library = handle,
+                                        .gpu = static_cast<std::uint32_t>(place.gpu)});
+}
+
+LibraryUse::LibraryUse(CUlibrary library, const Place& place) : library_(library), place_(place) {
+  const std::uint64_t bytes = unclaimed_library_bytes(library, place);
+  if (bytes == 0) return;
+  reservation_.emplace(place.gpu, bytes, Charge::implicit);
+  claimed_ = !reservation_->refused() && claim_library(library, place);
+}
+
+LibraryUse::~LibraryUse() {
+  if (claimed_) ledger().code.remove_use(reinterpret_cast<std::uint64_t>(library_), place_.owner);
+}
+
+void LibraryUse::succeeded() {
+  if (!reservation_) return;
+  if (std::exchange(claimed_, false)) reservation_->keep();
+  reservation_.reset();
+  note_implicit_change(place_.gpu);
+  measure(place_.gpu);
 }
 
 }  // namespace vgpu::limiter
@@ -80,40 +100,35 @@ std::uint64_t estimated_bytes(const void* image) {
   return module_image::estimate(image, SIZE_MAX).device_bytes();
 }
 
-// Makes the module's charge what a measurement says. True: it passed the limit and has to go.
-bool correct_module(CUmodule module, const Place& place, std::uint64_t before,
-                    std::uint64_t bytes) {
-  if (measure(place.gpu)) {
-    const std::uint64_t after = implicit_bytes(place.gpu);
-    bytes = after > before ? after - before : 0;
-  }
-  ledger().code.add(
-      handle_of(module),
-      {.bytes = bytes, .owner = place.owner, .gpu = static_cast<std::uint32_t>(place.gpu)});
-  return bytes != 0 && is_past_limit(place.gpu);
-}
-
 CUresult unload(CUmodule module) {
   LoadedCode code;
   const bool known = ledger().code.take(handle_of(module), code);
-  const CUresult result = real().cuModuleUnload(module);
-  if (result != CUDA_SUCCESS) {
-    if (known) ledger().code.add(handle_of(module), code);
-    return result;
-  }
+  // Before the driver is called: its functions' handles may be others' right after.
   ledger().code.forget_launches();
-  if (!known) return result;
-  release(static_cast<int>(code.gpu), code.bytes, Charge::implicit);
+  {
+    ChangeScope change;
+    const CUresult result = real().cuModuleUnload(module);
+    if (result != CUDA_SUCCESS) {
+      if (known) ledger().code.add(handle_of(module), code);
+      return result;
+    }
+    if (!known) return result;
+    release_implicit(static_cast<int>(code.gpu), code.known_bytes, code.bytes);
+  }
   measure(static_cast<int>(code.gpu));
-  return result;
+  return CUDA_SUCCESS;
+}
+
+// Modules share pages, so the last one of what a load took may stay when it goes.
+std::uint64_t bytes_of_its_own(std::uint64_t grown) {
+  return grown > driver_model::kPageBytes ? grown - driver_model::kPageBytes : 0;
 }
 
 template <class Call>
 CUresult load_module(CUmodule* module, std::uint64_t bytes, Call call) {
   const Place place = current_place();
   if (place.gpu == kNoGpu || module == nullptr) return call(module);
-  measure(place.gpu);
-  const std::uint64_t before = implicit_bytes(place.gpu);
+  Growth growth(place.gpu);
   CUmodule loaded = nullptr;
   {
     Reservation reservation(place.gpu, bytes, Charge::implicit);
@@ -123,7 +138,13 @@ CUresult load_module(CUmodule* module, std::uint64_t bytes, Call call) {
     reservation.keep();
   }
   note_implicit_change(place.gpu);
-  if (correct_module(loaded, place, before, bytes)) {
+  std::uint64_t grown = 0;
+  const bool is_measured = growth.find(grown);
+  ledger().code.add(handle_of(loaded), {.bytes = bytes,
+                                        .known_bytes = is_measured ? bytes_of_its_own(grown) : 0,
+                                        .owner = place.owner,
+                                        .gpu = static_cast<std::uint32_t>(place.gpu)});
+  if ((is_measured ? grown : bytes) != 0 && is_past_limit(place.gpu)) {
     unload(loaded);
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
@@ -143,11 +164,18 @@ template <class Call>
 CUresult use(CUlibrary library, Call call) {
   const Place place = current_place();
   if (library == nullptr || place.gpu == kNoGpu) return call();
-  const bool was_used = ledger().code.has_use(handle_of(library), place.owner);
-  if (!use_library(library, place)) return CUDA_ERROR_OUT_OF_MEMORY;
+  LibraryUse library_use(library, place);
+  if (library_use.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const CUresult result = call();
-  if (!was_used) measure(place.gpu);
+  if (result == CUDA_SUCCESS) library_use.succeeded();
   return result;
+}
+
+// A call that may bring code which was left out when its module was loaded.
+template <class Call>
+CUresult load_lazily(Call call) {
+  ChangeScope change;
+  return call();
 }
 
 }  // namespace
@@ -179,7 +207,8 @@ CUresult cuModuleUnload(CUmodule module) { return unload(module); }
 // Under lazy loading a function's code comes with the first request for it, or with its first
 // launch.
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-  const CUresult result = real().cuModuleGetFunction(function, module, name);
+  const CUresult result =
+      load_lazily([&] { return real().cuModuleGetFunction(function, module, name); });
   LoadedCode code;
   if (result == CUDA_SUCCESS && ledger().code.find(handle_of(module), code)) {
     note_implicit_change(static_cast<int>(code.gpu));
@@ -188,7 +217,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
 }
 
 CUresult cuFuncLoad(CUfunction function) {
-  const CUresult result = real().cuFuncLoad(function);
+  const CUresult result = load_lazily([&] { return real().cuFuncLoad(function); });
   const Place place = current_place();
   if (result == CUDA_SUCCESS && place.gpu != kNoGpu) note_implicit_change(place.gpu);
   return result;
@@ -215,15 +244,27 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_optio
   });
 }
 
+// All that is known of it goes before the driver is called: its handle and those of its kernels may
+// be another library's right after.
 CUresult cuLibraryUnload(CUlibrary library) {
-  const CUresult result = real().cuLibraryUnload(library);
-  if (result != CUDA_SUCCESS) return result;
   LoadedCode code;
-  ledger().code.take(handle_of(library), code);
-  ledger().code.forget_launches();
-  ledger().code.drop_library(handle_of(library), [](const LoadedCode& used) {
-    release(static_cast<int>(used.gpu), used.bytes, Charge::implicit);
+  const bool known = ledger().code.take(handle_of(library), code);
+  LoadedCode used[shm::kMaxGpus];
+  ledger().code.drop_library(handle_of(library), [&](const LoadedCode& use) {
+    used[use.gpu].bytes += use.bytes;
+    used[use.gpu].known_bytes += use.known_bytes;
   });
+  ledger().code.forget_launches();
+  ChangeScope change;
+  const CUresult result = real().cuLibraryUnload(library);
+  if (result != CUDA_SUCCESS) {
+    // What it takes in a context is charged again at its next use there.
+    if (known) ledger().code.add(handle_of(library), code);
+    return result;
+  }
+  for (int gpu = 0; gpu < static_cast<int>(shm::kMaxGpus); ++gpu) {
+    if (used[gpu].bytes != 0) release_implicit(gpu, used[gpu].known_bytes, used[gpu].bytes);
+  }
   return result;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much memory NVML shows: what CUDA shows, to the byte. CUDA's figures leave out what the
-// driver keeps for itself, so with a limit there is no reserve, and used is what the tenant is
-// charged: 0 when it holds nothing. Any thread.
+// driver keeps for itself, so with a limit the reserve is what of the limit is left to attempts
+// (decision 0006), and used is what the tenant is charged: 0 when it holds nothing. Any thread.
 #include <cstdint>
 
 #include "../hooks.h"
@@ -20,7 +20,7 @@ void show(nvmlMemory_t& memory, std::uint64_t reserved_bytes, int position) {
       memory.total > reserved_bytes ? memory.total - reserved_bytes : 0;
   const MemoryView view = view_of(position, memory.free, total_bytes);
   if (!view.limited) return;
-  memory = {view.total_bytes, view.free_bytes, view.used_bytes};
+  memory = {view.total_bytes, view.free_bytes, view.used_bytes + view.reserved_bytes};
 }
 
 std::uint64_t reserved_bytes(nvmlDevice_t device) {
@@ -52,7 +52,8 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t* me
       memory->total > memory->reserved ? memory->total - memory->reserved : 0;
   const MemoryView view = view_of(position, memory->free, total_bytes);
   if (view.limited)
-    *memory = {memory->version, view.total_bytes, 0, view.free_bytes, view.used_bytes};
+    *memory = {memory->version, view.total_bytes, view.reserved_bytes, view.free_bytes,
+               view.used_bytes};
   return result;
 }
 

@@ -69,13 +69,24 @@ void settle_pool_relaxed(Pool& pool) {
   if (released != 0) tenant.release(pool.gpu, released);
 }
 
-std::uint64_t reserved_by_pools(int gpu) {
-  std::uint64_t sum = 0;
+// What this process's pools on a GPU hold, and a sum over their accounts that differs once one of
+// them has served a request or been settled: pools are no part of ChangeCount, and one that shrank
+// and grew again would look as before.
+struct PoolsReading {
+  std::uint64_t bytes = 0;
+  std::uint64_t activity = 0;
+  bool operator==(const PoolsReading&) const = default;
+};
+
+PoolsReading read_pools(int gpu) {
+  PoolsReading sum;
   ledger().pools.for_each([&](Pool& pool) {
     std::uint64_t bytes = 0;
-    if (static_cast<int>(pool.gpu) == gpu && pool.charged && !pool.managed &&
-        read_reserved(pool, bytes))
-      sum += bytes;
+    if (static_cast<int>(pool.gpu) != gpu || !pool.charged || pool.managed) return;
+    const auto settlement = pool.account.begin_settlement();
+    if (!read_reserved(pool, bytes)) return;
+    sum.bytes += bytes;
+    sum.activity += settlement.bytes + settlement.version;
   });
   return sum;
 }
@@ -107,16 +118,39 @@ bool for_each_process(int gpu, Visit visit) {
   return true;
 }
 
+// A process without a context is in no list, and holds nothing.
 bool own_nvml_bytes(int gpu, std::uint64_t& bytes) {
   const unsigned known = ledger().nvml_pid.load(std::memory_order_relaxed);
   const unsigned wanted = known != 0 ? known : static_cast<unsigned>(getpid());
   bool found = false;
-  for_each_process(gpu, [&](unsigned pid, unsigned long long used) {
+  const bool listed = for_each_process(gpu, [&](unsigned pid, unsigned long long used) {
     if (pid != wanted || used == static_cast<unsigned long long>(NVML_VALUE_NOT_AVAILABLE)) return;
     bytes = used;
     found = true;
   });
-  return found;
+  return found || (listed && ledger().contexts.size() == 0);
+}
+
+// False: something was changing. Else the account has been settled by it, and `release_bytes` are
+// the tenant's.
+bool read_quiet(int gpu, Reading& reading, std::uint64_t& release_bytes) {
+  GpuAccount& account = ledger().gpus[gpu];
+  reading.moment = ledger().changes.now();
+  if (!reading.moment.is_quiet) return false;
+  // Acquire: whoever sees what a change did sees that it has begun.
+  const std::uint64_t visible = account.visible_bytes.load(std::memory_order_acquire);
+  const PoolsReading pools = read_pools(gpu);
+  std::uint64_t shown = 0;
+  if (!own_nvml_bytes(gpu, shown) || shown < visible + pools.bytes) return false;
+  if (pools != read_pools(gpu)) return false;
+  reading.implicit_bytes = shown - visible - pools.bytes;
+  // What the driver keeps for a process with a context beyond the figure that it shows.
+  const std::uint64_t unshown = shown != 0 ? driver_model::kUnshownProcessBytes : 0;
+  return account.implicit.settle(reading.implicit_bytes + unshown, ledger().changes, reading.moment,
+                                 release_bytes, [gpu](std::uint64_t bytes) {
+                                   Limiter::active()->tenant().charge(
+                                       static_cast<std::uint32_t>(gpu), bytes);
+                                 });
 }
 
 }  // namespace
@@ -162,37 +196,48 @@ bool any_measurement_wanted() {
 }
 
 bool measure(int gpu) {
+  return ledger().gpus[gpu].wants_measurement.load(std::memory_order_relaxed) &&
+         read_implicit(gpu).is_exact;
+}
+
+Reading read_implicit(int gpu) {
+  if (gpu == kNoGpu) return {};
   GpuAccount& account = ledger().gpus[gpu];
-  if (!account.wants_measurement.load(std::memory_order_relaxed)) return false;
   account.measured_at_ns.store(now_ns(), std::memory_order_relaxed);
-  RelaxedCapture relaxed;
-  // Acquire: if both counts are equal before and unchanged after, no change was in flight at the
-  // reading.
-  const std::uint64_t ended = ledger().changes_ended.load(std::memory_order_acquire);
-  const std::uint64_t begun = ledger().changes_begun.load(std::memory_order_acquire);
-  if (begun != ended) return false;
-  const std::uint64_t visible = account.visible_bytes.load(std::memory_order_relaxed);
-  const std::uint64_t pools = reserved_by_pools(gpu);
-  std::uint64_t shown = 0;
-  if (!own_nvml_bytes(gpu, shown) || shown < visible + pools) return false;
-  if (pools != reserved_by_pools(gpu) ||
-      ledger().changes_begun.load(std::memory_order_acquire) != begun)
-    return false;
-  account.wants_measurement.store(false, std::memory_order_relaxed);
-  account.wants_it_now.store(false, std::memory_order_relaxed);
-  // What the driver keeps for a process with a context beyond the figure that it shows.
-  const std::uint64_t unshown = shown != 0 ? driver_model::kUnshownProcessBytes : 0;
-  const auto change = account.implicit.settle(shown + unshown - visible - pools);
-  shm::Tenant& tenant = Limiter::active()->tenant();
-  if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
-  if (change.release_bytes != 0)
-    tenant.release(static_cast<std::uint32_t>(gpu), change.release_bytes);
-  return true;
+  // Taken back before the reading, so that what wants another one meanwhile isn't forgotten.
+  const bool wanted = account.wants_measurement.exchange(false, std::memory_order_relaxed);
+  const bool wanted_now = account.wants_it_now.exchange(false, std::memory_order_relaxed);
+  Reading reading;
+  std::uint64_t release_bytes = 0;
+  {
+    RelaxedCapture relaxed;
+    reading.is_exact = read_quiet(gpu, reading, release_bytes);
+  }
+  if (!reading.is_exact) {
+    if (wanted) account.wants_measurement.store(true, std::memory_order_relaxed);
+    if (wanted_now) account.wants_it_now.store(true, std::memory_order_relaxed);
+    return reading;
+  }
+  if (release_bytes != 0)
+    Limiter::active()->tenant().release(static_cast<std::uint32_t>(gpu), release_bytes);
+  return reading;
+}
+
+bool Growth::find(std::uint64_t& bytes) {
+  after_ = read_implicit(gpu_);
+  const std::uint64_t before = before_.implicit_bytes;
+  bytes = after_.implicit_bytes > before ? after_.implicit_bytes - before : 0;
+  return before_.is_exact && after_.is_exact && after_.moment.begun == before_.moment.begun + 1;
 }
 
 void note_inexact_charge(int gpu) {
   note_implicit_change(gpu);
   ledger().gpus[gpu].wants_it_now.store(true, std::memory_order_relaxed);
+}
+
+bool is_inexact(int gpu) {
+  GpuAccount& account = ledger().gpus[gpu];
+  return account.wants_it_now.load(std::memory_order_relaxed) && account.implicit.was_read();
 }
 
 void measure_at_beat(int gpu) {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "../ledger/pool_table.h"
+#include "../ledger/process_ledger.h"
 #include "vgpu/api/cuda_abi.h"
 
 namespace vgpu::limiter {
@@ -27,11 +27,39 @@ bool any_measurement_wanted();
 // The charge is known to be too high until it is measured (memory freed in stream order, or left by
 // a destroyed pool): no view and no beat shall show it.
 void note_inexact_charge(int gpu);
-// Measures if something may have changed. False: not measured, or not known to be consistent.
+// It is so, and a reading will tell, as soon as nothing changes around one.
+bool is_inexact(int gpu);
+// Measures if something may have changed. False: not measured, or something was changing meanwhile.
 bool measure(int gpu);
 // measure(), at most every 100 ms a GPU, and once a second without a known reason; for calls that
 // take long anyway.
 void measure_at_beat(int gpu);
+
+// What NVML shows of this process beyond its explicit allocations and pools.
+struct Reading {
+  std::uint64_t implicit_bytes = 0;
+  ChangeCount::Moment moment;
+  bool is_exact = false;  // nothing was changing around it, and the account has been settled by it
+};
+Reading read_implicit(int gpu);
+
+// What one operation took, by readings before and after it: made before the operation opens its
+// change, asked after it has ended that.
+class Growth {
+ public:
+  explicit Growth(int gpu) : gpu_(gpu), before_(read_implicit(gpu)) {}
+  // False: not known, because something else changed meanwhile. Settles the account either way, if
+  // it can.
+  bool find(std::uint64_t& bytes);
+  // Nothing has begun since it was found. Asked under the lock of what the answer changes: whatever
+  // begins after that comes to the lock later.
+  bool is_recent() const { return ledger().changes.is_still(after_.moment); }
+
+ private:
+  int gpu_;
+  Reading before_;
+  Reading after_;
+};
 
 // Whose entry in NVML's list is this process's? Told by the lists before and after its first
 // context, because in a PID namespace NVML speaks of other numbers.

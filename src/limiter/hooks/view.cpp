@@ -10,6 +10,7 @@
 #include "charge.h"
 #include "settle.h"
 #include "vgpu/base/quota.h"
+#include "vgpu/core/driver_model.h"
 
 namespace vgpu::limiter {
 namespace {
@@ -18,16 +19,33 @@ std::uint64_t least(std::uint64_t a, std::uint64_t b) { return a < b ? a : b; }
 
 }  // namespace
 
+MemoryView unlimited_view(std::uint64_t free_bytes, std::uint64_t total_bytes) {
+  return {.free_bytes = free_bytes,
+          .total_bytes = total_bytes,
+          .used_bytes = total_bytes - free_bytes,
+          .reserved_bytes = 0,
+          .limited = false};
+}
+
 MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes) {
   const auto position = static_cast<std::uint32_t>(gpu);
   shm::Tenant& tenant = Limiter::active()->tenant();
   const std::uint64_t limit = tenant.memory_limit_bytes(position);
-  if (limit == kNoLimit) return {free_bytes, total_bytes, total_bytes - free_bytes, false};
+  if (limit == kNoLimit) return unlimited_view(free_bytes, total_bytes);
   settle_pools_after_frees();
   measure_at_beat(gpu);
-  const std::uint64_t used = tenant.charged_bytes(position);
-  const std::uint64_t left = used < limit ? limit - used : 0;
-  return {least(left, free_bytes), least(limit, total_bytes), used, true};
+  const std::uint64_t used = least(tenant.charged_bytes(position), limit);
+  // What is shown as free can be had, in one piece too.
+  const std::uint64_t left = limit - used;
+  const std::uint64_t usable =
+      left < driver_model::kAttemptBytes
+          ? 0
+          : driver_model::round_down(left - driver_model::kAttemptBytes, driver_model::kPageBytes);
+  return {.free_bytes = least(usable, free_bytes),
+          .total_bytes = least(limit, total_bytes),
+          .used_bytes = used,
+          .reserved_bytes = left - usable,
+          .limited = true};
 }
 
 }  // namespace vgpu::limiter
@@ -51,7 +69,7 @@ CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
   const CUresult result = real().cuMemGetInfo_v2(&free_bytes, &total_bytes);
   if (result != CUDA_SUCCESS) return result;
   const int gpu = current_place().gpu;
-  const MemoryView view = gpu == kNoGpu ? MemoryView{free_bytes, total_bytes, 0, false}
+  const MemoryView view = gpu == kNoGpu ? unlimited_view(free_bytes, total_bytes)
                                         : view_of(gpu, free_bytes, total_bytes);
   if (free != nullptr) *free = view.free_bytes;
   if (total != nullptr) *total = view.total_bytes;

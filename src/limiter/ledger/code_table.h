@@ -12,9 +12,10 @@
 namespace vgpu::limiter {
 
 struct LoadedCode {
-  std::uint64_t bytes = 0;    // charged as implicit memory
-  std::uint64_t owner = 0;    // the context it is in; 0 for a library, which is in none yet
-  std::uint64_t library = 0;  // set: what this library took in the context
+  std::uint64_t bytes = 0;        // charged as implicit memory
+  std::uint64_t known_bytes = 0;  // of that, what goes with it for sure
+  std::uint64_t owner = 0;        // the context it is in; 0 for a library, which is in none yet
+  std::uint64_t library = 0;      // set: what this library took in the context
   std::uint32_t gpu = 0;
 };
 

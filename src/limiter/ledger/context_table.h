@@ -15,14 +15,30 @@ namespace vgpu::limiter {
 
 enum class ContextKind : std::uint8_t { primary, created, green };
 
+// Calls that change one limit of a context: how many are in the driver, how many there ever were.
+struct LimitChanges {
+  std::uint32_t open = 0;
+  std::uint32_t begun = 0;
+};
+
 struct Context {
   std::uint64_t owner = 0;  // memory made here dies with this: an id, because handles come again
   std::uint64_t charged_bytes = 0;  // for the context itself
+  std::uint64_t known_bytes = 0;    // what it really took; 0: that wasn't measured
   std::uint64_t stack_bytes = 0;    // per thread, as set; 0: the driver's default
   std::uint64_t local_bytes = 0;    // per thread, the most that any function launched here needs
-  std::uint64_t local_charged_bytes = 0;  // for all threads, beyond what an empty context holds
-  std::uint64_t heap_charged_bytes = 0;   // promised, where beyond the default
-  std::uint64_t printf_charged_bytes = 0;
+  // What stacks and local memory of all threads are charged beyond an empty context's; how much of
+  // that the driver holds by launches that were made; and how much is a promise still, never more
+  // than the difference. A charge is claimed here before the driver's call that needs it, so
+  // another thread may rely on it from then on.
+  std::uint64_t local_charged_bytes = 0;
+  std::uint64_t local_taken_bytes = 0;
+  std::uint64_t local_promised_bytes = 0;
+  std::uint64_t heap_promised_bytes = 0;  // where beyond the default
+  std::uint64_t printf_promised_bytes = 0;
+  LimitChanges stack_changes{};
+  LimitChanges heap_changes{};
+  LimitChanges printf_changes{};
   std::uint32_t gpu = 0;
   std::uint32_t refs = 1;  // cuCtxAttach, cuCtxDetach
   ContextKind kind = ContextKind::created;

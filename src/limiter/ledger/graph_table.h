@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Executable graphs whose nodes allocate memory, with the most that one launch can take on each
-// GPU. Most programs have none: then a launch costs one load here.
+// GPU, and those whose kernels' local memory is only promised yet. Most programs have none: then a
+// launch costs one load here.
 #pragma once
 
 #include <atomic>
@@ -15,6 +16,10 @@ struct GraphMemory {
   std::uint64_t bytes[shm::kMaxGpus] = {};
   std::uint64_t trims =
       0;  // the count of trims when it was launched last, plus one; 0: never launched
+  // What its kernels need for the threads of their context, while that is only promised: its next
+  // launch takes it.
+  std::uint64_t local_context = 0;
+  std::uint64_t local_bytes = 0;
   bool takes_any() const {
     for (const std::uint64_t each : bytes) {
       if (each != 0) return true;
@@ -40,12 +45,30 @@ class GraphTable {
     GraphMemory taken;
     if (has_any() && execs_.take(exec, taken)) count_.fetch_sub(1, std::memory_order_relaxed);
   }
+  // One of its kernels became another, which needs so much.
+  void add_local(std::uint64_t exec, std::uint64_t context, std::uint64_t bytes) {
+    execs_.upsert(exec, [&](GraphMemory& memory, bool fresh) {
+      memory.local_context = context;
+      memory.local_bytes = memory.local_bytes > bytes ? memory.local_bytes : bytes;
+      if (fresh) count_.fetch_add(1, std::memory_order_relaxed);
+    });
+  }
   void note_launch(std::uint64_t exec) {
     const std::uint64_t trims = trims_.load(std::memory_order_relaxed) + 1;
     execs_.update(exec, [&](GraphMemory& memory) {
       memory.trims = trims;
       return true;
     });
+  }
+  // Its kernels have run. Where that was all there was to know, it is forgotten.
+  void note_local_taken(std::uint64_t exec) {
+    bool forgotten = false;
+    execs_.update(exec, [&](GraphMemory& memory) {
+      memory.local_context = memory.local_bytes = 0;
+      forgotten = !memory.takes_any();
+      return !forgotten;
+    });
+    if (forgotten) count_.fetch_sub(1, std::memory_order_relaxed);
   }
   // Launched before, and nothing was trimmed since: the driver may still hold all that it needs.
   bool may_be_resident(const GraphMemory& memory) const {

@@ -31,11 +31,11 @@ void ProcessLedger::reset_after_fork() {
     gpu.measured_at_ns.store(0, std::memory_order_relaxed);
     gpu.has_orphans.store(false, std::memory_order_relaxed);
     gpu.has_managed.store(false, std::memory_order_relaxed);
-    gpu.context_bytes.store(0, std::memory_order_relaxed);
+    gpu.most_context_bytes.store(0, std::memory_order_relaxed);
+    gpu.least_context_bytes.store(0, std::memory_order_relaxed);
     gpu.resident_threads.store(0, std::memory_order_relaxed);
   }
-  changes_begun.store(0, std::memory_order_relaxed);
-  changes_ended.store(0, std::memory_order_relaxed);
+  changes.reset_after_fork();
   nvml_pid.store(0, std::memory_order_relaxed);
 }
 

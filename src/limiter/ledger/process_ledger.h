@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "allocation_table.h"
+#include "change_count.h"
 #include "code_table.h"
 #include "context_table.h"
 #include "graph_table.h"
@@ -33,8 +34,9 @@ struct GpuAccount {
   std::atomic<std::uint64_t> measured_at_ns{0};
   // A pool was destroyed with allocations in it: any free may be the end of its memory.
   std::atomic<bool> has_orphans{false};
-  // What a context took here, once one was measured; 0: not yet.
-  std::atomic<std::uint64_t> context_bytes{0};
+  // The most and the least that a context was measured to take here; 0: none was yet.
+  std::atomic<std::uint64_t> most_context_bytes{0};
+  std::atomic<std::uint64_t> least_context_bytes{0};
   // Managed memory was allocated here: what the first of it takes is charged.
   std::atomic<bool> has_managed{false};
   // What stack and local memory are multiplied by; 0: not asked yet.
@@ -49,10 +51,8 @@ struct ProcessLedger {
   ContextTable contexts;
   CodeTable code;
   GpuAccount gpus[shm::kMaxGpus];
-  // Both are counted by every change; equal and unchanged around a reading means that none was in
-  // flight.
-  std::atomic<std::uint64_t> changes_begun{0};
-  std::atomic<std::uint64_t> changes_ended{0};
+  // Everything that changes what NVML shows for this process, but growth and shrinking of pools.
+  ChangeCount changes;
   // This process in NVML's eyes, which in a PID namespace is another number; 0: not known yet.
   std::atomic<unsigned> nvml_pid{0};
 

@@ -24,8 +24,9 @@ class SpinLock {
   void unlock() {
     locked_.store(false, std::memory_order_release);
   }  // pairs with the exchange in lock()
-  // In a forked child, whose other threads no longer exist to unlock.
-  void reset() { locked_.store(false, std::memory_order_relaxed); }
+  // In a forked child, whose other threads no longer exist to unlock. Acquire: what the last one of
+  // them did under the lock comes before what follows.
+  void reset() { locked_.exchange(false, std::memory_order_acq_rel); }
 
  private:
   static void pause() {

@@ -3,6 +3,9 @@
 // was none of those that may be.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "vgpu/api/cuda_abi.h"
 
 namespace vgpu::test {
@@ -14,9 +17,11 @@ CUresult use_first(unsigned threads);
 // the first is in the middle of its own.
 CUresult use_in_constructor();
 
-// Each thread takes and gives back memory by all kinds of calls, `steps` times, and looks at what
-// it is shown, while the calling thread forks `children` that look too. Nothing is held afterwards.
-CUresult storm(unsigned threads, unsigned steps, unsigned children);
+// Each thread takes and gives back memory by these kinds of calls (taking.h; none: all of them),
+// `steps` times, and looks at what it is shown, while the calling thread forks `children` that look
+// too. Nothing is held afterwards.
+using Kinds = std::vector<std::string>;
+CUresult storm(unsigned threads, unsigned steps, unsigned children, const Kinds& kinds = {});
 
 // Such a storm for ever.
 [[noreturn]] void storm_on(unsigned threads);

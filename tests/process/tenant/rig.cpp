@@ -16,6 +16,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "vgpu/sim/device_state.h"
+
 namespace vgpu::test {
 namespace {
 
@@ -124,6 +126,11 @@ Rig::Rig(long limit_mib) : limit_mib_(limit_mib) {
   ::signal(SIGPIPE, SIG_IGN);
   observer_.emplace(outside());
   idle_bytes_ = observer_->ask("driver").number;
+  for (const char* variable : {"VGPU_SIM_STATE", "VGPU_SIM_DEVICES"})
+    setenv(variable, outside().at(variable).c_str(), 1);
+  std::string why;
+  device_ = sim::DeviceState::open(why);
+  if (device_ == nullptr) throw std::runtime_error(why);
 }
 
 Rig::~Rig() {
@@ -158,6 +165,12 @@ Worker Rig::member(const std::string& fault) const {
 }
 
 long Rig::driver_bytes() const { return observer_->ask("driver").number - idle_bytes_; }
+
+long Rig::most_driver_bytes() const {
+  const auto most = static_cast<long>(device_->look(0).most_used_bytes);
+  device_->forget_most(0);
+  return most;
+}
 
 long eventually(long wanted, const std::function<long()>& ask, std::chrono::seconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;

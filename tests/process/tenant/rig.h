@@ -15,6 +15,10 @@
 #include <utility>
 #include <vector>
 
+namespace vgpu::sim {
+class DeviceState;
+}
+
 namespace vgpu::test {
 
 constexpr long kMiB = 1l << 20;
@@ -66,11 +70,14 @@ class Rig {
   Worker member(const std::string& fault = "") const;
   // What the driver holds for everybody, by its own account.
   long driver_bytes() const;
+  // The most that it held for everybody, if only for an instant, since this was asked last.
+  long most_driver_bytes() const;
 
  private:
   std::string folder_;
   long limit_mib_;
   mutable std::optional<Worker> observer_;
+  sim::DeviceState* device_ = nullptr;  // lives on: the simulation never detaches
   long idle_bytes_ = 0;
 };
 

@@ -38,6 +38,20 @@ CUresult take_pitched(std::size_t bytes) {
   return keep(code, [p] { return cu.cuMemFree_v2(p); });
 }
 
+// A place of 512 bytes in a block that others share.
+CUresult take_small_pitched() {
+  CUdeviceptr p = 0;
+  std::size_t pitch = 0;
+  const CUresult code = cu.cuMemAllocPitch_v2(&p, &pitch, 512, 1, 4);
+  return keep(code, [p] { return cu.cuMemFree_v2(p); });
+}
+
+CUresult take_stream() {
+  CUstream stream = nullptr;
+  const CUresult code = cu.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING);
+  return keep(code, [stream] { return cu.cuStreamDestroy_v2(stream); });
+}
+
 CUDA_ARRAY3D_DESCRIPTOR array_of(std::size_t bytes) {
   CUDA_ARRAY3D_DESCRIPTOR d{};
   d.Format = CU_AD_FORMAT_FLOAT;
@@ -230,6 +244,50 @@ CUresult take_local(std::size_t bytes) {
   return keep(code, [module] { return cu.cuModuleUnload(module); });
 }
 
+// The same by a graph, into which its launch was captured.
+CUresult take_local_by_graph(std::size_t bytes) {
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  CUstream stream = nullptr;
+  CUgraph graph = nullptr;
+  CUresult code = cu.cuModuleLoadData(&module, code_with(0, 1024 + for_one_thread(bytes)).c_str());
+  if (code != CUDA_SUCCESS) return code;
+  cu.cuModuleGetFunction(&function, module, "work");
+  cu.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING);
+  cu.cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+  const CUresult recorded =
+      cu.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
+  code = cu.cuStreamEndCapture(stream, &graph);
+  CUgraphExec exec = nullptr;
+  if (code == CUDA_SUCCESS) code = cu.cuGraphInstantiateWithFlags(&exec, graph, 0);
+  if (code == CUDA_SUCCESS) code = cu.cuGraphLaunch(exec, stream);
+  if (code == CUDA_SUCCESS) code = cu.cuStreamSynchronize(stream);
+  if (exec != nullptr) cu.cuGraphExecDestroy(exec);
+  if (graph != nullptr) cu.cuGraphDestroy(graph);
+  cu.cuStreamDestroy_v2(stream);
+  return keep(recorded == CUDA_SUCCESS ? code : recorded,
+              [module] { return cu.cuModuleUnload(module); });
+}
+
+constexpr const char* kUsesHeap =
+    ".version 7.0\n.target sm_70\n.address_size 64\n"
+    ".extern .func (.param .b64 r) malloc (.param .b64 n);\n"
+    "// vgpu-sim: spin_ns=1000 heap\n.visible .entry work()\n{\n.reg .b64 %d<3>;\n{\n"
+    ".param .b64 n;\nst.param.b64 [n], 16;\n.param .b64 r;\ncall.uni (r), malloc, (n);\n"
+    "ld.param.b64 %d1, [r];\n}\nret;\n}\n";
+
+// A malloc heap of this size, and a kernel that uses it. The context keeps it.
+CUresult take_heap(std::size_t bytes) {
+  CUmodule module = nullptr;
+  CUfunction function = nullptr;
+  CUresult code = cu.cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, bytes);
+  if (code == CUDA_SUCCESS) code = cu.cuModuleLoadData(&module, kUsesHeap);
+  if (code != CUDA_SUCCESS) return code;
+  code = cu.cuModuleGetFunction(&function, module, "work");
+  if (code == CUDA_SUCCESS) code = run(function);
+  return keep(code, [module] { return cu.cuModuleUnload(module); });
+}
+
 CUresult take_stack(std::size_t bytes) {
   const CUresult code = cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 1024 + for_one_thread(bytes));
   return keep(code, [] { return cu.cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 1024); });
@@ -281,6 +339,9 @@ CUresult take(const std::string& kind, std::size_t bytes) {
     const CUresult code = cu.cuMemAllocAsync(&p, bytes, t_stream);
     return keep(code, [p] { return free_in_order(p); });
   }
+  if (kind == "small") return pointer(cu.cuMemAlloc_v2(&p, 512));
+  if (kind == "smallpitch") return take_small_pitched();
+  if (kind == "stream") return take_stream();
   if (kind == "pitch") return take_pitched(bytes);
   if (kind == "array") return take_array(bytes);
   if (kind == "mipmapped") return take_mipmapped(bytes);
@@ -293,6 +354,8 @@ CUresult take(const std::string& kind, std::size_t bytes) {
   if (kind == "module") return take_module(bytes);
   if (kind == "library") return take_library(bytes);
   if (kind == "local") return take_local(bytes);
+  if (kind == "localgraph") return take_local_by_graph(bytes);
+  if (kind == "heap") return take_heap(bytes);
   if (kind == "stack") return take_stack(bytes);
   if (kind == "newcontext") return take_context();
   if (kind == "multicast") return take_multicast(bytes);

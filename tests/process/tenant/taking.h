@@ -19,7 +19,9 @@ inline CUdevice g_device = 0;
 inline thread_local CUstream t_stream = nullptr;
 
 // `bytes`: whole pages of 2 MiB. Kinds: alloc managed pitch array mipmapped async pool vmm mapped
-// shared graph captured module library local stack newcontext multicast.
+// shared graph captured module library local stack newcontext multicast
+// localgraph heap; of no size: small
+// smallpitch stream.
 CUresult take(const std::string& kind, std::size_t bytes);
 CUresult give_back();
 std::size_t taken_count();

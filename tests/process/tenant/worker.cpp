@@ -2,14 +2,18 @@
 // A program that uses a GPU as it is told, one line of standard input after the other, and answers
 // each with "CODE NUMBER": the driver's result, and what the command yields. It ends with its
 // input.
-//   init | context | info                 NUMBER of info: bytes that cuMemGetInfo says are in use
+//   init | context | info                 NUMBER of info: bytes that the tenant is charged, as NVML
+//                                         shows them
 //   KIND MIB                              takes memory by that kind of call (kinds: taking.h)
 //   free                                  gives back what was taken last
+//   rest                                  takes all that cuMemGetInfo says is free, in one piece;
+//                                         NUMBER: bytes
 //   fill MIB                              takes pieces until it is refused; NUMBER: how many
 //   churn                                 takes and frees by all kinds for ever, without an answer
 //   first THREADS | constructor           the first use of the GPU in several threads (crowd.h)
-//   storm THREADS | storm on              takes and frees by all kinds in so many threads, forking;
-//                                         in four for ever, without an answer
+//   storm THREADS [KIND...] | storm on    takes and frees by all kinds in so many threads, forking,
+//   or
+//                                         by these without; in four for ever, without an answer
 //   fork | exec                           a child that holds on | that is this program again, with
 //                                         a context and 64 MiB; NUMBER: its pid
 //   become                                this program anew in the same process
@@ -73,20 +77,41 @@ pid_t start_child(bool executes) {
   return answer == "0" ? child : -1;
 }
 
-long driver_bytes() {
-  static void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
-  static nvmlDevice_t device = nullptr;
-  if (library == nullptr) return -1;
-  const auto find = [](const char* name) { return dlsym(library, name); };
-  if (device == nullptr) {
+struct Nvml {
+  nvmlDevice_t device = nullptr;
+  nvmlReturn_t (*memory)(nvmlDevice_t, nvmlMemory_t*) = nullptr;
+  nvmlReturn_t (*memory_v2)(nvmlDevice_t, nvmlMemory_v2_t*) = nullptr;
+};
+
+const Nvml& nvml() {
+  static const Nvml opened = [] {
+    Nvml made;
+    void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
+    if (library == nullptr) return made;
+    const auto find = [library](const char* name) { return dlsym(library, name); };
     reinterpret_cast<nvmlReturn_t (*)()>(find("nvmlInit_v2"))();
     reinterpret_cast<nvmlReturn_t (*)(unsigned, nvmlDevice_t*)>(
-        find("nvmlDeviceGetHandleByIndex_v2"))(0, &device);
-  }
+        find("nvmlDeviceGetHandleByIndex_v2"))(0, &made.device);
+    made.memory = reinterpret_cast<decltype(made.memory)>(find("nvmlDeviceGetMemoryInfo"));
+    made.memory_v2 = reinterpret_cast<decltype(made.memory_v2)>(find("nvmlDeviceGetMemoryInfo_v2"));
+    return made;
+  }();
+  return opened;
+}
+
+long driver_bytes() {
   nvmlMemory_t memory{};
-  const auto read_memory = reinterpret_cast<nvmlReturn_t (*)(nvmlDevice_t, nvmlMemory_t*)>(
-      find("nvmlDeviceGetMemoryInfo"));
-  return read_memory(device, &memory) == NVML_SUCCESS ? static_cast<long>(memory.used) : -1;
+  const bool known =
+      nvml().memory != nullptr && nvml().memory(nvml().device, &memory) == NVML_SUCCESS;
+  return known ? static_cast<long>(memory.used) : -1;
+}
+
+long charged_bytes() {
+  nvmlMemory_v2_t memory{};
+  memory.version = nvmlMemory_v2;
+  const bool known =
+      nvml().memory_v2 != nullptr && nvml().memory_v2(nvml().device, &memory) == NVML_SUCCESS;
+  return known ? static_cast<long>(memory.used) : -1;
 }
 
 void answer(CUresult code, long number) {
@@ -107,7 +132,10 @@ void obey(const std::string& line) {
   if (verb == "first") return answer(use_first(threads), 0);
   if (verb == "constructor") return answer(use_in_constructor(), 0);
   if (verb == "storm" && threads == 0) storm_on(4);
-  if (verb == "storm") return answer(storm(threads, 40, 8), 0);
+  if (verb == "storm") {
+    const Kinds kinds(std::istream_iterator<std::string>(words), {});
+    return answer(storm(threads, 40, kinds.empty() ? 8 : 0, kinds), 0);
+  }
   if (verb == "become") {
     execl("/proc/self/exe", "worker", "anew", static_cast<char*>(nullptr));
     _exit(127);
@@ -121,7 +149,13 @@ void obey(const std::string& line) {
     std::size_t free_bytes = 0;
     std::size_t total_bytes = 0;
     const CUresult code = cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
-    return answer(code, static_cast<long>(total_bytes - free_bytes));
+    return answer(code, charged_bytes());
+  }
+  if (verb == "rest") {
+    std::size_t free_bytes = 0;
+    std::size_t total_bytes = 0;
+    cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
+    return answer(take("alloc", free_bytes), static_cast<long>(free_bytes));
   }
   if (verb == "fill") {
     std::size_t pieces = 0;

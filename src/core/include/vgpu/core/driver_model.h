@@ -27,6 +27,10 @@ constexpr std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) {
   return excess == 0 ? bytes : saturating_add(bytes, step - excess);
 }
 
+constexpr std::uint64_t round_down(std::uint64_t bytes, std::uint64_t step) {
+  return bytes - bytes % step;
+}
+
 // cuMemAlloc: more than 1 MiB gets pages of its own; less is placed in shared blocks of one page.
 inline constexpr std::uint64_t kPageBytes = 2 * kMiB;
 inline constexpr unsigned kPageShift = 21;
