@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a memory pool is charged, without asking the driver at each allocation: the reservation that
-// the driver last reported, plus the most that everything asked for since can have made it grow. A
+// the driver last reported, plus the most that each request since can have made it grow. A
 // settlement asks the driver and replaces the second part by the truth.
 //
 // Invariant: charged >= what the pool reserves, at every instant, because begin() comes before the
@@ -19,7 +19,7 @@ namespace vgpu::limiter {
 class PoolAccount {
  public:
   struct Request {
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;        // the most that it makes the pool grow by
     bool wants_settlement = false;  // the over-charge may be large: settle soon
   };
   struct Settlement {
@@ -32,8 +32,7 @@ class PoolAccount {
   // is then refused. False: refused, and nothing has changed.
   template <class Reserve>
   bool begin(std::uint64_t request_bytes, Request& request, Reserve reserve) {
-    request = {.bytes = driver_model::round_up(request_bytes, driver_model::kPoolAlignBytes),
-               .wants_settlement = false};
+    request = {.bytes = driver_model::pool_growth_bytes(request_bytes), .wants_settlement = false};
     SpinGuard guard(lock_);
     const std::uint64_t asked = driver_model::saturating_add(asked_bytes_, request.bytes);
     const std::uint64_t wanted = wanted_bytes(asked);
@@ -116,7 +115,7 @@ class PoolAccount {
 
  private:
   std::uint64_t wanted_bytes(std::uint64_t asked) const {
-    return driver_model::saturating_add(reserved_bytes_, driver_model::pool_growth_bytes(asked));
+    return driver_model::saturating_add(reserved_bytes_, asked);
   }
   // A pool that is destroyed during a request starts again at zero.
   static void subtract(std::uint64_t& from, std::uint64_t bytes) {
@@ -132,7 +131,7 @@ class PoolAccount {
   SpinLock lock_;
   std::uint64_t charged_bytes_ = 0;
   std::uint64_t reserved_bytes_ = 0;          // as last reported
-  std::uint64_t asked_bytes_ = 0;             // since then
+  std::uint64_t asked_bytes_ = 0;             // growth of the requests since then, each at its worst
   std::atomic<std::uint64_t> done_bytes_{0};  // of that, served by the driver
   std::uint32_t version_ = 0;
 };
