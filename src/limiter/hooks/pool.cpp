@@ -106,11 +106,13 @@ Served serve(const Ask<Call>& ask, const PoolAccount::Request& request) {
     return {result, false};
   }
   const CUdeviceptr placed = *ask.ptr;
+  std::uint64_t born = 0;
+  const auto landing = pool.account.end(request, placed, born);
   ledger().allocations.add(placed, {.bytes = ask.bytes,
                                     .gpu = pool.gpu,
                                     .kind = AllocationKind::in_pool,
-                                    .pool = &pool});
-  const auto landing = pool.account.end(request, placed);
+                                    .pool = &pool,
+                                    .born = born});
   if (landing == PoolAccount::Landing::unclear)
     pool.account.end_elsewhere(request, stream_number(ask.stream, ask.per_thread));
   if (request.wants_settlement) settle_pool(pool);
@@ -155,8 +157,8 @@ void resolve_doubt(Pool& pool) {
   FreedRanges::Doubtful doubtful;
   pool.account.list_doubtful(doubtful);
   if (!doubtful.any()) return;
-  ledger().allocations.for_each_in(pool, [&](std::uint64_t address, std::uint64_t bytes) {
-    doubtful.note_live(address, bytes);
+  ledger().allocations.for_each_in(pool, [&](std::uint64_t address, const Allocation& each) {
+    doubtful.note_live(address, each.bytes, each.born);
   });
   pool.account.resolve(doubtful);
 }
@@ -176,6 +178,7 @@ void trim(Pool& pool, std::uint64_t bytes) {
   const std::uint64_t reserved = pool.account.settled_bytes();
   RelaxedCapture relaxed;
   real().cuMemPoolTrimTo(driver_pool(pool), reserved > bytes ? reserved - bytes : 0);
+  pool.account.note_trim();
   settle_pool(pool);
 }
 
@@ -375,8 +378,10 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t min_bytes_to_keep) {
   if (known == nullptr) return real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
   Turn turn(known->attempt);
   for (Patience patience; !turn.is_mine() && patience.wait();) turn.try_again();
+  settle_pool(*known);
   const CUresult result = real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
-  if (result == CUDA_SUCCESS) settle_pool(*known);
+  known->account.note_trim();
+  settle_pool(*known);
   return result;
 }
 

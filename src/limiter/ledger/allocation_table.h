@@ -48,6 +48,7 @@ struct Allocation {
   std::uint32_t refs = 1;   // opened that often (imports)
   AllocationKind kind = AllocationKind::linear;
   Pool* pool = nullptr;
+  std::uint64_t born = 0;  // in a pool: see PoolAccount::end()
 };
 
 // What a removal leaves to be undone at the tenant's ledger.
@@ -224,11 +225,11 @@ class AllocationTable {
     });
   }
 
-  // Calls visit(address, bytes) for what lies in a pool: O(all).
+  // Calls visit(address, allocation) for what lies in a pool: O(all).
   template <class Visit>
   void for_each_in(const Pool& pool, Visit visit) {
     allocations_.sweep([&](std::uint64_t address, const Allocation& allocation) {
-      if (allocation.pool == &pool) visit(address, allocation.bytes);
+      if (allocation.pool == &pool) visit(address, allocation);
       return true;
     });
   }

@@ -11,8 +11,8 @@
 // Invariant: ranges are sorted, don't overlap each other, and overlap no allocation whose placement
 // was recorded. A range is sound until something may have taken memory away from the pool's unused
 // steps (doubt()): a step goes back to the device, or lends its memory to another address, only
-// when nothing lies in it. So a range that lies between two allocations less than a step apart is
-// sound whatever happened, which is how doubt is removed (see Doubtful).
+// when nothing lies in it. So a range that lay all the time between two allocations less than a step
+// apart is sound whatever happened, which is how doubt is removed (see Doubtful).
 //
 // Bounded: what doesn't fit is forgotten, the smallest first. Forgetting is always right.
 #pragma once
@@ -41,6 +41,7 @@ class FreedRanges {
     std::uint64_t stream;
     std::uint64_t epoch;     // of synchronisations, read after the free; till then the free's ticket
     std::uint64_t sequence;  // when it became what it is; 0: not sound
+    std::uint64_t birth;     // since when it has been whole: a part of the sequence, too
     std::uint64_t end() const { return address + bytes; }
   };
   struct Storage {
@@ -51,14 +52,19 @@ class FreedRanges {
   class Doubtful {
    public:
     bool any() const { return count_ != 0; }
-    // An allocation of the pool lives here. In any order; all of them once.
-    void note_live(std::uint64_t address, std::uint64_t bytes) {
+    // An allocation of the pool lives here, since `born` (see FreedRanges::sequence()). In any
+    // order; all of them once.
+    void note_live(std::uint64_t address, std::uint64_t bytes, std::uint64_t born) {
       const std::uint64_t end = address + bytes;
-      const std::uint32_t behind = first_not_before(end);
-      if (behind < count_) places_[behind].before = std::max(places_[behind].before, end);
-      std::uint32_t front = first_not_before(address);
-      while (front > 0 && places_[front - 1].end > address) --front;
-      if (front > 0) places_[front - 1].after = std::min(places_[front - 1].after, address);
+      for (std::uint32_t i = first_not_before(end);
+           i < count_ && places_[i].address - end < driver_model::kPoolGrowthBytes; ++i) {
+        if (born <= places_[i].birth) places_[i].before = std::max(places_[i].before, end);
+      }
+      for (std::uint32_t i = first_not_before(address); i > 0; --i) {
+        Place& place = places_[i - 1];
+        if (address < place.end || address - place.end >= driver_model::kPoolGrowthBytes) break;
+        if (born <= place.birth) place.after = std::min(place.after, address);
+      }
     }
 
    private:
@@ -68,6 +74,7 @@ class FreedRanges {
       std::uint64_t end;
       std::uint64_t before;  // where the last allocation in front of it ends
       std::uint64_t after;   // where the first one behind it begins
+      std::uint64_t birth;
     };
     std::uint32_t first_not_before(std::uint64_t address) const {
       const Place* found =
@@ -75,14 +82,7 @@ class FreedRanges {
                                [&](const Place& each) { return each.address < address; });
       return static_cast<std::uint32_t>(found - places_);
     }
-    // What is in front of one range is in front of those behind it, too.
-    void spread() {
-      for (std::uint32_t i = 1; i < count_; ++i)
-        places_[i].before = std::max(places_[i].before, places_[i - 1].before);
-      for (std::uint32_t i = count_; i-- > 1;)
-        places_[i - 1].after = std::min(places_[i - 1].after, places_[i].after);
-    }
-    std::uint64_t sequence_ = 0;
+    std::uint64_t frees_ = 0;
     std::uint32_t count_ = 0;
     Place places_[kCapacity];
   };
@@ -104,6 +104,7 @@ class FreedRanges {
   // Returns the free's ticket.
   std::uint64_t begin_free(std::uint64_t address, std::uint64_t bytes, bool sound) {
     ++sequence_;
+    ++frees_;
     if (storage_ == nullptr || bytes == 0 || address > UINT64_MAX - bytes) return sequence_;
     (void)cut(address, address + bytes);
     if (count_ == kCapacity) shed();
@@ -112,7 +113,8 @@ class FreedRanges {
                 .bytes = bytes,
                 .stream = kNoStream,
                 .epoch = sequence_,
-                .sequence = sound ? sequence_ : 0});
+                .sequence = sound ? sequence_ : 0,
+                .birth = sequence_});
     return sequence_;
   }
   // The driver has it. `epoch` was read after it had. By the ticket, because an allocation may have
@@ -133,7 +135,10 @@ class FreedRanges {
   void undo_free(std::uint64_t address, std::uint64_t bytes) { (void)cut(address, address + bytes); }
 
   // An allocation came to lie here. True: in nothing but sound ranges, so nothing grew for it.
-  bool place(std::uint64_t address, std::uint64_t bytes) { return cut(address, address + bytes); }
+  bool place(std::uint64_t address, std::uint64_t bytes) {
+    ++sequence_;
+    return cut(address, address + bytes);
+  }
 
   // Whether a request in this stream is sure to be served.
   bool serves(std::uint64_t bytes, std::uint64_t stream) const {
@@ -157,6 +162,7 @@ class FreedRanges {
   bool has(std::uint64_t bytes) const {
     return any([&](const Range& range) { return range.bytes >= bytes; });
   }
+  // A clock: it goes on with each free and with each allocation.
   std::uint64_t sequence() const { return sequence_; }
   std::uint32_t size() const { return count_; }
 
@@ -181,20 +187,19 @@ class FreedRanges {
   void clear() { count_ = 0; }
 
   void list_doubtful(Doubtful& list) const {
-    list.sequence_ = sequence_;
+    list.frees_ = frees_;
     list.count_ = 0;
     for (std::uint32_t i = 0; i < count_; ++i) {
       const Range& range = ranges()[i];
       if (!is_sound(range))
-        list.places_[list.count_++] = {range.address, range.end(), 0, UINT64_MAX};
+        list.places_[list.count_++] = {range.address, range.end(), 0, UINT64_MAX, range.birth};
     }
   }
   // Ranges between allocations that leave no room for a step are sound again, the others of the
   // list are forgotten. Nothing happens if anything was freed since the list was made: a neighbour
   // may be gone.
   void resolve(Doubtful& list) {
-    if (list.sequence_ != sequence_) return;
-    list.spread();
+    if (list.frees_ != frees_) return;
     std::uint32_t kept = 0;
     std::uint32_t listed = 0;
     for (std::uint32_t i = 0; i < count_; ++i) {
@@ -202,7 +207,7 @@ class FreedRanges {
       if (!is_sound(range)) {
         while (listed < list.count_ && list.places_[listed].end <= range.address) ++listed;
         if (listed == list.count_ || !is_enclosed(list.places_[listed], range)) continue;
-        range.sequence = sequence_ + 1;
+        range.sequence = range.birth = sequence_ + 1;
       }
       ranges()[kept++] = range;
     }
@@ -252,18 +257,23 @@ class FreedRanges {
     if (first == last) return false;
     Range pieces[2];
     std::uint32_t count = 0;
-    if (ranges()[first].address < address) {
-      pieces[count] = ranges()[first];
-      pieces[count++].bytes = address - ranges()[first].address;
-    }
-    const std::uint64_t rest = start_of_rest(end, ranges()[last - 1].end());
-    if (rest < ranges()[last - 1].end()) {
-      pieces[count] = ranges()[last - 1];
-      pieces[count].bytes = ranges()[last - 1].end() - rest;
-      pieces[count++].address = rest;
-    }
+    const Range& front = ranges()[first];
+    if (front.address < address)
+      pieces[count++] = part_of(front, front.address, address - front.address);
+    const Range& back = ranges()[last - 1];
+    const std::uint64_t rest = start_of_rest(end, back.end());
+    if (rest < back.end()) pieces[count++] = part_of(back, rest, back.end() - rest);
     replace(first, last, pieces, count);
     return sound && covered >= end;
+  }
+
+  // A sound range's part is whole from now on, beside the allocation that it was parted by.
+  Range part_of(const Range& range, std::uint64_t address, std::uint64_t bytes) const {
+    Range part = range;
+    part.address = address;
+    part.bytes = bytes;
+    if (is_sound(range)) part.birth = sequence_;
+    return part;
   }
 
   // What is left behind an allocation begins where the driver could begin another. A large one may
@@ -312,6 +322,7 @@ class FreedRanges {
   Storage* storage_ = nullptr;
   std::uint32_t count_ = 0;
   std::uint64_t sequence_ = 0;
+  std::uint64_t frees_ = 0;
   std::uint64_t doubted_ = 0;  // what became what it is up to here is in doubt
 };
 

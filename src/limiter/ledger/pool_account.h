@@ -70,7 +70,7 @@ class PoolAccount {
   // trimmed meanwhile.
   bool begin_unreserved(std::uint64_t request_bytes, std::uint64_t stream, Request& request) {
     SpinGuard guard(lock_);
-    if (in_driver_ != 0 || !freed_.serves(request_bytes, stream)) return false;
+    if (in_driver_ != 0 || is_trimmed_ || !freed_.serves(request_bytes, stream)) return false;
     request = {.bytes = request_bytes,
                .growth_bytes = driver_model::pool_growth_bytes(request_bytes),
                .is_reserved = false};
@@ -95,15 +95,19 @@ class PoolAccount {
     SpinGuard guard(lock_);
     finish_elsewhere(request);
   }
-  // The driver has served the request.
-  Landing end(const Request& request, std::uint64_t address) {
+  // The driver has served the request. `born`: since when the allocation lies there, for
+  // FreedRanges::Doubtful.
+  Landing end(const Request& request, std::uint64_t address, std::uint64_t& born) {
     SpinGuard guard(lock_);
-    if (freed_.place(address, request.bytes)) {
+    const bool in_freed = freed_.place(address, request.bytes);
+    born = freed_.sequence();
+    if (in_freed) {
       leave(request);
       if (request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
       return Landing::in_freed;
     }
-    if (keeps() && freed_.may_have_served_since(request.sequence, request.bytes))
+    const bool is_watched = keeps() || !request.is_reserved;
+    if (is_watched && freed_.may_have_served_since(request.sequence, request.bytes))
       return Landing::unclear;
     freed_.doubt();
     finish_elsewhere(request);
@@ -145,6 +149,7 @@ class PoolAccount {
     if (settlement.version != version_) return 0;  // a newer reading is in already
     ++version_;
     if (!is_foreseen(reserved_bytes)) freed_.doubt();
+    is_trimmed_ = false;
     subtract(asked_bytes_, settlement.bytes);
     subtract(done_bytes_, settlement.bytes);
     reserved_bytes_ = reserved_bytes;
@@ -156,6 +161,14 @@ class PoolAccount {
       return 0;
     }
     return lower_charge();
+  }
+
+  // The pool was told to give back what it has unused. The next reading says whether it did; those
+  // that were begun before don't.
+  void note_trim() {
+    SpinGuard guard(lock_);
+    ++version_;
+    is_trimmed_ = true;
   }
 
   // The pool is gone (destroyed, or everything reset): everything is released.
@@ -275,6 +288,7 @@ class PoolAccount {
   // Growth that was charged for explains a larger reading, where nothing can have gone unnoticed
   // beside it.
   bool is_foreseen(std::uint64_t reserved_bytes) const {
+    if (is_trimmed_) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
     if (!keeps()) return reserved_bytes == reserved_bytes_;
     return reserved_bytes >= reserved_bytes_ && reserved_bytes - reserved_bytes_ <= asked_bytes_;
   }
@@ -303,6 +317,7 @@ class PoolAccount {
   std::uint64_t threshold_bytes_ = 0;   // the driver's default
   std::uint32_t in_driver_ = 0;         // requests
   std::uint32_t version_ = 0;
+  bool is_trimmed_ = false;  // since the last reading
   bool crosses_streams_ = true;
   FreedRanges freed_;
 };

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Families of family_probe that keep their memory: an explicit pool with a release threshold that
+// gives nothing back by itself. What a limit leaves of such a pool shows only once it is full, so
+// the take that is refused goes on with what it holds before it says so.
+#pragma once
+
+#include <cstddef>
+
+#include "vgpu/api/cuda_abi.h"
+
+namespace kept_pool {
+
+// Odd sizes of about `bytes`. Full, four threads free half of what is held and fill up again with
+// other sizes, several times, each in a stream of its own.
+CUresult take_odd(std::size_t bytes);
+
+// Pieces of one size, less than a pool's step. Full, it frees every second one; half as large again
+// then fits nowhere, and what is smaller fits into each hole, and again beside that.
+CUresult take_fragmented(std::size_t bytes);
+
+std::size_t held_bytes();
+// The pool keeps its memory.
+void free_all();
+
+}  // namespace kept_pool
