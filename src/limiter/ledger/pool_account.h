@@ -106,7 +106,8 @@ class PoolAccount {
       if (request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
       return Landing::in_freed;
     }
-    const bool is_watched = keeps() || !request.is_reserved;
+    // What else is in the driver may have been given what seems to be there.
+    const bool is_watched = (keeps() || !request.is_reserved) && in_driver_ == 1;
     if (is_watched && freed_.may_have_served_since(request.sequence, request.bytes))
       return Landing::unclear;
     freed_.doubt();
@@ -117,7 +118,8 @@ class PoolAccount {
   // time, it lies in other memory that the pool had, and nothing grew.
   void end_elsewhere(const Request& request, std::uint64_t stream) {
     SpinGuard guard(lock_);
-    if (!freed_.served_since(request.sequence, request.bytes, stream)) freed_.doubt();
+    if (in_driver_ != 1 || !freed_.served_since(request.sequence, request.bytes, stream))
+      freed_.doubt();
     finish_elsewhere(request);
   }
 
