@@ -104,6 +104,9 @@ class PoolAccount {
     if (in_freed) {
       leave(request);
       if (request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
+      // In a pool that gives back, the step under it may have gone and come again: no more than the
+      // last reading says, but perhaps more than one that is under way.
+      if (!keeps()) ++version_;
       return Landing::in_freed;
     }
     // What else is in the driver may have been given what seems to be there.
@@ -148,7 +151,7 @@ class PoolAccount {
                                std::uint64_t& missing) {
     SpinGuard guard(lock_);
     missing = 0;
-    if (settlement.version != version_) return 0;  // a newer reading is in already
+    if (settlement.version != version_) return 0;  // it is out of date
     ++version_;
     if (!is_foreseen(reserved_bytes)) freed_.doubt();
     is_trimmed_ = false;
