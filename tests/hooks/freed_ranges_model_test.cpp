@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random programs of allocations, frees, streams, synchronisations and trims, with up to four calls
+// Random programs of allocations, frees, streams, synchronisations and trims, with up to six calls
 // in the driver at once, against a reference pool that places wherever what was measured lets it. A
 // request without a reservation never makes the reference grow, and the charge is never below what
 // it reserves. A failure prints its seed.
@@ -184,7 +184,7 @@ class Program {
   }
 
   void step() {
-    if (calls_.size() < 4 && random_() % 2 == 0) {
+    if (calls_.size() < most_calls_ && random_() % 2 == 0) {
       begin_any();
     } else if (!calls_.empty()) {
       go_on(random_() % calls_.size());
@@ -243,7 +243,7 @@ class Program {
       case 5:
         return begin_free();
       case 6:
-        if (has_unreserved()) return;  // the turn
+        if (has_unreserved() || random_() % 3 > trims_) return;  // the turn
         settle();
         pool_.trim();
         account_.note_trim();
@@ -395,6 +395,8 @@ class Program {
   const std::unique_ptr<FreedRanges::Doubtful> doubtful_ =
       std::make_unique<FreedRanges::Doubtful>();
   const std::size_t most_live_ = 4 + random_() % 24;
+  const std::size_t most_calls_ = 1 + random_() % 6;
+  const std::uint64_t trims_ = random_() % 3;  // how often
   std::vector<Call> calls_;
   std::vector<Live> live_;
   std::uint64_t charged_ = 0;
