@@ -35,7 +35,8 @@ struct FamilyCase {
   unsigned
       step_mib;  // the family's growth step: so much may be missing at the refusal, besides 2 MiB
   unsigned piece_mib;  // asked for at a time
-  bool shown = true;   // NVML shows it
+  bool shown = true;          // NVML shows it
+  unsigned unserved_mib = 0;  // what may be free in the pool at the last refusal
 };
 
 // The widest step of a piece of 64 MiB is the piece itself.
@@ -50,8 +51,16 @@ const FamilyCase kFamilies[] = {
     {"multicast", 64, 64},
 };
 
+// Pools that keep their memory (kept_pool.h). Their last refusals are of a few KiB, or of a quarter
+// of a piece: what is free then lies scattered.
+const FamilyCase kKeptFamilies[] = {
+    {"pool-kept", 32, 40, true, 96},
+    {"pool-fragmented", 32, 24, true, 64},
+};
+
 struct Stage {
   long pieces = 0;
+  std::uint64_t asked_mib = 0;
   int code = -1;
   std::uint64_t seen_used_mib = 0;
   std::uint64_t seen_total_mib = 0;
@@ -166,6 +175,7 @@ class Families : public OnOneGpu, public ::testing::WithParamInterface<FamilyCas
     if (getline(&line, &size, from_child_) > 0) {
       const std::string text = line;
       stage.pieces = number_after(text, "pieces");
+      stage.asked_mib = static_cast<std::uint64_t>(number_after(text, "asked_mib"));
       stage.code = static_cast<int>(number_after(text, "code"));
       stage.seen_used_mib = static_cast<std::uint64_t>(number_after(text, "seen_used_mib"));
       stage.seen_total_mib = static_cast<std::uint64_t>(number_after(text, "seen_total_mib"));
@@ -180,6 +190,8 @@ class Families : public OnOneGpu, public ::testing::WithParamInterface<FamilyCas
   int to_child_ = -1;
   FILE* from_child_ = nullptr;
 };
+
+class KeptFamilies : public Families {};
 
 TEST_P(Families, StopsAtTheLimitAndComesBack) {
   const FamilyCase& family = GetParam();
@@ -214,7 +226,39 @@ TEST_P(Families, StopsAtTheLimitAndComesBack) {
   EXPECT_LE(most_ever_held_mib(), kLimitMiB) << "at no instant";
 }
 
+// The pool is full; what was freed in it serves again, in other sizes, and the pool never grows.
+TEST_P(KeptFamilies, StopAtTheLimitAndReuseWhatTheyKeep) {
+  const FamilyCase& family = GetParam();
+  ASSERT_TRUE(observer_->works());
+  start(family);
+  const Stage full = next();
+  const Stage freed = next();
+  const Stage again = next();
+  const Stage freed_again = next();
+
+  const std::uint64_t context_mib = driver_model::kContextBytes / kMiB;
+  for (const Stage& stage : {full, again}) {
+    EXPECT_EQ(stage.code, 2) << "CUDA_ERROR_OUT_OF_MEMORY";
+    EXPECT_LE(stage.held_mib, kLimitMiB);
+    EXPECT_GE(stage.held_mib + kUnshownMiB + family.step_mib + 2, kLimitMiB);
+    EXPECT_GE(stage.asked_mib + context_mib + family.unserved_mib, kLimitMiB)
+        << "refused what was there";
+  }
+  for (const Stage& stage : {freed, freed_again}) {
+    EXPECT_EQ(stage.held_mib, full.held_mib) << "the pool keeps its memory";
+    EXPECT_EQ(stage.held_mib + kUnshownMiB, stage.seen_used_mib);
+  }
+  EXPECT_LE(most_ever_held_mib(), kLimitMiB) << "at no instant";
+}
+
 INSTANTIATE_TEST_SUITE_P(SimulatedGpu, Families, ::testing::ValuesIn(kFamilies),
+                         [](const auto& each) {
+                           std::string name = each.param.name;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+INSTANTIATE_TEST_SUITE_P(SimulatedGpu, KeptFamilies, ::testing::ValuesIn(kKeptFamilies),
                          [](const auto& each) {
                            std::string name = each.param.name;
                            for (char& c : name) c = c == '-' ? '_' : c;
