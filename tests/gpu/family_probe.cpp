@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // family_probe FAMILY PIECE_MIB MAX_MIB: takes device memory by ONE family of calls, piece by
 // piece, until a call refuses or MAX_MIB is asked for; frees all of it; fills again. Families of
-// pools that keep their memory go on at the limit, see kept_pool.h. Prints a line
+// pools that use their memory again go on at the limit, see kept_pool.h. Prints a line
 // of JSON after each stage (full, freed, again, freed again), and with --pause waits for a line on
 // standard input after each, so that an outside observer can read what the driver itself says the
 // process holds. `family_probe list` names the families. exit 77: not possible on this driver.
@@ -471,6 +471,7 @@ std::vector<Family> families() {
       {"pool-kept", kept_pool::take_odd, kept_pool::free_all, false, kept_pool::held_bytes},
       {"pool-fragmented", kept_pool::take_fragmented, kept_pool::free_all, false,
        kept_pool::held_bytes},
+      {"pool-busy", kept_pool::take_busy, kept_pool::free_all, false, kept_pool::held_bytes},
       {"vmm", [](std::size_t n) { return take_vmm(n, false); }, free_vmm},
       {"vmm-mapped", [](std::size_t n) { return take_vmm(n, true); }, free_vmm},
       {"graph", [](std::size_t n) { return take_graph(n, false); }, free_graph},

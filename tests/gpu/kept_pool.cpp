@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kept_pool.h"
 
+#include <atomic>
 #include <cstdint>
 #include <random>
 #include <thread>
@@ -22,7 +23,7 @@ struct Piece {
   std::size_t bytes;
 };
 
-CUmemoryPool make_pool() {
+CUmemoryPool make_pool(cuuint64_t threshold) {
   CUdevice device = 0;
   cu.cuCtxGetDevice(&device);
   CUmemPoolProps props{};
@@ -30,7 +31,6 @@ CUmemoryPool make_pool() {
   props.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
   props.location.id = device;
   CUmemoryPool pool = nullptr;
-  cuuint64_t threshold = UINT64_MAX;
   cu.cuMemPoolCreate(&pool, &props);
   cu.cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold);
   return pool;
@@ -70,6 +70,15 @@ class Holder {
     synchronise();
   }
   void synchronise() { cu.cuStreamSynchronize(stream_); }
+  // Work that ends when `may_end` says so.
+  CUresult work_until(std::atomic<bool>& may_end) {
+    return cu.cuLaunchHostFunc(
+        stream_,
+        [](void* flag) {
+          while (!static_cast<std::atomic<bool>*>(flag)->load()) std::this_thread::yield();
+        },
+        &may_end);
+  }
   // Half of what the other holds, which has to be done with it.
   void take_half_of(Holder& other) {
     const std::size_t half = other.pieces_.size() / 2;
@@ -91,12 +100,17 @@ class Holder {
 
 std::vector<Holder>& holders() {
   static std::vector<Holder> all = [] {
-    const CUmemoryPool pool = make_pool();
+    const CUmemoryPool pool = make_pool(UINT64_MAX);
     std::vector<Holder> made;
     for (unsigned i = 0; i < kThreads; ++i) made.emplace_back(pool);
     return made;
   }();
   return all;
+}
+
+Holder& busy_holder() {
+  static Holder holder(make_pool(0));
+  return holder;
 }
 
 std::size_t odd_size(std::mt19937_64& random, std::size_t bytes) {
@@ -166,13 +180,28 @@ CUresult take_fragmented(std::size_t bytes) {
   return code;
 }
 
+CUresult take_busy(std::size_t bytes) {
+  Holder& holder = busy_holder();
+  CUresult code = holder.take(bytes);
+  if (code != CUDA_ERROR_OUT_OF_MEMORY) return code;
+  std::atomic<bool> may_end{false};
+  code = holder.work_until(may_end);
+  if (code != CUDA_SUCCESS) return code;
+  holder.free_every_second();
+  code = holder.fill(bytes);
+  may_end = true;
+  holder.synchronise();
+  return code;
+}
+
 std::size_t held_bytes() {
-  std::size_t sum = 0;
+  std::size_t sum = busy_holder().held_bytes();
   for (const Holder& holder : holders()) sum += holder.held_bytes();
   return sum;
 }
 
 void free_all() {
+  busy_holder().free_all();
   for (Holder& holder : holders()) holder.free_all();
 }
 
