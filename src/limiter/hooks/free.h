@@ -17,9 +17,9 @@ std::uint64_t stream_number(CUstream stream, bool per_thread);
 template <class Stream, class Call>
 CUresult free_in_pool(std::uint64_t address, const Allocation& taken, Stream stream, Call call) {
   Pool& pool = *taken.pool;
-  ledger().pools.note_free();
+  ledger().pools.note_change();
   ledger().pools.prepare_for_frees(pool);
-  if (pool.account.wants_reading()) settle_pool(pool);
+  if (pool.account.wants_reading()) settle_pool(pool, driver_model::kPoolSlackBytes);
   const std::uint64_t ticket = pool.account.begin_free(address, taken.bytes);
   const CUresult result = call();
   if (result != CUDA_SUCCESS) {
@@ -37,7 +37,7 @@ template <class Call>
 CUresult free_known(std::uint64_t handle, Call call) {
   Allocation taken;
   if (!ledger().allocations.begin_free(handle, taken)) {
-    ledger().pools.note_free();  // if it was a pool's
+    ledger().pools.note_change();  // if it was a pool's
     return call();
   }
   // Whoever frees so has waited for all that used it.
@@ -59,12 +59,12 @@ CUresult free_known_in_stream_order(std::uint64_t handle, CUstream stream, bool 
                                     Call call) {
   Allocation taken;
   if (!ledger().allocations.begin_free(handle, taken)) {
-    ledger().pools.note_free();
+    ledger().pools.note_change();
     return call();
   }
   const auto number = [&] { return stream_number(stream, per_thread); };
   if (taken.kind == AllocationKind::in_pool) return free_in_pool(handle, taken, number, call);
-  ledger().pools.note_free();
+  ledger().pools.note_change();
   ChangeScope change;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) {

@@ -98,7 +98,7 @@ struct Served {
 
 // Asks the driver for what began.
 template <class Call>
-Served serve(const Ask<Call>& ask, const PoolAccount::Request& request) {
+Served serve(const Ask<Call>& ask, PoolAccount::Request& request) {
   Pool& pool = ask.pool;
   const CUresult result = ask.call(ask.ptr);
   if (result != CUDA_SUCCESS) {
@@ -115,8 +115,10 @@ Served serve(const Ask<Call>& ask, const PoolAccount::Request& request) {
                                     .born = born});
   if (landing == PoolAccount::Landing::unclear)
     pool.account.end_elsewhere(request, stream_number(ask.stream, ask.per_thread));
-  if (request.wants_settlement) settle_pool(pool);
-  return {result, landing != PoolAccount::Landing::in_freed};
+  const bool may_have_grown = landing != PoolAccount::Landing::in_freed;
+  if (may_have_grown) ledger().pools.note_change();
+  if (request.wants_settlement) settle_pool(pool, driver_model::kPoolSlackBytes);
+  return {result, may_have_grown};
 }
 
 bool is_capturing(CUstream stream, bool per_thread) {

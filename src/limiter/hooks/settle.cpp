@@ -57,13 +57,14 @@ bool read_reserved(Pool& pool, std::uint64_t& bytes) {
   return true;
 }
 
-void settle_pool_relaxed(Pool& pool) {
+void settle_pool_relaxed(Pool& pool, std::uint64_t spare_bytes = 0) {
   if (!pool.charged) return;
   const auto settlement = pool.account.begin_settlement();
   std::uint64_t reserved = 0;
   if (!read_reserved(pool, reserved)) return;
   std::uint64_t missing = 0;
-  const std::uint64_t released = pool.account.end_settlement(settlement, reserved, missing);
+  const std::uint64_t released =
+      pool.account.end_settlement(settlement, reserved, missing, spare_bytes);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (missing != 0) tenant.charge(pool.gpu, missing);
   if (released != 0) tenant.release(pool.gpu, released);
@@ -121,15 +122,15 @@ bool own_nvml_bytes(int gpu, std::uint64_t& bytes) {
 
 }  // namespace
 
-void settle_pool(Pool& pool) {
+void settle_pool(Pool& pool, std::uint64_t spare_bytes) {
   RelaxedCapture relaxed;
-  settle_pool_relaxed(pool);
+  settle_pool_relaxed(pool, spare_bytes);
 }
 
-void settle_pools_after_frees() {
-  if (!ledger().pools.has_frees()) return;
+void settle_changed_pools() {
+  if (!ledger().pools.has_changes()) return;
   RelaxedCapture relaxed;
-  ledger().pools.clear_frees();
+  ledger().pools.clear_changes();
   ledger().pools.for_each([](Pool& pool) { settle_pool_relaxed(pool); });
   for (int gpu = 0; gpu < static_cast<int>(shm::kMaxGpus); ++gpu) {
     if (ledger().gpus[gpu].has_orphans.load(std::memory_order_relaxed)) note_inexact_charge(gpu);

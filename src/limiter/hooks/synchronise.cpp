@@ -16,7 +16,7 @@ using namespace limiter;
 namespace {
 
 CUresult settled(CUresult result) {
-  settle_pools_after_frees();
+  settle_changed_pools();
   if (!any_measurement_wanted()) return result;
   const int gpu = current_place().gpu;
   if (gpu != kNoGpu) measure_at_beat(gpu);

@@ -23,7 +23,7 @@ MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes)
   shm::Tenant& tenant = Limiter::active()->tenant();
   const std::uint64_t limit = tenant.memory_limit_bytes(position);
   if (limit == kNoLimit) return {free_bytes, total_bytes, total_bytes - free_bytes, false};
-  settle_pools_after_frees();
+  settle_changed_pools();
   measure_at_beat(gpu);
   const std::uint64_t used = tenant.charged_bytes(position);
   const std::uint64_t left = used < limit ? limit - used : 0;

@@ -44,9 +44,12 @@ class FreedRanges {
     std::uint64_t birth;     // since when it has been whole: a part of the sequence, too
     std::uint64_t end() const { return address + bytes; }
   };
+  // `order` names all places: first those of the ranges, by address, then the unused ones.
   struct Storage {
     Range ranges[kCapacity];
+    std::uint8_t order[kCapacity];
   };
+  static_assert(kCapacity - 1 <= UINT8_MAX);
 
   // The ranges of a moment that are in doubt, and how near the allocations around each are.
   class Doubtful {
@@ -91,6 +94,7 @@ class FreedRanges {
   // Without storage nothing is remembered. Returns what the caller gives back to the system.
   Storage* lend(Storage* storage) {
     if (storage_ != nullptr) return storage;
+    for (std::uint32_t i = 0; i < kCapacity; ++i) storage->order[i] = static_cast<std::uint8_t>(i);
     storage_ = storage;
     return nullptr;
   }
@@ -123,12 +127,12 @@ class FreedRanges {
                 std::uint64_t stream, std::uint64_t epoch) {
     ++sequence_;
     for (std::uint32_t i = first_ending_after(address);
-         i < count_ && ranges()[i].address < address + bytes; ++i) {
-      Range& range = ranges()[i];
-      if (range.stream != kNoStream || range.epoch != ticket) continue;
-      if (is_sound(range)) range.sequence = sequence_;
-      range.stream = stream;
-      range.epoch = epoch;
+         i < count_ && range(i).address < address + bytes; ++i) {
+      Range& freed = range(i);
+      if (freed.stream != kNoStream || freed.epoch != ticket) continue;
+      if (is_sound(freed)) freed.sequence = sequence_;
+      freed.stream = stream;
+      freed.epoch = epoch;
     }
   }
   // The driver didn't take it.
@@ -142,25 +146,25 @@ class FreedRanges {
 
   // Whether a request in this stream is sure to be served.
   bool serves(std::uint64_t bytes, std::uint64_t stream) const {
-    return any([&](const Range& range) {
-      return range.bytes >= bytes && is_sound(range) && is_usable(range, stream);
+    return any([&](const Range& freed) {
+      return freed.bytes >= bytes && is_sound(freed) && is_usable(freed, stream);
     });
   }
   // The same, for as long as a request that began at `sequence` was in the driver: then it wasn't
   // what made the pool grow, wherever it lies.
   bool served_since(std::uint64_t sequence, std::uint64_t bytes, std::uint64_t stream) const {
-    return any([&](const Range& range) {
-      return range.bytes >= bytes && range.sequence <= sequence && is_sound(range) &&
-             is_usable(range, stream);
+    return any([&](const Range& freed) {
+      return freed.bytes >= bytes && freed.sequence <= sequence && is_sound(freed) &&
+             is_usable(freed, stream);
     });
   }
   bool may_have_served_since(std::uint64_t sequence, std::uint64_t bytes) const {
-    return any([&](const Range& range) {
-      return range.bytes >= bytes && range.sequence <= sequence && is_sound(range);
+    return any([&](const Range& freed) {
+      return freed.bytes >= bytes && freed.sequence <= sequence && is_sound(freed);
     });
   }
   bool has(std::uint64_t bytes) const {
-    return any([&](const Range& range) { return range.bytes >= bytes; });
+    return any([&](const Range& freed) { return freed.bytes >= bytes; });
   }
   // A clock: it goes on with each free and with each allocation.
   std::uint64_t sequence() const { return sequence_; }
@@ -170,16 +174,16 @@ class FreedRanges {
   // were counted beyond `epoch`: whoever freed by then is done with it.
   void order(std::uint64_t stream, std::uint64_t epoch) {
     for (std::uint32_t i = 0; i < count_; ++i) {
-      Range& range = ranges()[i];
-      const bool waited = stream == kEveryStream || range.stream == stream;
-      if (!waited || range.stream == kNoStream || range.stream == kAnyStream || range.epoch > epoch)
+      Range& freed = range(i);
+      const bool waited = stream == kEveryStream || freed.stream == stream;
+      if (!waited || freed.stream == kNoStream || freed.stream == kAnyStream || freed.epoch > epoch)
         continue;
-      if (is_sound(range)) range.sequence = ++sequence_;
-      range.stream = kAnyStream;
+      if (is_sound(freed)) freed.sequence = ++sequence_;
+      freed.stream = kAnyStream;
     }
   }
   bool has_unordered() const {
-    return any([](const Range& range) { return range.stream != kAnyStream; });
+    return any([](const Range& freed) { return freed.stream != kAnyStream; });
   }
 
   // Memory may have left any step that nothing lies in.
@@ -190,9 +194,9 @@ class FreedRanges {
     list.frees_ = frees_;
     list.count_ = 0;
     for (std::uint32_t i = 0; i < count_; ++i) {
-      const Range& range = ranges()[i];
-      if (!is_sound(range))
-        list.places_[list.count_++] = {range.address, range.end(), 0, UINT64_MAX, range.birth};
+      const Range& freed = range(i);
+      if (!is_sound(freed))
+        list.places_[list.count_++] = {freed.address, freed.end(), 0, UINT64_MAX, freed.birth};
     }
   }
   // Ranges between allocations that leave no room for a step are sound again, the others of the
@@ -200,29 +204,25 @@ class FreedRanges {
   // may be gone.
   void resolve(Doubtful& list) {
     if (list.frees_ != frees_) return;
-    std::uint32_t kept = 0;
+    const std::uint64_t now = ++sequence_;
     std::uint32_t listed = 0;
-    for (std::uint32_t i = 0; i < count_; ++i) {
-      Range range = ranges()[i];
-      if (!is_sound(range)) {
-        while (listed < list.count_ && list.places_[listed].end <= range.address) ++listed;
-        if (listed == list.count_ || !is_enclosed(list.places_[listed], range)) continue;
-        range.sequence = range.birth = sequence_ + 1;
-      }
-      ranges()[kept++] = range;
-    }
-    ++sequence_;
-    count_ = kept;
+    keep_if([&](Range& freed) {
+      if (is_sound(freed)) return true;
+      while (listed < list.count_ && list.places_[listed].end <= freed.address) ++listed;
+      if (listed == list.count_ || !is_enclosed(list.places_[listed], freed)) return false;
+      freed.sequence = freed.birth = now;
+      return true;
+    });
   }
 
  private:
-  Range* ranges() const { return storage_->ranges; }
-  bool is_sound(const Range& range) const { return range.sequence > doubted_; }
-  static bool is_usable(const Range& range, std::uint64_t stream) {
-    return range.stream == kAnyStream || (range.stream == stream && stream != kNoStream);
+  Range& range(std::uint32_t i) const { return storage_->ranges[storage_->order[i]]; }
+  bool is_sound(const Range& freed) const { return freed.sequence > doubted_; }
+  static bool is_usable(const Range& freed, std::uint64_t stream) {
+    return freed.stream == kAnyStream || (freed.stream == stream && stream != kNoStream);
   }
-  static bool is_enclosed(const Doubtful::Place& place, const Range& range) {
-    return place.address <= range.address && range.end() <= place.end && place.before != 0 &&
+  static bool is_enclosed(const Doubtful::Place& place, const Range& freed) {
+    return place.address <= freed.address && freed.end() <= place.end && place.before != 0 &&
            place.after != UINT64_MAX &&
            place.after - place.before < driver_model::kPoolGrowthBytes;
   }
@@ -230,16 +230,25 @@ class FreedRanges {
   template <class Holds>
   bool any(Holds holds) const {
     for (std::uint32_t i = 0; i < count_; ++i) {
-      if (holds(ranges()[i])) return true;
+      if (holds(range(i))) return true;
     }
     return false;
+  }
+  template <class Keep>
+  void keep_if(Keep keep) {
+    std::uint32_t kept = 0;
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      if (keep(range(i))) std::swap(storage_->order[kept++], storage_->order[i]);
+    }
+    count_ = kept;
   }
 
   std::uint32_t first_ending_after(std::uint64_t address) const {
     if (count_ == 0) return 0;
-    const Range* found = std::partition_point(
-        ranges(), ranges() + count_, [&](const Range& each) { return each.end() <= address; });
-    return static_cast<std::uint32_t>(found - ranges());
+    const std::uint8_t* found = std::partition_point(
+        storage_->order, storage_->order + count_,
+        [&](std::uint8_t place) { return storage_->ranges[place].end() <= address; });
+    return static_cast<std::uint32_t>(found - storage_->order);
   }
 
   // Takes [address, end), up to where the next allocation can begin, out of all ranges. True: sound
@@ -249,18 +258,18 @@ class FreedRanges {
     std::uint64_t covered = address;
     bool sound = true;
     std::uint32_t last = first;
-    for (; last < count_ && ranges()[last].address < end; ++last) {
-      const Range& range = ranges()[last];
-      sound = sound && is_sound(range) && range.address <= covered;
-      covered = driver_model::round_up(range.end(), driver_model::kPoolAlignBytes);
+    for (; last < count_ && range(last).address < end; ++last) {
+      const Range& freed = range(last);
+      sound = sound && is_sound(freed) && freed.address <= covered;
+      covered = driver_model::round_up(freed.end(), driver_model::kPoolAlignBytes);
     }
     if (first == last) return false;
     Range pieces[2];
     std::uint32_t count = 0;
-    const Range& front = ranges()[first];
+    const Range& front = range(first);
     if (front.address < address)
       pieces[count++] = part_of(front, front.address, address - front.address);
-    const Range& back = ranges()[last - 1];
+    const Range& back = range(last - 1);
     const std::uint64_t rest = start_of_rest(end, back.end());
     if (rest < back.end()) pieces[count++] = part_of(back, rest, back.end() - rest);
     replace(first, last, pieces, count);
@@ -268,11 +277,11 @@ class FreedRanges {
   }
 
   // A sound range's part is whole from now on, beside the allocation that it was parted by.
-  Range part_of(const Range& range, std::uint64_t address, std::uint64_t bytes) const {
-    Range part = range;
+  Range part_of(const Range& whole, std::uint64_t address, std::uint64_t bytes) const {
+    Range part = whole;
     part.address = address;
     part.bytes = bytes;
-    if (is_sound(range)) part.birth = sequence_;
+    if (is_sound(whole)) part.birth = sequence_;
     return part;
   }
 
@@ -284,39 +293,51 @@ class FreedRanges {
     return is_large ? driver_model::round_up(next, driver_model::kPageBytes) : next;
   }
 
-  void insert(std::uint32_t at, const Range& range) {
-    std::memmove(ranges() + at + 1, ranges() + at, (count_ - at) * sizeof(Range));
-    ranges()[at] = range;
+  // There is a place left.
+  void insert(std::uint32_t at, const Range& freed) {
+    std::uint8_t* const order = storage_->order;
+    const std::uint8_t place = order[count_];
+    std::memmove(order + at + 1, order + at, count_ - at);
+    order[at] = place;
+    storage_->ranges[place] = freed;
     ++count_;
   }
-
+  void remove(std::uint32_t at) {
+    std::uint8_t* const order = storage_->order;
+    const std::uint8_t place = order[at];
+    --count_;
+    std::memmove(order + at, order + at + 1, count_ - at);
+    order[count_] = place;
+  }
+  // `count` pieces, in address order, for the ranges [first, last): at most one more.
   void replace(std::uint32_t first, std::uint32_t last, Range* pieces, std::uint32_t count) {
-    if (count_ - (last - first) + count > kCapacity) {
+    if (count > last - first && count_ == kCapacity) {
       if (pieces[0].bytes < pieces[1].bytes) pieces[0] = pieces[1];
       count = 1;
     }
-    std::memmove(ranges() + first + count, ranges() + last, (count_ - last) * sizeof(Range));
-    for (std::uint32_t i = 0; i < count; ++i) ranges()[first + i] = pieces[i];
-    count_ = count_ - (last - first) + count;
+    while (last - first > count) remove(--last);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (first + i < last) {
+        range(first + i) = pieces[i];
+      } else {
+        insert(first + i, pieces[i]);
+      }
+    }
   }
 
   // Makes room by forgetting an eighth: the smallest, by powers of two.
   void shed() {
     std::uint32_t of_width[65] = {};
-    for (std::uint32_t i = 0; i < count_; ++i) ++of_width[std::bit_width(ranges()[i].bytes)];
+    for (std::uint32_t i = 0; i < count_; ++i) ++of_width[std::bit_width(range(i).bytes)];
     std::uint32_t left = kCapacity / 8;
     std::uint64_t width = 0;
     while (of_width[width] < left) left -= of_width[width++];
-    std::uint32_t kept = 0;
-    for (std::uint32_t i = 0; i < count_; ++i) {
-      const std::uint64_t own = std::bit_width(ranges()[i].bytes);
-      if (own < width || (own == width && left > 0)) {
-        left -= own == width ? 1 : 0;
-        continue;
-      }
-      ranges()[kept++] = ranges()[i];
-    }
-    count_ = kept;
+    keep_if([&](const Range& freed) {
+      const std::uint64_t own = std::bit_width(freed.bytes);
+      if (own != width || left == 0) return own >= width;
+      --left;
+      return false;
+    });
   }
 
   Storage* storage_ = nullptr;

@@ -30,7 +30,7 @@ class PoolAccount {
     std::uint64_t growth_bytes = 0;  // the most that it makes the pool grow by
     std::uint64_t sequence = 0;      // of the freed ranges, when it began
     bool is_reserved = true;
-    bool wants_settlement = false;  // the over-charge may be large: settle soon
+    bool wants_settlement = false;  // much may be charged that wasn't taken: settle soon
   };
   struct Settlement {
     std::uint64_t bytes = 0;
@@ -61,7 +61,6 @@ class PoolAccount {
     }
     asked_bytes_ = asked;
     enter(request);
-    request.wants_settlement = charged_bytes_ - reserved_bytes_ > driver_model::kPoolSlackBytes;
     return true;
   }
 
@@ -97,13 +96,14 @@ class PoolAccount {
   }
   // The driver has served the request. `born`: since when the allocation lies there, for
   // FreedRanges::Doubtful.
-  Landing end(const Request& request, std::uint64_t address, std::uint64_t& born) {
+  Landing end(Request& request, std::uint64_t address, std::uint64_t& born) {
     SpinGuard guard(lock_);
     const bool in_freed = freed_.place(address, request.bytes);
     born = freed_.sequence();
+    if (in_freed && request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
+    request.wants_settlement = is_inexact();
     if (in_freed) {
       leave(request);
-      if (request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
       // In a pool that gives back, the step under it may have gone and come again: no more than the
       // last reading says, but perhaps more than one that is under way.
       if (!keeps()) ++version_;
@@ -144,16 +144,17 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return {done_bytes_, version_};
   }
-  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases; `missing`
-  // is what it has to charge without asking, because the pool holds more than was foreseen (0 but
-  // for growth behind our back).
+  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases, which leaves
+  // up to `spare_bytes` for requests to come; `missing` is what it has to charge without asking,
+  // because the pool holds more than was foreseen (0 but for growth behind our back).
   std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
-                               std::uint64_t& missing) {
+                               std::uint64_t& missing, std::uint64_t spare_bytes = 0) {
     SpinGuard guard(lock_);
     missing = 0;
     if (settlement.version != version_) return 0;  // it is out of date
     ++version_;
     if (!is_foreseen(reserved_bytes)) freed_.doubt();
+    if (reserved_bytes == 0) freed_.clear();
     is_trimmed_ = false;
     subtract(asked_bytes_, settlement.bytes);
     subtract(done_bytes_, settlement.bytes);
@@ -165,7 +166,7 @@ class PoolAccount {
       set_charged(reserved_bytes);
       return 0;
     }
-    return lower_charge();
+    return lower_charge(spare_bytes);
   }
 
   // The pool was told to give back what it has unused. The next reading says whether it did; those
@@ -290,6 +291,13 @@ class PoolAccount {
       asked_bytes_ = driver_model::saturating_add(asked_bytes_, request.growth_bytes);
   }
 
+  // Much of what is charged was perhaps not taken, or isn't needed any more.
+  bool is_inexact() const {
+    const std::uint64_t spare =
+        driver_model::saturating_add(wanted_bytes(asked_bytes_), driver_model::kPoolSlackBytes);
+    return asked_bytes_ >= driver_model::kPoolSlackBytes || charged_bytes_ > spare;
+  }
+
   // Growth that was charged for explains a larger reading, where nothing can have gone unnoticed
   // beside it.
   bool is_foreseen(std::uint64_t reserved_bytes) const {
@@ -305,9 +313,9 @@ class PoolAccount {
   static void subtract(std::uint64_t& from, std::uint64_t bytes) {
     from -= bytes < from ? bytes : from;
   }
-  std::uint64_t lower_charge() {
-    const std::uint64_t wanted =
-        driver_model::saturating_add(wanted_bytes(asked_bytes_), unreserved_bytes_);
+  std::uint64_t lower_charge(std::uint64_t spare_bytes = 0) {
+    const std::uint64_t wanted = driver_model::saturating_add(
+        wanted_bytes(asked_bytes_), driver_model::saturating_add(unreserved_bytes_, spare_bytes));
     const std::uint64_t released = charged_bytes_ > wanted ? charged_bytes_ - wanted : 0;
     charged_bytes_ -= released;
     return released;

@@ -155,13 +155,14 @@ class PoolTable {
 
   TrimGate& trim_gate() { return trim_gate_; }
 
-  // Memory went back to some pool, so reservations may shrink at the next synchronisation. Relaxed:
-  // a flag that is seen late costs one settlement's delay.
-  void note_free() {
-    if (!freed_.load(std::memory_order_relaxed)) freed_.store(true, std::memory_order_relaxed);
+  // Memory went back to some pool, so reservations may shrink at the next synchronisation, or one
+  // was charged for growth that may not have come. Relaxed: a flag that is seen late costs one
+  // settlement's delay.
+  void note_change() {
+    if (!changed_.load(std::memory_order_relaxed)) changed_.store(true, std::memory_order_relaxed);
   }
-  bool has_frees() const { return freed_.load(std::memory_order_relaxed); }
-  void clear_frees() { freed_.store(false, std::memory_order_relaxed); }
+  bool has_changes() const { return changed_.load(std::memory_order_relaxed); }
+  void clear_changes() { changed_.store(false, std::memory_order_relaxed); }
 
   void reset_after_fork() {
     pools_.reset_after_fork();
@@ -170,7 +171,7 @@ class PoolTable {
     for (auto& pool : graph_pools_) pool.store(nullptr, std::memory_order_relaxed);
     spare_lock_.reset();
     spare_count_ = 0;
-    clear_frees();
+    clear_changes();
     trim_gate_.reset_after_fork();
     unordered_.store(false, std::memory_order_relaxed);
   }
@@ -214,7 +215,7 @@ class PoolTable {
   std::atomic<Pool*> all_{nullptr};
   std::atomic<Pool*> current_[shm::kMaxGpus] = {};
   std::atomic<Pool*> graph_pools_[shm::kMaxGpus] = {};
-  std::atomic<bool> freed_{false};
+  std::atomic<bool> changed_{false};
   std::atomic<bool> unordered_{false};
   std::atomic<std::uint64_t> epoch_{0};
   TrimGate trim_gate_;
