@@ -285,6 +285,9 @@ const RaceCase kRaces[] = {
     {"TwoThreadsOnAPool", 1, "2", "40", "pool"},
     {"EightThreadsOnAPool", 1, "8", "40", "pool"},
     {"ThreeProcessesOfTwoThreadsOnPools", 3, "2", "40", "pool"},
+    {"EightThreadsOnAPoolWithLargeAndSmall", 1, "8", "300", "pool"},
+    {"EightThreadsOnAPoolThatGivesBack", 1, "8", "40", "giving"},
+    {"ThreeProcessesOfTwoThreadsOnPoolsThatGiveBack", 3, "2", "40", "giving"},
 };
 
 class Race : public OnOneGpu, public ::testing::WithParamInterface<RaceCase> {

@@ -200,7 +200,8 @@ class Program {
     free,
     synchronisation,
     settlement,
-    resolution
+    resolution,
+    trim
   };
   struct Call {
     What what;
@@ -223,7 +224,7 @@ class Program {
 
   bool has(What what) const {
     return std::any_of(calls_.begin(), calls_.end(),
-                       [&](const Call& call) { return call.what == what && call.phase < 2; });
+                       [&](const Call& call) { return call.what == what; });
   }
   bool has_unreserved() const {
     return std::any_of(calls_.begin(), calls_.end(), [](const Call& call) {
@@ -243,11 +244,10 @@ class Program {
       case 5:
         return begin_free();
       case 6:
-        if (has_unreserved() || random_() % 3 > trims_) return;  // the turn
+        if (has_unreserved() || has(What::trim) || random_() % 3 > trims_) return;  // the turn
         settle();
-        pool_.trim();
-        account_.note_trim();
-        settle();
+        account_.begin_trim();
+        calls_.push_back({.what = What::trim});
         return;
       case 7:
         if (random_() % 2 == 0) {
@@ -285,7 +285,8 @@ class Program {
       if (range.stream - 1 < kStreams) call.stream = range.stream;
     }
     const bool may_be_trimmed = !keeps_ && has(What::synchronisation);
-    const bool has_turn = !has_unreserved() && !has(What::resolution);
+    const bool has_turn =
+        !has_unreserved() && !has(What::resolution) && !has(What::trim);
     if (random_() % 2 == 0 && has_turn && !may_be_trimmed) {
       settle();
       list_doubtful();
@@ -345,8 +346,26 @@ class Program {
       case What::resolution:
         account_.resolve(*doubtful_);
         return true;
+      case What::trim:
+        return advance_trim(call);
     }
     __builtin_unreachable();
+  }
+
+  bool advance_trim(Call& call) {
+    switch (call.phase) {
+      case 0:
+        return pool_.trim(), false;
+      case 1:
+        account_.end_trim();
+        call.settlement = account_.begin_settlement();
+        return false;
+      case 2:
+        return call.reading = pool_.reserved(), false;
+      default:
+        end_settlement(call.settlement, call.reading);
+        return true;
+    }
   }
 
   bool advance_allocation(Call& call) {

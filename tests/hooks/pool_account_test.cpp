@@ -205,7 +205,8 @@ TEST_F(FreedInPool, IsInDoubtAfterATrimThatGrowthMayHide) {
   PoolAccount::Request request;
   ASSERT_TRUE(account_.begin(41 * kMiB, request, kGrant));
   free(kStart, 40 * kMiB);
-  account_.note_trim();
+  account_.begin_trim();
+  account_.end_trim();
   settle(288 * kMiB);  // 64 more for the request, 32 fewer
   FreedRanges::Doubtful doubtful;
   account_.list_doubtful(doubtful);

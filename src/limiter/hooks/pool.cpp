@@ -178,9 +178,12 @@ class UnreservedScope {
 void trim(Pool& pool, std::uint64_t bytes) {
   settle_pool(pool);
   const std::uint64_t reserved = pool.account.settled_bytes();
-  RelaxedCapture relaxed;
-  real().cuMemPoolTrimTo(driver_pool(pool), reserved > bytes ? reserved - bytes : 0);
-  pool.account.note_trim();
+  pool.account.begin_trim();
+  {
+    RelaxedCapture relaxed;
+    real().cuMemPoolTrimTo(driver_pool(pool), reserved > bytes ? reserved - bytes : 0);
+  }
+  pool.account.end_trim();
   settle_pool(pool);
 }
 
@@ -381,8 +384,9 @@ CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t min_bytes_to_keep) {
   Turn turn(known->attempt);
   for (Patience patience; !turn.is_mine() && patience.wait();) turn.try_again();
   settle_pool(*known);
+  known->account.begin_trim();
   const CUresult result = real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
-  known->account.note_trim();
+  known->account.end_trim();
   settle_pool(*known);
   return result;
 }

@@ -69,7 +69,7 @@ class PoolAccount {
   // trimmed meanwhile.
   bool begin_unreserved(std::uint64_t request_bytes, std::uint64_t stream, Request& request) {
     SpinGuard guard(lock_);
-    if (in_driver_ != 0 || is_trimmed_ || !freed_.serves(request_bytes, stream)) return false;
+    if (in_driver_ != 0 || may_be_trimmed() || !freed_.serves(request_bytes, stream)) return false;
     request = {.bytes = request_bytes,
                .growth_bytes = driver_model::pool_growth_bytes(request_bytes),
                .is_reserved = false};
@@ -98,7 +98,7 @@ class PoolAccount {
   // FreedRanges::Doubtful.
   Landing end(Request& request, std::uint64_t address, std::uint64_t& born) {
     SpinGuard guard(lock_);
-    const bool in_freed = freed_.place(address, request.bytes);
+    const bool in_freed = freed_.place(address, request.bytes) && !may_be_trimmed();
     born = freed_.sequence();
     if (in_freed && request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
     request.wants_settlement = is_inexact();
@@ -169,12 +169,17 @@ class PoolAccount {
     return lower_charge(spare_bytes);
   }
 
-  // The pool was told to give back what it has unused. The next reading says whether it did; those
-  // that were begun before don't.
-  void note_trim() {
+  // Around the driver's call that gives back what the pool has unused. The next reading that begins
+  // after it says whether something went; until then what was freed vouches for nothing.
+  void begin_trim() {
     SpinGuard guard(lock_);
-    ++version_;
+    ++trims_in_driver_;
+  }
+  void end_trim() {
+    SpinGuard guard(lock_);
+    trims_in_driver_ -= trims_in_driver_ != 0 ? 1 : 0;
     is_trimmed_ = true;
+    ++version_;
   }
 
   // The pool is gone (destroyed, or everything reset): everything is released.
@@ -271,6 +276,8 @@ class PoolAccount {
  private:
   bool keeps() const { return threshold_bytes_ >= charged_bytes_; }
 
+  bool may_be_trimmed() const { return is_trimmed_ || trims_in_driver_ != 0; }
+
   void set_charged(std::uint64_t bytes) {
     const bool kept = keeps();
     charged_bytes_ = bytes;
@@ -301,7 +308,7 @@ class PoolAccount {
   // Growth that was charged for explains a larger reading, where nothing can have gone unnoticed
   // beside it.
   bool is_foreseen(std::uint64_t reserved_bytes) const {
-    if (is_trimmed_) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
+    if (may_be_trimmed()) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
     if (!keeps()) return reserved_bytes == reserved_bytes_;
     return reserved_bytes >= reserved_bytes_ && reserved_bytes - reserved_bytes_ <= asked_bytes_;
   }
@@ -329,6 +336,7 @@ class PoolAccount {
   std::uint64_t unreserved_bytes_ = 0;  // growth of a request without a reservation, at its worst
   std::uint64_t threshold_bytes_ = 0;   // the driver's default
   std::uint32_t in_driver_ = 0;         // requests
+  std::uint32_t trims_in_driver_ = 0;
   std::uint32_t version_ = 0;
   bool is_trimmed_ = false;  // since the last reading
   bool crosses_streams_ = true;
