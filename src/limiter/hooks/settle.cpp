@@ -70,13 +70,24 @@ void settle_pool_relaxed(Pool& pool, std::uint64_t spare_bytes = 0) {
   if (released != 0) tenant.release(pool.gpu, released);
 }
 
-std::uint64_t reserved_by_pools(int gpu) {
-  std::uint64_t sum = 0;
+// What this process's pools on a GPU hold, and what they were asked until then.
+struct PoolsReading {
+  std::uint64_t bytes = 0;
+  std::uint64_t begun = 0;
+  bool is_quiet = true;
+  bool operator==(const PoolsReading&) const = default;
+};
+
+PoolsReading read_pools(int gpu) {
+  PoolsReading sum;
   ledger().pools.for_each([&](Pool& pool) {
     std::uint64_t bytes = 0;
-    if (static_cast<int>(pool.gpu) == gpu && pool.charged && !pool.managed &&
-        read_reserved(pool, bytes))
-      sum += bytes;
+    if (static_cast<int>(pool.gpu) != gpu || !pool.charged || pool.managed) return;
+    const auto moment = pool.account.moment();
+    if (!read_reserved(pool, bytes)) return;
+    sum.bytes += bytes;
+    sum.begun += moment.begun;
+    sum.is_quiet = sum.is_quiet && moment.is_quiet;
   });
   return sum;
 }
@@ -173,17 +184,17 @@ bool measure(int gpu) {
   const std::uint64_t begun = ledger().changes_begun.load(std::memory_order_acquire);
   if (begun != ended) return false;
   const std::uint64_t visible = account.visible_bytes.load(std::memory_order_relaxed);
-  const std::uint64_t pools = reserved_by_pools(gpu);
+  const PoolsReading pools = read_pools(gpu);
   std::uint64_t shown = 0;
-  if (!own_nvml_bytes(gpu, shown) || shown < visible + pools) return false;
-  if (pools != reserved_by_pools(gpu) ||
+  if (!pools.is_quiet || !own_nvml_bytes(gpu, shown) || shown < visible + pools.bytes) return false;
+  if (pools != read_pools(gpu) ||
       ledger().changes_begun.load(std::memory_order_acquire) != begun)
     return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
   account.wants_it_now.store(false, std::memory_order_relaxed);
   // What the driver keeps for a process with a context beyond the figure that it shows.
   const std::uint64_t unshown = shown != 0 ? driver_model::kUnshownProcessBytes : 0;
-  const auto change = account.implicit.settle(shown + unshown - visible - pools);
+  const auto change = account.implicit.settle(shown + unshown - visible - pools.bytes);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (change.charge_bytes != 0) tenant.charge(static_cast<std::uint32_t>(gpu), change.charge_bytes);
   if (change.release_bytes != 0)

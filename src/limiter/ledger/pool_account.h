@@ -32,6 +32,12 @@ class PoolAccount {
     bool is_reserved = true;
     bool wants_settlement = false;  // much may be charged that wasn't taken: settle soon
   };
+  // For whoever reads what this process holds from elsewhere: two equal and quiet moments around two
+  // equal readings mean that the pool neither grew nor shrank and grew again in between.
+  struct Moment {
+    std::uint64_t begun = 0;  // requests and trims
+    bool is_quiet = false;    // none is in the driver
+  };
   struct Settlement {
     std::uint64_t bytes = 0;
     std::uint32_t version = 0;
@@ -126,6 +132,10 @@ class PoolAccount {
     finish_elsewhere(request);
   }
 
+  Moment moment() {
+    SpinGuard guard(lock_);
+    return {begun_, in_driver_ == 0 && trims_in_driver_ == 0};
+  }
   bool is_unsettled() {
     SpinGuard guard(lock_);
     return charged_bytes_ != reserved_bytes_;
@@ -174,6 +184,7 @@ class PoolAccount {
   void begin_trim() {
     SpinGuard guard(lock_);
     ++trims_in_driver_;
+    ++begun_;
   }
   void end_trim() {
     SpinGuard guard(lock_);
@@ -285,6 +296,7 @@ class PoolAccount {
   }
   void enter(Request& request) {
     ++in_driver_;
+    ++begun_;
     request.sequence = freed_.sequence();
   }
   void leave(const Request& request) {
@@ -335,6 +347,7 @@ class PoolAccount {
   std::uint64_t done_bytes_ = 0;        // of that, served by the driver
   std::uint64_t unreserved_bytes_ = 0;  // growth of a request without a reservation, at its worst
   std::uint64_t threshold_bytes_ = 0;   // the driver's default
+  std::uint64_t begun_ = 0;             // requests and trims, ever
   std::uint32_t in_driver_ = 0;         // requests
   std::uint32_t trims_in_driver_ = 0;
   std::uint32_t version_ = 0;
