@@ -225,14 +225,19 @@ bool serve_from_freed(const Ask<Call>& ask, CUresult& result) {
 }
 
 // Has the pool give back as much as is missing, if it has so much unused: what the driver does by
-// itself before it says that memory is out.
-void make_room(Pool& pool, std::uint64_t bytes) {
+// itself before it says that memory is out. `trimmed_at`: when this refusal last did.
+void make_room(Pool& pool, std::uint64_t bytes, std::uint64_t& trimmed_at) {
+  const std::uint64_t now = pool.account.free_count();
+  if (trimmed_at == now) return;
   const std::uint64_t growth = driver_model::pool_growth_bytes(bytes);
   const std::uint64_t room = room_bytes(pool);
   if (growth <= room) return;
   const std::uint64_t missing = driver_model::pool_growth_bytes(growth - room);
   if (unused_bytes(pool) < missing) return;
-  if (const Turn turn(pool.attempt); turn.is_mine()) trim(pool, missing);
+  const Turn turn(pool.attempt);
+  if (!turn.is_mine()) return;
+  trimmed_at = now;
+  trim(pool, missing);
 }
 
 bool is_busy(Pool& pool) {
@@ -244,11 +249,12 @@ bool is_busy(Pool& pool) {
 template <class Call>
 CUresult allocate_at_limit(const Ask<Call>& ask) {
   PoolAccount::Request request;
+  std::uint64_t trimmed_at = UINT64_MAX;
   Patience patience;
   do {
     CUresult result = CUDA_SUCCESS;
     if (serve_from_freed(ask, result)) return result;
-    make_room(ask.pool, ask.bytes);
+    make_room(ask.pool, ask.bytes, trimmed_at);
     if (begin(ask.pool, ask.bytes, request)) {
       result = serve(ask, request).result;
       settle_pool(ask.pool);

@@ -168,6 +168,7 @@ class FreedRanges {
   }
   // A clock: it goes on with each free and with each allocation.
   std::uint64_t sequence() const { return sequence_; }
+  std::uint64_t free_count() const { return frees_; }
   std::uint32_t size() const { return count_; }
 
   // The host waited for all that this stream (or kEveryStream) was given before the synchronisations

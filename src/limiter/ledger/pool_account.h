@@ -230,6 +230,11 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return freed_.has(bytes);
   }
+  // How often something was freed here: a trim gives no more than the last one until it goes on.
+  std::uint64_t free_count() {
+    SpinGuard guard(lock_);
+    return freed_.free_count();
+  }
   void list_doubtful(FreedRanges::Doubtful& list) {
     SpinGuard guard(lock_);
     freed_.list_doubtful(list);
