@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Families of family_probe that use again what a pool has: an explicit pool with a release threshold
-// that gives nothing back by itself, or one that nobody synchronises. What a limit leaves of such a
-// pool shows only once it is full, so the take that is refused goes on with what it holds before it
-// says so.
+// Families of family_probe that use again what a pool has: an explicit pool with a release
+// threshold that gives nothing back by itself, or one that nobody synchronises. What a limit leaves
+// of such a pool shows only once it is full, so the take that is refused goes on with what it holds
+// before it says so.
 #pragma once
 
 #include <cstddef>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]: every thread allocates pieces until it
-// is refused, then frees one and tries again, until the time is over; what is held at the end stays
-// held until standard input closes. `pool`: pieces of any size up to that one, from the default
-// pool, which keeps what is freed, each thread in a stream of its own; `giving`: the same, from a pool
-// that gives it back when somebody synchronises. `gate`: prints `ready` once
-// it has its context, and goes on with a line of standard input. Prints `held_mib denied errors`.
+// race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]: every thread allocates pieces
+// until it is refused, then frees one and tries again, until the time is over; what is held at the
+// end stays held until standard input closes. `pool`: pieces of any size up to that one, from the
+// default pool, which keeps what is freed, each thread in a stream of its own; `giving`: the same,
+// from a pool that gives it back when somebody synchronises. `gate`: prints `ready` once it has its
+// context, and goes on with a line of standard input. Prints `held_mib denied errors`.
 #include <unistd.h>
 
 #include <atomic>
@@ -70,7 +70,8 @@ void keep_all_in_default_pool() {
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]\n");
+    std::fprintf(stderr,
+                 "usage: race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]\n");
     return 2;
   }
   const int threads = std::atoi(argv[1]);

@@ -34,7 +34,7 @@ struct FamilyCase {
   const char* name;
   unsigned
       step_mib;  // the family's growth step: so much may be missing at the refusal, besides 2 MiB
-  unsigned piece_mib;  // asked for at a time
+  unsigned piece_mib;         // asked for at a time
   bool shown = true;          // NVML shows it
   unsigned unserved_mib = 0;  // what may be free in the pool at the last refusal
   bool keeps = true;          // its memory, when all is freed
@@ -52,8 +52,8 @@ const FamilyCase kFamilies[] = {
     {"multicast", 64, 64},
 };
 
-// Pools that use their memory again (kept_pool.h). Their last refusals are of a few KiB, or of a quarter
-// of a piece: what is free then lies scattered.
+// Pools that use their memory again (kept_pool.h). Their last refusals are of a few KiB, or of a
+// quarter of a piece: what is free then lies scattered.
 const FamilyCase kKeptFamilies[] = {
     {"pool-kept", 32, 40, true, 96},
     {"pool-fragmented", 32, 24, true, 64},

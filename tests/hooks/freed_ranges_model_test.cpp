@@ -120,8 +120,8 @@ class ReferencePool {
     next_ = std::max(next_, address + fresh);
     for (std::uint64_t lent = 0; lent < fresh && !lenders.empty() && random_() % 3 != 0;
          lent += kStep) {
-      const bool is_in_front = lenders.back() + kStep > address - in_front &&
-                               lenders.back() < address;
+      const bool is_in_front =
+          lenders.back() + kStep > address - in_front && lenders.back() < address;
       if (!is_in_front) unmap(lenders.back());
       lenders.pop_back();
     }
@@ -140,9 +140,8 @@ class ReferencePool {
     std::vector<std::uint64_t> empty;
     for (const auto& [step, mapped] : steps_) {
       const auto behind = live_.lower_bound(step + kStep);
-      const bool has_any = behind != live_.begin() && std::prev(behind)->first +
-                                                              std::prev(behind)->second >
-                                                          step;
+      const bool has_any =
+          behind != live_.begin() && std::prev(behind)->first + std::prev(behind)->second > step;
       if (!has_any) empty.push_back(step);
     }
     return empty;
@@ -285,8 +284,7 @@ class Program {
       if (range.stream - 1 < kStreams) call.stream = range.stream;
     }
     const bool may_be_trimmed = !keeps_ && has(What::synchronisation);
-    const bool has_turn =
-        !has_unreserved() && !has(What::resolution) && !has(What::trim);
+    const bool has_turn = !has_unreserved() && !has(What::resolution) && !has(What::trim);
     if (random_() % 2 == 0 && has_turn && !may_be_trimmed) {
       settle();
       list_doubtful();

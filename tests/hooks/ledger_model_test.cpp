@@ -217,9 +217,10 @@ TEST(PhysicalModel, ChargeIsTheSumOfMemoryThatAnythingHolds) {
   }
 }
 
-// A pool of scattered steps: a request finds room in what is unused or takes steps of its own, as the
-// pool likes, and steps go back at random, with up to three requests in flight while settlements
-// read. The charge is never below what is reserved, and equal once everything is settled.
+// A pool of scattered steps: a request finds room in what is unused or takes steps of its own, as
+// the pool likes, and steps go back at random, with up to three requests in flight while
+// settlements read. The charge is never below what is reserved, and equal once everything is
+// settled.
 TEST(PoolModel, ChargeCoversTheReservationAtEveryStep) {
   struct InFlight {
     PoolAccount::Request request;

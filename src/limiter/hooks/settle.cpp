@@ -187,8 +187,7 @@ bool measure(int gpu) {
   const PoolsReading pools = read_pools(gpu);
   std::uint64_t shown = 0;
   if (!pools.is_quiet || !own_nvml_bytes(gpu, shown) || shown < visible + pools.bytes) return false;
-  if (pools != read_pools(gpu) ||
-      ledger().changes_begun.load(std::memory_order_acquire) != begun)
+  if (pools != read_pools(gpu) || ledger().changes_begun.load(std::memory_order_acquire) != begun)
     return false;
   account.wants_measurement.store(false, std::memory_order_relaxed);
   account.wants_it_now.store(false, std::memory_order_relaxed);

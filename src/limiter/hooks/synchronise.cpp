@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Synchronising calls: inside them pools give freed memory back to the device, so this is where the
 // tenant's other processes can have it again. Without frees since the last one this costs one load.
-// What was freed by then in the streams that were waited for is every stream's afterwards. It is also
-// a moment to measure what was loaded lazily: the program waits anyway.
+// What was freed by then in the streams that were waited for is every stream's afterwards. It is
+// also a moment to measure what was loaded lazily: the program waits anyway.
 #include "synchronise.h"
 
 #include "../hooks.h"
@@ -23,8 +23,8 @@ CUresult settled(CUresult result) {
   return result;
 }
 
-// `waited_for()`: the number of the stream that the call waits for, kEveryStream, or kNoStream where
-// that isn't known.
+// `waited_for()`: the number of the stream that the call waits for, kEveryStream, or kNoStream
+// where that isn't known.
 template <class Call, class WaitedFor>
 CUresult synchronise(Call call, WaitedFor waited_for) {
   PoolTable& pools = ledger().pools;

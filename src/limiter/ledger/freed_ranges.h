@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of a pool's memory was freed and is sure to be there for a request: address ranges, each with
-// the stream in whose order it was freed. PoolAccount keeps one of these a pool and asks it where a
-// tenant's limit leaves no room for a pool to grow. Pure; the owner locks.
+// What of a pool's memory was freed and is sure to be there for a request: address ranges, each
+// with the stream in whose order it was freed. PoolAccount keeps one of these a pool and asks it
+// where a tenant's limit leaves no room for a pool to grow. Pure; the owner locks.
 //
 // What is relied on, measured on an H200 with driver 580: a freed range serves any later request no
 // larger than it, in the stream that it was freed in or in one that is ordered behind the free, and
@@ -11,8 +11,8 @@
 // Invariant: ranges are sorted, don't overlap each other, and overlap no allocation whose placement
 // was recorded. A range is sound until something may have taken memory away from the pool's unused
 // steps (doubt()): a step goes back to the device, or lends its memory to another address, only
-// when nothing lies in it. So a range that lay all the time between two allocations less than a step
-// apart is sound whatever happened, which is how doubt is removed (see Doubtful).
+// when nothing lies in it. So a range that lay all the time between two allocations less than a
+// step apart is sound whatever happened, which is how doubt is removed (see Doubtful).
 //
 // Bounded: what doesn't fit is forgotten, the smallest first. Forgetting is always right.
 #pragma once
@@ -39,7 +39,7 @@ class FreedRanges {
     std::uint64_t address;
     std::uint64_t bytes;
     std::uint64_t stream;
-    std::uint64_t epoch;     // of synchronisations, read after the free; till then the free's ticket
+    std::uint64_t epoch;  // of synchronisations, read after the free; till then the free's ticket
     std::uint64_t sequence;  // when it became what it is; 0: not sound
     std::uint64_t birth;     // since when it has been whole: a part of the sequence, too
     std::uint64_t end() const { return address + bytes; }
@@ -80,9 +80,8 @@ class FreedRanges {
       std::uint64_t birth;
     };
     std::uint32_t first_not_before(std::uint64_t address) const {
-      const Place* found =
-          std::partition_point(places_, places_ + count_,
-                               [&](const Place& each) { return each.address < address; });
+      const Place* found = std::partition_point(
+          places_, places_ + count_, [&](const Place& each) { return each.address < address; });
       return static_cast<std::uint32_t>(found - places_);
     }
     std::uint64_t frees_ = 0;
@@ -136,12 +135,15 @@ class FreedRanges {
     }
   }
   // The driver didn't take it.
-  void undo_free(std::uint64_t address, std::uint64_t bytes) { (void)cut(address, address + bytes); }
+  void undo_free(std::uint64_t address, std::uint64_t bytes) {
+    (void)cut(address, address + bytes);
+  }
 
   // An allocation came to lie here. True: in nothing but sound ranges, so nothing grew for it.
-  bool place(std::uint64_t address, std::uint64_t bytes) {
+  // `certain`: nothing that is under way can have spoilt them.
+  bool place(std::uint64_t address, std::uint64_t bytes, bool certain) {
     ++sequence_;
-    return cut(address, address + bytes);
+    return cut(address, address + bytes, certain);
   }
 
   // Whether a request in this stream is sure to be served.
@@ -171,8 +173,8 @@ class FreedRanges {
   std::uint64_t free_count() const { return frees_; }
   std::uint32_t size() const { return count_; }
 
-  // The host waited for all that this stream (or kEveryStream) was given before the synchronisations
-  // were counted beyond `epoch`: whoever freed by then is done with it.
+  // The host waited for all that this stream (or kEveryStream) was given before the
+  // synchronisations were counted beyond `epoch`: whoever freed by then is done with it.
   void order(std::uint64_t stream, std::uint64_t epoch) {
     for (std::uint32_t i = 0; i < count_; ++i) {
       Range& freed = range(i);
@@ -224,8 +226,7 @@ class FreedRanges {
   }
   static bool is_enclosed(const Doubtful::Place& place, const Range& freed) {
     return place.address <= freed.address && freed.end() <= place.end && place.before != 0 &&
-           place.after != UINT64_MAX &&
-           place.after - place.before < driver_model::kPoolGrowthBytes;
+           place.after != UINT64_MAX && place.after - place.before < driver_model::kPoolGrowthBytes;
   }
 
   template <class Holds>
@@ -254,7 +255,7 @@ class FreedRanges {
 
   // Takes [address, end), up to where the next allocation can begin, out of all ranges. True: sound
   // ranges covered all of it.
-  bool cut(std::uint64_t address, std::uint64_t end) {
+  bool cut(std::uint64_t address, std::uint64_t end, bool certain = false) {
     const std::uint32_t first = first_ending_after(address);
     std::uint64_t covered = address;
     bool sound = true;
@@ -269,20 +270,22 @@ class FreedRanges {
     std::uint32_t count = 0;
     const Range& front = range(first);
     if (front.address < address)
-      pieces[count++] = part_of(front, front.address, address - front.address);
+      pieces[count++] = part_of(front, front.address, address - front.address, certain);
     const Range& back = range(last - 1);
     const std::uint64_t rest = start_of_rest(end, back.end());
-    if (rest < back.end()) pieces[count++] = part_of(back, rest, back.end() - rest);
+    if (rest < back.end()) pieces[count++] = part_of(back, rest, back.end() - rest, certain);
     replace(first, last, pieces, count);
     return sound && covered >= end;
   }
 
-  // A sound range's part is whole from now on, beside the allocation that it was parted by.
-  Range part_of(const Range& whole, std::uint64_t address, std::uint64_t bytes) const {
+  // A part of what is certainly sound is whole from now on, beside the allocation that it was
+  // parted by.
+  Range part_of(const Range& whole, std::uint64_t address, std::uint64_t bytes,
+                bool certain) const {
     Range part = whole;
     part.address = address;
     part.bytes = bytes;
-    if (is_sound(whole)) part.birth = sequence_;
+    if (certain && is_sound(whole)) part.birth = sequence_;
     return part;
   }
 

@@ -32,8 +32,8 @@ class PoolAccount {
     bool is_reserved = true;
     bool wants_settlement = false;  // much may be charged that wasn't taken: settle soon
   };
-  // For whoever reads what this process holds from elsewhere: two equal and quiet moments around two
-  // equal readings mean that the pool neither grew nor shrank and grew again in between.
+  // For whoever reads what this process holds from elsewhere: two equal and quiet moments around
+  // two equal readings mean that the pool neither grew nor shrank and grew again in between.
   struct Moment {
     std::uint64_t begun = 0;  // requests and trims
     bool is_quiet = false;    // none is in the driver
@@ -60,7 +60,8 @@ class PoolAccount {
     SpinGuard guard(lock_);
     const std::uint64_t asked = driver_model::saturating_add(asked_bytes_, request.growth_bytes);
     // What is asked for without a reservation leans on a range that this request may be given.
-    const std::uint64_t wanted = driver_model::saturating_add(wanted_bytes(asked), unreserved_bytes_);
+    const std::uint64_t wanted =
+        driver_model::saturating_add(wanted_bytes(asked), unreserved_bytes_);
     if (wanted > charged_bytes_) {
       if (!reserve(wanted - charged_bytes_)) return false;
       set_charged(wanted);
@@ -104,7 +105,10 @@ class PoolAccount {
   // FreedRanges::Doubtful.
   Landing end(Request& request, std::uint64_t address, std::uint64_t& born) {
     SpinGuard guard(lock_);
-    const bool in_freed = freed_.place(address, request.bytes) && !may_be_trimmed();
+    // What else is in the driver may have been given what seems to be there, or taken it away.
+    const bool is_watched = (keeps() || !request.is_reserved) && in_driver_ == 1;
+    const bool is_certain = is_watched && !may_be_trimmed();
+    const bool in_freed = freed_.place(address, request.bytes, is_certain) && !may_be_trimmed();
     born = freed_.sequence();
     if (in_freed && request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
     request.wants_settlement = is_inexact();
@@ -115,8 +119,6 @@ class PoolAccount {
       if (!keeps()) ++version_;
       return Landing::in_freed;
     }
-    // What else is in the driver may have been given what seems to be there.
-    const bool is_watched = (keeps() || !request.is_reserved) && in_driver_ == 1;
     if (is_watched && freed_.may_have_served_since(request.sequence, request.bytes))
       return Landing::unclear;
     freed_.doubt();
@@ -154,9 +156,9 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return {done_bytes_, version_};
   }
-  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases, which leaves
-  // up to `spare_bytes` for requests to come; `missing` is what it has to charge without asking,
-  // because the pool holds more than was foreseen (0 but for growth behind our back).
+  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases, which
+  // leaves up to `spare_bytes` for requests to come; `missing` is what it has to charge without
+  // asking, because the pool holds more than was foreseen (0 but for growth behind our back).
   std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
                                std::uint64_t& missing, std::uint64_t spare_bytes = 0) {
     SpinGuard guard(lock_);

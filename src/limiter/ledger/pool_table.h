@@ -134,8 +134,8 @@ class PoolTable {
   }
 
   // Counts the synchronisations of this process: read after a free, and counted before a
-  // synchronisation, it tells which came first. Both write, so that the free which read no more than
-  // the synchronisation found happened before it (acquire and release).
+  // synchronisation, it tells which came first. Both write, so that the free which read no more
+  // than the synchronisation found happened before it (acquire and release).
   std::uint64_t epoch() { return epoch_.fetch_add(0, std::memory_order_acq_rel); }
   std::uint64_t begin_epoch() { return epoch_.fetch_add(1, std::memory_order_acq_rel); }
   // Something was freed that isn't every stream's yet. Relaxed: seen late, it costs a chance.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps two things apart that would spoil each other: synchronisations, in which the driver gives
-// unused memory of pools back, and requests to a pool that rely on such memory. A request that meets
-// a synchronisation isn't made; a synchronisation that meets such a request waits for it a little
-// (some microseconds of another thread). Any thread.
+// unused memory of pools back, and requests to a pool that rely on such memory. A request that
+// meets a synchronisation isn't made; a synchronisation that meets such a request waits for it a
+// little (some microseconds of another thread). Any thread.
 #pragma once
 
 #include <atomic>

@@ -54,8 +54,8 @@ inline constexpr std::uint64_t kPoolAlignBytes = 512;
 constexpr std::uint64_t pool_growth_bytes(std::uint64_t request_bytes) {
   return round_up(request_bytes, kPoolGrowthBytes);
 }
-// From so much unsettled growth on a pool is asked for what it reserves (one query of 40 ns); so much
-// stays charged for what comes next, until something else wants the exact figure.
+// From so much unsettled growth on a pool is asked for what it reserves (one query of 40 ns); so
+// much stays charged for what comes next, until something else wants the exact figure.
 inline constexpr std::uint64_t kPoolSlackBytes = 64 * kMiB;
 
 // Graph memory: each device has one pool for all graphs. It is taken when a graph is uploaded or
