@@ -195,6 +195,13 @@ TEST_F(FreedInPool, IsInDoubtWhereOthersInTheDriverMayHaveBeenGivenIt) {
   EXPECT_EQ(account_.end(request, kStart + 512 * kMiB, born_), PoolAccount::Landing::elsewhere);
 }
 
+TEST_F(FreedInPool, IsInDoubtWhereItCameTooLateForWhatLiesElsewhere) {
+  PoolAccount::Request request;
+  ASSERT_TRUE(account_.begin(40 * kMiB, request, kGrant));
+  free(kStart, 40 * kMiB);
+  EXPECT_EQ(account_.end(request, kStart + 512 * kMiB, born_), PoolAccount::Landing::elsewhere);
+}
+
 TEST_F(FreedInPool, IsInDoubtWhenTheReservationShrank) {
   free(kStart, 40 * kMiB);
   settle(224 * kMiB);
@@ -229,6 +236,22 @@ TEST_F(FreedInPool, OutlivesDoubtBetweenAllocationsThatLeaveNoRoomForAStep) {
   EXPECT_TRUE(serves(30 * kMiB));
 }
 
+TEST_F(FreedInPool, StaysInDoubtWhereANeighbourWasFreedSinceOneLooked) {
+  ASSERT_EQ(place(kStart, kMiB), PoolAccount::Landing::elsewhere);
+  const std::uint64_t born_in_front = born_;
+  ASSERT_EQ(place(kStart + 31 * kMiB, kMiB), PoolAccount::Landing::elsewhere);
+  const std::uint64_t born_behind = born_;
+  free(kStart + kMiB, 30 * kMiB);
+  settle(64 * kMiB);
+  FreedRanges::Doubtful doubtful;
+  account_.list_doubtful(doubtful);
+  doubtful.note_live(kStart, kMiB, born_in_front);
+  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_behind);
+  account_.begin_free(kStart, kMiB);
+  account_.resolve(doubtful);
+  EXPECT_FALSE(serves(30 * kMiB));
+}
+
 TEST_F(FreedInPool, IsForgottenWhereAnAllocationBesideItCameLater) {
   ASSERT_EQ(place(kStart, kMiB), PoolAccount::Landing::elsewhere);
   const std::uint64_t born_in_front = born_;
@@ -239,6 +262,22 @@ TEST_F(FreedInPool, IsForgottenWhereAnAllocationBesideItCameLater) {
   account_.list_doubtful(doubtful);
   doubtful.note_live(kStart, kMiB, born_in_front);
   doubtful.note_live(kStart + 31 * kMiB, kMiB, born_);
+  account_.resolve(doubtful);
+  EXPECT_FALSE(account_.has_freed(1));
+}
+
+TEST_F(FreedInPool, IsForgottenWhereItWasPartedWhileOthersWereInTheDriver) {
+  ASSERT_EQ(place(kStart + 31 * kMiB, kMiB), PoolAccount::Landing::elsewhere);
+  const std::uint64_t born_behind = born_;
+  free(kStart, 31 * kMiB);
+  PoolAccount::Request other;
+  ASSERT_TRUE(account_.begin(kMiB, other, kGrant));
+  ASSERT_EQ(place(kStart, kMiB), PoolAccount::Landing::in_freed);
+  settle(64 * kMiB);
+  FreedRanges::Doubtful doubtful;
+  account_.list_doubtful(doubtful);
+  doubtful.note_live(kStart, kMiB, born_);
+  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_behind);
   account_.resolve(doubtful);
   EXPECT_FALSE(account_.has_freed(1));
 }
