@@ -117,21 +117,26 @@ std::size_t odd_size(std::mt19937_64& random, std::size_t bytes) {
   return bytes / 2 + 1 + random() % bytes;
 }
 
+// Ever smaller, so that what is free at the last refusal is what nothing fitted into.
+CUresult fill_with_odd(Holder& holder, std::size_t bytes, std::mt19937_64& random) {
+  CUresult code = CUDA_ERROR_OUT_OF_MEMORY;
+  for (std::size_t most = bytes; most >= 4096 && code == CUDA_ERROR_OUT_OF_MEMORY; most /= 4) {
+    do {
+      code = holder.take(odd_size(random, most));
+    } while (code == CUDA_SUCCESS);
+  }
+  return code;
+}
+
 // What one thread does at the limit. The code of its last refusal, which ends it if it is another
 // than out of memory.
 CUresult turn_over(Holder& holder, std::size_t bytes, unsigned thread) {
   std::mt19937_64 random(thread + 1);
-  CUresult code = CUDA_SUCCESS;
-  for (int round = 0; round < kRounds; ++round) {
+  CUresult code = CUDA_ERROR_OUT_OF_MEMORY;
+  for (int round = 0; round < kRounds && code == CUDA_ERROR_OUT_OF_MEMORY; ++round) {
     holder.free_every_second();
     if (round % 4 == 3) holder.synchronise();
-    // Ever smaller, so that a refusal says something of the sizes that follow.
-    for (std::size_t most = bytes; most >= 4096; most /= 4) {
-      do {
-        code = holder.take(odd_size(random, most));
-      } while (code == CUDA_SUCCESS);
-      if (code != CUDA_ERROR_OUT_OF_MEMORY) return code;
-    }
+    code = fill_with_odd(holder, bytes, random);
   }
   return code;
 }
@@ -156,7 +161,10 @@ CUresult turn_over_in_threads(std::size_t bytes) {
   for (const CUresult code : codes) {
     if (code != CUDA_ERROR_OUT_OF_MEMORY) return code;
   }
-  return CUDA_ERROR_OUT_OF_MEMORY;
+  // What one thread freed after another's last refusal is for everybody now.
+  for (Holder& holder : all) holder.synchronise();
+  std::mt19937_64 random;
+  return fill_with_odd(all[0], bytes, random);
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ FAMILIES = {
     "pool-kept": (40, 64), "pool-fragmented": (24, 32), "pool-busy": (64, 64),
 }
 # Pools that use their memory again at the limit: family: what of it may be free when the last request is refused (MiB)
-REUSE = {"pool-kept": 96, "pool-fragmented": 64, "pool-busy": 64}
+REUSE = {"pool-kept": 512, "pool-fragmented": 64, "pool-busy": 64}
 
 
 class Report:

@@ -55,7 +55,7 @@ const FamilyCase kFamilies[] = {
 // Pools that use their memory again (kept_pool.h). Their last refusals are of a few KiB, or of a
 // quarter of a piece: what is free then lies scattered.
 const FamilyCase kKeptFamilies[] = {
-    {"pool-kept", 32, 40, true, 96},
+    {"pool-kept", 32, 40, true, 512},
     {"pool-fragmented", 32, 24, true, 64},
     {"pool-busy", 64, 64, true, 64, false},
 };
