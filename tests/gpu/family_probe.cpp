@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // family_probe FAMILY PIECE_MIB MAX_MIB: takes device memory by ONE family of calls, piece by
-// piece, until a call refuses or MAX_MIB is asked for; frees all of it; fills again. Prints a line
+// piece, until a call refuses or MAX_MIB is asked for; frees all of it; fills again. Families of
+// pools that use their memory again go on at the limit, see kept_pool.h. Prints a line
 // of JSON after each stage (full, freed, again, freed again), and with --pause waits for a line on
 // standard input after each, so that an outside observer can read what the driver itself says the
 // process holds. `family_probe list` names the families. exit 77: not possible on this driver.
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "gpu_client.h"
+#include "kept_pool.h"
 
 using namespace gpu_client;
 
@@ -29,6 +31,8 @@ struct Family {
   std::function<CUresult(std::size_t bytes)> take;
   std::function<void()> free_all;
   bool simulated_only = false;
+  // What the program holds in pointers, where that isn't what it asked for piece by piece.
+  std::function<std::size_t()> held_bytes = nullptr;
 };
 
 CUdevice g_device = 0;
@@ -464,6 +468,10 @@ std::vector<Family> families() {
          return keep(r, p);
        },
        free_pointers_async},
+      {"pool-kept", kept_pool::take_odd, kept_pool::free_all, false, kept_pool::held_bytes},
+      {"pool-fragmented", kept_pool::take_fragmented, kept_pool::free_all, false,
+       kept_pool::held_bytes},
+      {"pool-busy", kept_pool::take_busy, kept_pool::free_all, false, kept_pool::held_bytes},
       {"vmm", [](std::size_t n) { return take_vmm(n, false); }, free_vmm},
       {"vmm-mapped", [](std::size_t n) { return take_vmm(n, true); }, free_vmm},
       {"graph", [](std::size_t n) { return take_graph(n, false); }, free_graph},
@@ -567,7 +575,8 @@ int main(int argc, char** argv) {
       ++pieces;
       asked += piece;
     }
-    stage(again ? "again" : "full", family->name, pieces, asked, code, pause);
+    const std::size_t held = family->held_bytes ? family->held_bytes() : asked;
+    stage(again ? "again" : "full", family->name, pieces, held, code, pause);
     family->free_all();
     stage(again ? "freed_again" : "freed", family->name, 0, 0, CUDA_SUCCESS, pause);
   }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// race_probe THREADS PIECE_MIB SECONDS [plain|pool [gate]]: every thread allocates pieces until it
-// is refused, then frees one and tries again, until the time is over; what is held at the end stays
-// held until standard input closes. `pool`: pieces of any size up to that one, from the default
-// pool, which keeps what is freed, each thread in a stream of its own. `gate`: prints `ready` once
-// it has its context, and goes on with a line of standard input. Prints `held_mib denied errors`.
+// race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]: every thread allocates pieces
+// until it is refused, then frees one and tries again, until the time is over; what is held at the
+// end stays held until standard input closes. `pool`: pieces of any size up to that one, from the
+// default pool, which keeps what is freed, each thread in a stream of its own; `giving`: the same,
+// from a pool that gives it back when somebody synchronises. `gate`: prints `ready` once it has its
+// context, and goes on with a line of standard input. Prints `held_mib denied errors`.
 #include <unistd.h>
 
 #include <atomic>
@@ -69,15 +70,17 @@ void keep_all_in_default_pool() {
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: race_probe THREADS PIECE_MIB SECONDS [plain|pool [gate]]\n");
+    std::fprintf(stderr,
+                 "usage: race_probe THREADS PIECE_MIB SECONDS [plain|pool|giving [gate]]\n");
     return 2;
   }
   const int threads = std::atoi(argv[1]);
   const std::size_t piece = static_cast<std::size_t>(std::atoi(argv[2])) << 20;
   if (!load_driver()) return no_driver();
   if (!use_device(0)) return 1;
-  const bool in_pool = argc > 4 && std::strcmp(argv[4], "pool") == 0;
-  if (in_pool) keep_all_in_default_pool();
+  const bool keeps = argc > 4 && std::strcmp(argv[4], "pool") == 0;
+  const bool in_pool = keeps || (argc > 4 && std::strcmp(argv[4], "giving") == 0);
+  if (keeps) keep_all_in_default_pool();
   CUcontext context = nullptr;
   cu.cuCtxGetCurrent(&context);
   if (argc > 5 && std::strcmp(argv[5], "gate") == 0) {

@@ -217,41 +217,49 @@ TEST(PhysicalModel, ChargeIsTheSumOfMemoryThatAnythingHolds) {
   }
 }
 
-// A pool that grows at its end by steps and shrinks at random, with up to three requests in flight
-// while settlements read: the charge is never below what is reserved, and equal once everything is
+// A pool of scattered steps: a request finds room in what is unused or takes steps of its own, as
+// the pool likes, and steps go back at random, with up to three requests in flight while
+// settlements read. The charge is never below what is reserved, and equal once everything is
 // settled.
 TEST(PoolModel, ChargeCoversTheReservationAtEveryStep) {
+  struct InFlight {
+    PoolAccount::Request request;
+    std::uint64_t bytes;
+  };
   for (unsigned seed = 1; seed <= 40; ++seed) {
     std::mt19937_64 random{seed};
     PoolAccount account;
     std::uint64_t charged = 0;
     std::uint64_t used = 0;
     std::uint64_t reserved = 0;
-    std::vector<PoolAccount::Request> in_flight;
+    std::vector<InFlight> in_flight;
     for (int step = 0; step < 3000; ++step) {
       switch (random() % 5) {
         case 0:
         case 1: {
           if (in_flight.size() >= 3) break;
-          PoolAccount::Request request;
-          const std::uint64_t bytes = random() % 4 == 0 ? random() % (200 * kMiB) : random() % kMiB;
-          if (account.begin(bytes, request,
+          InFlight next{};
+          next.bytes = random() % 4 == 0 ? random() % (200 * kMiB) : random() % kMiB;
+          if (account.begin(next.bytes, next.request,
                             [&](std::uint64_t extra) { return charged += extra, true; })) {
-            in_flight.push_back(request);
+            in_flight.push_back(next);
           }
           break;
         }
-        case 2:
+        case 2: {
           if (in_flight.empty()) break;
-          if (random() % 6 == 0) {
-            charged -= account.cancel(in_flight.back());
-          } else {
-            used += in_flight.back().bytes;
-            reserved = std::max(reserved, driver_model::pool_growth_bytes(used));
-            account.end(in_flight.back());
-          }
+          const InFlight done = in_flight.back();
           in_flight.pop_back();
+          if (random() % 6 == 0) {
+            charged -= account.cancel(done.request);
+            break;
+          }
+          if (done.bytes > reserved - used || random() % 2 == 0)
+            reserved += driver_model::pool_growth_bytes(done.bytes);
+          used += done.bytes;
+          account.end(done.request);
           break;
+        }
         case 3: {
           const auto settlement = account.begin_settlement();
           std::uint64_t missing = 0;
@@ -266,7 +274,7 @@ TEST(PoolModel, ChargeCoversTheReservationAtEveryStep) {
       ASSERT_EQ(charged, account.charged_bytes()) << "seed " << seed << " step " << step;
       ASSERT_GE(charged, reserved) << "seed " << seed << " step " << step;
     }
-    for (const auto& request : in_flight) charged -= account.cancel(request);
+    for (const auto& each : in_flight) charged -= account.cancel(each.request);
     std::uint64_t missing = 0;
     charged -= account.end_settlement(account.begin_settlement(), reserved, missing);
     ASSERT_EQ(charged, reserved) << "seed " << seed;

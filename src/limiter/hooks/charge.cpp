@@ -73,6 +73,7 @@ Charge charge_of(AllocationKind kind) {
     case AllocationKind::managed:
     case AllocationKind::imported:
     case AllocationKind::held:
+    case AllocationKind::in_pool:
       return Charge::unseen;
   }
   __builtin_unreachable();  // written by this process's own hooks only

@@ -122,10 +122,19 @@ CUresult create_on(CUcontext* context, CUdevice device, Call call) {
                         call);
 }
 
+// The last context of a GPU takes with it what lies in its pools, and each context its streams.
+void forget_pools(std::uint32_t gpu) {
+  ledger().allocations.drop_in_pools(gpu);
+  ledger().pools.for_each([&](Pool& pool) {
+    if (pool.gpu == gpu) pool.account.forget_freed();
+  });
+}
+
 // Everything that was in a context which the driver has ended, within the change that it ended in.
 void release_context(const Context& context) {
   const int gpu = static_cast<int>(context.gpu);
   ledger().allocations.drop_context(context.owner, [](const Freed& freed) { release(freed); });
+  forget_pools(context.gpu);
   ledger().code.drop_context(context.owner, [](const LoadedCode& code) {
     release_implicit(static_cast<int>(code.gpu), code.known_bytes, code.bytes);
   });

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stream-ordered allocation. A pool is charged for what it reserves, not for each pointer: an
 // allocation adds what it can make the pool grow by at worst (no driver call), and the RESERVED
-// attribute settles it once that over-charge is large, at a refusal, and after frees. During
-// capture an allocation becomes a graph node and the pool doesn't grow; the next settlement gives
-// it back.
+// attribute settles it once that over-charge is large, at a refusal, and after frees. Where nothing
+// may be added any more, a request is asked for only if something that was freed is sure to serve
+// it, or after the pool gave back what makes room for it (decision 0008). During capture an
+// allocation becomes a graph node and the pool has no part in it.
 #include <climits>
 
 #include "../enter.h"
@@ -73,38 +74,70 @@ Pool* pool_of(CUmemoryPool handle, CUstream stream) {
              : ledger().pools.find_or_add(handle_of(handle), static_cast<std::uint32_t>(gpu));
 }
 
+// What an allocation asks of a pool, in which stream, by which entry of the driver.
+template <class Call>
+struct Ask {
+  Pool& pool;
+  CUdeviceptr* ptr;
+  std::uint64_t bytes;
+  CUstream stream;
+  bool per_thread;
+  Call call;
+};
+
 bool begin(Pool& pool, std::uint64_t bytes, PoolAccount::Request& request) {
   return pool.account.begin(bytes, request, [&](std::uint64_t extra) {
     return limiter::reserve(static_cast<int>(pool.gpu), extra);
   });
 }
 
+struct Served {
+  CUresult result;
+  bool may_have_grown;
+};
+
+// Asks the driver for what began.
 template <class Call>
-CUresult serve(Pool& pool, const PoolAccount::Request& request, CUdeviceptr* ptr, Call call) {
-  const CUresult result = call(ptr);
+Served serve(const Ask<Call>& ask, PoolAccount::Request& request) {
+  Pool& pool = ask.pool;
+  const CUresult result = ask.call(ask.ptr);
   if (result != CUDA_SUCCESS) {
     tenant().release(pool.gpu, pool.account.cancel(request));
-    return result;
+    return {result, false};
   }
-  pool.account.end(request);
-  if (request.wants_settlement) settle_pool(pool);
-  return result;
+  const CUdeviceptr placed = *ask.ptr;
+  std::uint64_t born = 0;
+  const auto landing = pool.account.end(request, placed, born);
+  ledger().allocations.add(placed, {.bytes = ask.bytes,
+                                    .gpu = pool.gpu,
+                                    .kind = AllocationKind::in_pool,
+                                    .pool = &pool,
+                                    .born = born});
+  if (landing == PoolAccount::Landing::unclear)
+    pool.account.end_elsewhere(request, stream_number(ask.stream, ask.per_thread));
+  const bool may_have_grown = landing != PoolAccount::Landing::in_freed;
+  if (may_have_grown) ledger().pools.note_change();
+  if (request.wants_settlement) settle_pool(pool, driver_model::kPoolSlackBytes);
+  return {result, may_have_grown};
 }
 
 bool is_capturing(CUstream stream, bool per_thread) {
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
   const auto query = per_thread ? real().cuStreamIsCapturing_ptsz : real().cuStreamIsCapturing;
   return query != nullptr && query(stream, &status) == CUDA_SUCCESS &&
-         status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+         status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+CUmemoryPool driver_pool(const Pool& pool) {
+  return reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed));
 }
 
 std::uint64_t unused_bytes(const Pool& pool) {
-  const auto handle = reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed));
   cuuint64_t reserved = 0;
   cuuint64_t used = 0;
   RelaxedCapture relaxed;
-  real().cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved);
-  real().cuMemPoolGetAttribute(handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used);
+  real().cuMemPoolGetAttribute(driver_pool(pool), CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved);
+  real().cuMemPoolGetAttribute(driver_pool(pool), CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used);
   return reserved > used ? reserved - used : 0;
 }
 
@@ -112,56 +145,122 @@ bool is_past_limit(const Pool& pool) {
   return tenant().charged_bytes(pool.gpu) > tenant().memory_limit_bytes(pool.gpu);
 }
 
-// Asks the pool to keep no more than `kept_bytes` of what nothing lies in.
-void trim(Pool& pool, std::uint64_t kept_bytes) {
-  RelaxedCapture relaxed;
-  real().cuMemPoolTrimTo(
-      reinterpret_cast<CUmemoryPool>(pool.handle.load(std::memory_order_relaxed)), kept_bytes);
+// What the tenant could still reserve.
+std::uint64_t room_bytes(const Pool& pool) {
+  const std::uint64_t taken =
+      driver_model::saturating_add(tenant().charged_bytes(pool.gpu), driver_model::kAttemptBytes);
+  const std::uint64_t limit = tenant().memory_limit_bytes(pool.gpu);
+  return limit > taken ? limit - taken : 0;
+}
+
+// A growth of the pool may have taken memory out of steps that nothing lies in. Freed ranges that
+// can't lie in such a step are good again.
+void resolve_doubt(Pool& pool) {
+  FreedRanges::Doubtful doubtful;
+  pool.account.list_doubtful(doubtful);
+  if (!doubtful.any()) return;
+  ledger().allocations.for_each_in(pool, [&](std::uint64_t address, const Allocation& each) {
+    doubtful.note_live(address, each.bytes, each.born);
+  });
+  pool.account.resolve(doubtful);
+}
+
+// A request without a reservation, for as long as it is in the driver.
+class UnreservedScope {
+ public:
+  UnreservedScope() { ledger().pools.trim_gate().enter_request(); }
+  ~UnreservedScope() { ledger().pools.trim_gate().leave_request(); }
+  UnreservedScope(const UnreservedScope&) = delete;
+  UnreservedScope& operator=(const UnreservedScope&) = delete;
+};
+
+// Gives back so much of what the pool has unused, in steps.
+void trim(Pool& pool, std::uint64_t bytes) {
+  settle_pool(pool);
+  const std::uint64_t reserved = pool.account.settled_bytes();
+  pool.account.begin_trim();
+  {
+    RelaxedCapture relaxed;
+    real().cuMemPoolTrimTo(driver_pool(pool), reserved > bytes ? reserved - bytes : 0);
+  }
+  pool.account.end_trim();
   settle_pool(pool);
 }
 
-// The pool has unused memory that the request may fit into. Whether it does is the driver's to say:
-// if the pool had to grow past the limit for it, the allocation is taken back. Everybody else's
-// growth is reserved, so a charge past the limit is this attempt's doing. Only for the holder of
-// pool.attempt.
+// For a driver that isn't as it was measured: what a request without a reservation grew the pool by
+// doesn't stay, where it passed the limit. Only for the holder of pool.attempt.
 template <class Call>
-CUresult serve_from_unused(Pool& pool, CUdeviceptr* ptr, CUstream stream, Call call) {
-  // An earlier attempt's growth is still on its way back.
-  if (is_past_limit(pool)) return CUDA_ERROR_OUT_OF_MEMORY;
-  const std::uint64_t before = pool.account.settled_bytes();
-  CUdeviceptr placed = 0;
-  const CUresult result = call(&placed);
-  if (result != CUDA_SUCCESS) return result;
-  settle_pool(pool);
-  if (!is_past_limit(pool)) {
-    *ptr = placed;
-    return result;
-  }
-  real().cuMemFreeAsync(placed, stream);
-  trim(pool, before);
+CUresult take_back(const Ask<Call>& ask) {
+  const auto free = ask.per_thread ? real().cuMemFreeAsync_ptsz : real().cuMemFreeAsync;
+  const CUdeviceptr placed = *ask.ptr;
+  const CUresult result = free_known_in_stream_order(placed, ask.stream, ask.per_thread,
+                                                     [&] { return free(placed, ask.stream); });
+  if (result != CUDA_SUCCESS) return CUDA_SUCCESS;
+  trim(ask.pool, driver_model::pool_growth_bytes(ask.bytes));
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-// Nothing may be added any more. What the pool has unused may serve the request, or, given back to
-// the driver, make room for it.
+// Asks for what something that was freed is sure to serve. False: nothing is, or not now.
 template <class Call>
-CUresult allocate_at_limit(Pool& pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstream stream,
-                           Call call) {
+bool serve_from_freed(const Ask<Call>& ask, CUresult& result) {
+  Pool& pool = ask.pool;
+  if (!pool.account.has_freed(ask.bytes)) return false;
+  const Turn turn(pool.attempt);
+  if (!turn.is_mine()) return false;
+  const UnreservedScope scope;
+  const bool may_be_trimmed = ledger().pools.trim_gate().has_synchronisation();
+  if (may_be_trimmed && !pool.account.keeps_all()) return false;
+  settle_pool(pool);
+  resolve_doubt(pool);
   PoolAccount::Request request;
+  const std::uint64_t stream = stream_number(ask.stream, ask.per_thread);
+  if (!pool.account.begin_unreserved(ask.bytes, stream, request)) return false;
+  const bool was_past_limit = is_past_limit(pool);
+  const Served served = serve(ask, request);
+  result = served.result;
+  if (!served.may_have_grown) return true;
+  settle_pool(pool);
+  if (!was_past_limit && is_past_limit(pool)) result = take_back(ask);
+  return true;
+}
+
+// Has the pool give back as much as is missing, if it has so much unused: what the driver does by
+// itself before it says that memory is out. `trimmed_at`: when this refusal last did.
+void make_room(Pool& pool, std::uint64_t bytes, std::uint64_t& trimmed_at) {
+  const std::uint64_t now = pool.account.free_count();
+  if (trimmed_at == now) return;
+  const std::uint64_t growth = driver_model::pool_growth_bytes(bytes);
+  const std::uint64_t room = room_bytes(pool);
+  if (growth <= room) return;
+  const std::uint64_t missing = driver_model::pool_growth_bytes(growth - room);
+  if (unused_bytes(pool) < missing) return;
+  const Turn turn(pool.attempt);
+  if (!turn.is_mine()) return;
+  trimmed_at = now;
+  trim(pool, missing);
+}
+
+bool is_busy(Pool& pool) {
+  return pool.account.is_in_driver() || pool.attempt.load(std::memory_order_relaxed);
+}
+
+// Nothing may be added any more. Others who are in the driver, or have the turn, leave what this
+// request may be served from: it waits for them a little.
+template <class Call>
+CUresult allocate_at_limit(const Ask<Call>& ask) {
+  PoolAccount::Request request;
+  std::uint64_t trimmed_at = UINT64_MAX;
   Patience patience;
   do {
-    if (unused_bytes(pool) < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
-    if (const Turn turn(pool.attempt); turn.is_mine()) {
-      const CUresult result = serve_from_unused(pool, ptr, stream, call);
-      if (result != CUDA_ERROR_OUT_OF_MEMORY) return result;
-      const std::uint64_t reserved = pool.account.settled_bytes();
-      const std::uint64_t needed = driver_model::pool_growth_bytes(bytes);
-      trim(pool, reserved > needed ? reserved - needed : 0);
-      return begin(pool, bytes, request) ? serve(pool, request, ptr, call) : result;
+    CUresult result = CUDA_SUCCESS;
+    if (serve_from_freed(ask, result)) return result;
+    make_room(ask.pool, ask.bytes, trimmed_at);
+    if (begin(ask.pool, ask.bytes, request)) {
+      result = serve(ask, request).result;
+      settle_pool(ask.pool);
+      return result;
     }
-    settle_pool(pool);
-    if (begin(pool, bytes, request)) return serve(pool, request, ptr, call);
-  } while (patience.wait());
+  } while (is_busy(ask.pool) && patience.wait());
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -169,13 +268,16 @@ template <class Call>
 CUresult allocate_async(Pool* pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstream stream,
                         bool per_thread, Call call) {
   ledger().graphs.note_possible();
-  if (pool == nullptr || !pool->charged || ptr == nullptr) return call(ptr);
+  const bool is_charged = pool != nullptr && pool->charged && ptr != nullptr && bytes != 0;
+  if (!is_charged || is_capturing(stream, per_thread)) return call(ptr);
+  const Ask<Call> ask{*pool, ptr, bytes, stream, per_thread, call};
   PoolAccount::Request request;
-  if (begin(*pool, bytes, request)) return serve(*pool, request, ptr, call);
-  if (is_capturing(stream, per_thread)) return call(ptr);
+  if (begin(*pool, bytes, request)) return serve(ask, request).result;
+  CUresult result = CUDA_SUCCESS;
+  if (serve_from_freed(ask, result)) return result;
   settle(static_cast<int>(pool->gpu));
-  if (begin(*pool, bytes, request)) return serve(*pool, request, ptr, call);
-  return allocate_at_limit(*pool, ptr, bytes, stream, call);
+  if (begin(*pool, bytes, request)) return serve(ask, request).result;
+  return allocate_at_limit(ask);
 }
 
 // Learns of a pool that the program got hold of.
@@ -242,11 +344,13 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* ptr, size_t bytes, CUmemoryPo
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr ptr, CUstream stream) {
-  return free_known_in_stream_order(ptr, [&] { return real().cuMemFreeAsync(ptr, stream); });
+  return free_known_in_stream_order(ptr, stream, false,
+                                    [&] { return real().cuMemFreeAsync(ptr, stream); });
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr ptr, CUstream stream) {
-  return free_known_in_stream_order(ptr, [&] { return real().cuMemFreeAsync_ptsz(ptr, stream); });
+  return free_known_in_stream_order(ptr, stream, true,
+                                    [&] { return real().cuMemFreeAsync_ptsz(ptr, stream); });
 }
 
 CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* pool_props) {
@@ -269,7 +373,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
     ledger().pools.restore(known, handle_of(pool));
     return result;
   }
-  const std::uint64_t charged = known->account.end_pool();
+  const std::uint64_t charged = ledger().pools.end(*known);
   if (used) {
     charge(static_cast<int>(known->gpu), charged, Charge::implicit);
     ledger().gpus[known->gpu].has_orphans.store(true, std::memory_order_relaxed);
@@ -279,15 +383,29 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   return result;
 }
 
+// What a request without a reservation relies on mustn't go: the trim waits for it.
 CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t min_bytes_to_keep) {
-  const CUresult result = real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
   Pool* known = ledger().pools.find(handle_of(pool));
-  if (result == CUDA_SUCCESS && known != nullptr) settle_pool(*known);
+  if (known == nullptr) return real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
+  Turn turn(known->attempt);
+  for (Patience patience; !turn.is_mine() && patience.wait();) turn.try_again();
+  settle_pool(*known);
+  known->account.begin_trim();
+  const CUresult result = real().cuMemPoolTrimTo(pool, min_bytes_to_keep);
+  known->account.end_trim();
+  settle_pool(*known);
   return result;
 }
 
 CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
-  return real().cuMemPoolSetAttribute(pool, attr, value);
+  const CUresult result = real().cuMemPoolSetAttribute(pool, attr, value);
+  Pool* known = ledger().pools.find(handle_of(pool));
+  if (result != CUDA_SUCCESS || known == nullptr) return result;
+  if (attr == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)
+    known->account.set_threshold(*static_cast<const cuuint64_t*>(value));
+  if (attr == CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC)
+    known->account.set_crosses_streams(*static_cast<const int*>(value) != 0);
+  return result;
 }
 
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool_out, CUdevice device) {

@@ -57,24 +57,24 @@ bool read_reserved(Pool& pool, std::uint64_t& bytes) {
   return true;
 }
 
-void settle_pool_relaxed(Pool& pool) {
+void settle_pool_relaxed(Pool& pool, std::uint64_t spare_bytes = 0) {
   if (!pool.charged) return;
   const auto settlement = pool.account.begin_settlement();
   std::uint64_t reserved = 0;
   if (!read_reserved(pool, reserved)) return;
   std::uint64_t missing = 0;
-  const std::uint64_t released = pool.account.end_settlement(settlement, reserved, missing);
+  const std::uint64_t released =
+      pool.account.end_settlement(settlement, reserved, missing, spare_bytes);
   shm::Tenant& tenant = Limiter::active()->tenant();
   if (missing != 0) tenant.charge(pool.gpu, missing);
   if (released != 0) tenant.release(pool.gpu, released);
 }
 
-// What this process's pools on a GPU hold, and a sum over their accounts that differs once one of
-// them has served a request or been settled: pools are no part of ChangeCount, and one that shrank
-// and grew again would look as before.
+// What this process's pools on a GPU hold, and what they were asked until then.
 struct PoolsReading {
   std::uint64_t bytes = 0;
-  std::uint64_t activity = 0;
+  std::uint64_t begun = 0;
+  bool is_quiet = true;
   bool operator==(const PoolsReading&) const = default;
 };
 
@@ -83,10 +83,11 @@ PoolsReading read_pools(int gpu) {
   ledger().pools.for_each([&](Pool& pool) {
     std::uint64_t bytes = 0;
     if (static_cast<int>(pool.gpu) != gpu || !pool.charged || pool.managed) return;
-    const auto settlement = pool.account.begin_settlement();
+    const auto moment = pool.account.moment();
     if (!read_reserved(pool, bytes)) return;
     sum.bytes += bytes;
-    sum.activity += settlement.bytes + settlement.version;
+    sum.begun += moment.begun;
+    sum.is_quiet = sum.is_quiet && moment.is_quiet;
   });
   return sum;
 }
@@ -141,7 +142,7 @@ bool read_quiet(int gpu, Reading& reading, std::uint64_t& release_bytes) {
   const std::uint64_t visible = account.visible_bytes.load(std::memory_order_acquire);
   const PoolsReading pools = read_pools(gpu);
   std::uint64_t shown = 0;
-  if (!own_nvml_bytes(gpu, shown) || shown < visible + pools.bytes) return false;
+  if (!pools.is_quiet || !own_nvml_bytes(gpu, shown) || shown < visible + pools.bytes) return false;
   if (pools != read_pools(gpu)) return false;
   reading.implicit_bytes = shown - visible - pools.bytes;
   // What the driver keeps for a process with a context beyond the figure that it shows.
@@ -155,15 +156,15 @@ bool read_quiet(int gpu, Reading& reading, std::uint64_t& release_bytes) {
 
 }  // namespace
 
-void settle_pool(Pool& pool) {
+void settle_pool(Pool& pool, std::uint64_t spare_bytes) {
   RelaxedCapture relaxed;
-  settle_pool_relaxed(pool);
+  settle_pool_relaxed(pool, spare_bytes);
 }
 
-void settle_pools_after_frees() {
-  if (!ledger().pools.has_frees()) return;
+void settle_changed_pools() {
+  if (!ledger().pools.has_changes()) return;
   RelaxedCapture relaxed;
-  ledger().pools.clear_frees();
+  ledger().pools.clear_changes();
   ledger().pools.for_each([](Pool& pool) { settle_pool_relaxed(pool); });
   for (int gpu = 0; gpu < static_cast<int>(shm::kMaxGpus); ++gpu) {
     if (ledger().gpus[gpu].has_orphans.load(std::memory_order_relaxed)) note_inexact_charge(gpu);

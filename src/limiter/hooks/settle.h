@@ -16,9 +16,10 @@ namespace vgpu::limiter {
 // Everything of this process on a GPU. False: nothing was unsettled, so asking the ledger again
 // can't help.
 bool settle(int gpu);
-void settle_pool(Pool& pool);
-// Pools only, and only if something was freed since: what views and synchronising calls can afford.
-void settle_pools_after_frees();
+// `spare_bytes` may stay charged for requests to come.
+void settle_pool(Pool& pool, std::uint64_t spare_bytes = 0);
+// Pools only, and only if something changed since: what views and synchronising calls can afford.
+void settle_changed_pools();
 
 // Implicit memory may have changed (code loaded, a context made, a kernel launched for the first
 // time).

@@ -27,7 +27,9 @@ std::uint64_t allocation_of(CUdeviceptr ptr) {
 // that is shared already (another part of a shared block) is one more name for it, without bytes.
 void share_allocation(std::uint64_t address, const ShareKey& key) {
   Allocation found;
-  if (!ledger().allocations.find(address, found) || found.kind == AllocationKind::held) return;
+  const bool is_own = ledger().allocations.find(address, found) &&
+                      found.kind != AllocationKind::held && found.kind != AllocationKind::in_pool;
+  if (!is_own) return;
   ShareKey existing;
   std::uint32_t gpu = 0;
   const std::uint64_t bytes = ledger().allocations.mark_shared(address, key, existing, gpu);

@@ -32,7 +32,7 @@ MemoryView view_of(int gpu, std::uint64_t free_bytes, std::uint64_t total_bytes)
   shm::Tenant& tenant = Limiter::active()->tenant();
   const std::uint64_t limit = tenant.memory_limit_bytes(position);
   if (limit == kNoLimit) return unlimited_view(free_bytes, total_bytes);
-  settle_pools_after_frees();
+  settle_changed_pools();
   measure_at_beat(gpu);
   const std::uint64_t used = least(tenant.charged_bytes(position), limit);
   // What is shown as free can be had, in one piece too.

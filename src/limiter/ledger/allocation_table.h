@@ -20,12 +20,15 @@
 
 namespace vgpu::limiter {
 
+struct Pool;
+
 enum class AllocationKind : std::uint8_t {
   linear,       // pages of its own
   in_block,     // a part of a shared block: the block carries the charge
   managed,      // NVML doesn't show it
   array,        // pages of its own
   small_array,  // in a page with others, see ArrayPacking
+  in_pool,      // of a memory pool, which carries the charge
   imported,     // from outside the tenant: charged here
   held,         // from another process of the tenant: charged there, held here under a key
 };
@@ -37,13 +40,15 @@ struct ShareKey {
 };
 
 struct Allocation {
-  std::uint64_t bytes = 0;    // the charge; in a block its size, which the block carries
+  std::uint64_t bytes = 0;    // the charge; in a block or a pool its size, which that carries
   std::uint64_t context = 0;  // dies with it; 0: outlives every context
   ShareKey key{};             // set once it is shared: then the tenant's object carries the charge
   std::uint32_t gpu = 0;
   std::uint32_t place = 0;  // of a small array
   std::uint32_t refs = 1;   // opened that often (imports)
   AllocationKind kind = AllocationKind::linear;
+  Pool* pool = nullptr;
+  std::uint64_t born = 0;  // in a pool: see PoolAccount::end()
 };
 
 // What a removal leaves to be undone at the tenant's ledger.
@@ -116,6 +121,7 @@ class AllocationTable {
 
   Freed end_free(std::uint64_t handle, const Allocation& taken) {
     if (taken.kind == AllocationKind::small_array) return end_small_array(taken);
+    if (taken.kind == AllocationKind::in_pool) return {};
     if (taken.kind != AllocationKind::in_block) {
       return {.bytes = taken.bytes, .key = taken.key, .gpu = taken.gpu, .kind = taken.kind};
     }
@@ -216,6 +222,21 @@ class AllocationTable {
                     .gpu = block.gpu,
                     .kind = AllocationKind::in_block});
       return false;
+    });
+  }
+
+  // Calls visit(address, allocation) for what lies in a pool: O(all).
+  template <class Visit>
+  void for_each_in(const Pool& pool, Visit visit) {
+    allocations_.sweep([&](std::uint64_t address, const Allocation& allocation) {
+      if (allocation.pool == &pool) visit(address, allocation);
+      return true;
+    });
+  }
+  // Forgets what lies in the pools of a GPU.
+  void drop_in_pools(std::uint32_t gpu) {
+    allocations_.sweep([&](std::uint64_t, const Allocation& allocation) {
+      return allocation.kind != AllocationKind::in_pool || allocation.gpu != gpu;
     });
   }
 

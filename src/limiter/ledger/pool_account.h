@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a memory pool is charged, without asking the driver at each allocation: the reservation that
-// the driver last reported, plus the most that everything asked for since can have made it grow. A
-// settlement asks the driver and replaces the second part by the truth.
+// the driver last reported, plus the most that each request since can have made it grow. A
+// settlement asks the driver and replaces the second part by the truth. Beside it, what was freed
+// and is sure to serve a request without growth: by that a request may be asked for without a
+// reservation, where the limit leaves no room for one.
 //
 // Invariant: charged >= what the pool reserves, at every instant, because begin() comes before the
-// driver's call. Requests that are still in the driver when a settlement reads are not settled by
-// it.
+// driver's call, and begin_unreserved() says yes only to what can't make the pool grow. Requests
+// that are still in the driver when a settlement reads are not settled by it.
+//
+// A pool that is charged no more than its release threshold gives nothing back by itself. In others
+// any synchronisation may take away what is unused, so there only an exact reading vouches for what
+// was freed.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
+#include "freed_ranges.h"
 #include "spin_lock.h"
 #include "vgpu/core/driver_model.h"
 
@@ -19,12 +26,28 @@ namespace vgpu::limiter {
 class PoolAccount {
  public:
   struct Request {
-    std::uint64_t bytes = 0;
-    bool wants_settlement = false;  // the over-charge may be large: settle soon
+    std::uint64_t bytes = 0;         // as asked for
+    std::uint64_t growth_bytes = 0;  // the most that it makes the pool grow by
+    std::uint64_t sequence = 0;      // of the freed ranges, when it began
+    bool is_reserved = true;
+    bool wants_settlement = false;  // much may be charged that wasn't taken: settle soon
+  };
+  // For whoever reads what this process holds from elsewhere: two equal and quiet moments around
+  // two equal readings mean that the pool neither grew nor shrank and grew again in between.
+  struct Moment {
+    std::uint64_t begun = 0;  // requests and trims
+    bool is_quiet = false;    // none is in the driver
   };
   struct Settlement {
     std::uint64_t bytes = 0;
     std::uint32_t version = 0;
+  };
+  // Where an allocation came to lie.
+  enum class Landing : std::uint8_t {
+    in_freed,   // in what was known to be free: nothing grew
+    elsewhere,  // the pool may have grown
+    unclear,    // elsewhere, though its stream may have had something for it: say where by
+                // end_elsewhere()
   };
 
   // A request is about to go to the driver. Calls reserve(extra_bytes) -> bool for what the pool
@@ -32,73 +55,231 @@ class PoolAccount {
   // is then refused. False: refused, and nothing has changed.
   template <class Reserve>
   bool begin(std::uint64_t request_bytes, Request& request, Reserve reserve) {
-    request = {.bytes = driver_model::round_up(request_bytes, driver_model::kPoolAlignBytes),
-               .wants_settlement = false};
+    request = {.bytes = request_bytes,
+               .growth_bytes = driver_model::pool_growth_bytes(request_bytes)};
     SpinGuard guard(lock_);
-    const std::uint64_t asked = driver_model::saturating_add(asked_bytes_, request.bytes);
-    const std::uint64_t wanted = wanted_bytes(asked);
+    const std::uint64_t asked = driver_model::saturating_add(asked_bytes_, request.growth_bytes);
+    // What is asked for without a reservation leans on a range that this request may be given.
+    const std::uint64_t wanted =
+        driver_model::saturating_add(wanted_bytes(asked), unreserved_bytes_);
     if (wanted > charged_bytes_) {
       if (!reserve(wanted - charged_bytes_)) return false;
-      charged_bytes_ = wanted;
+      set_charged(wanted);
     }
     asked_bytes_ = asked;
-    request.wants_settlement = charged_bytes_ - reserved_bytes_ > driver_model::kPoolSlackBytes;
+    enter(request);
     return true;
   }
 
-  // The driver refused the request, so it made nothing grow. Returns what the caller releases.
+  // The same without a reservation. True only where a freed range is sure to serve the request, and
+  // nobody else is in the driver who could be given it. Whoever asks saw to it that nothing is
+  // trimmed meanwhile.
+  bool begin_unreserved(std::uint64_t request_bytes, std::uint64_t stream, Request& request) {
+    SpinGuard guard(lock_);
+    if (in_driver_ != 0 || may_be_trimmed() || !freed_.serves(request_bytes, stream)) return false;
+    request = {.bytes = request_bytes,
+               .growth_bytes = driver_model::pool_growth_bytes(request_bytes),
+               .is_reserved = false};
+    unreserved_bytes_ = request.growth_bytes;
+    enter(request);
+    return true;
+  }
+
+  // The driver refused the request, so it made nothing grow, but may have looked for memory in what
+  // this pool has unused. Returns what the caller releases.
   std::uint64_t cancel(const Request& request) {
     SpinGuard guard(lock_);
-    subtract(asked_bytes_, request.bytes);
+    freed_.doubt();
+    leave(request);
+    if (request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
     return lower_charge();
   }
 
-  // The driver has served the request: from here on a settlement covers it. Release: pairs with
-  // begin_settlement(), whose reading comes after the driver's call that this request made.
+  // The driver has served the request without an address (graphs): from here on a settlement covers
+  // it.
   void end(const Request& request) {
-    done_bytes_.fetch_add(request.bytes, std::memory_order_release);
+    SpinGuard guard(lock_);
+    finish_elsewhere(request);
+  }
+  // The driver has served the request. `born`: since when the allocation lies there, for
+  // FreedRanges::Doubtful.
+  Landing end(Request& request, std::uint64_t address, std::uint64_t& born) {
+    SpinGuard guard(lock_);
+    // What else is in the driver may have been given what seems to be there, or taken it away.
+    const bool is_watched = (keeps() || !request.is_reserved) && in_driver_ == 1;
+    const bool is_certain = is_watched && !may_be_trimmed();
+    const bool in_freed = freed_.place(address, request.bytes, is_certain) && !may_be_trimmed();
+    born = freed_.sequence();
+    if (in_freed && request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
+    request.wants_settlement = is_inexact();
+    if (in_freed) {
+      leave(request);
+      // In a pool that gives back, the step under it may have gone and come again: no more than the
+      // last reading says, but perhaps more than one that is under way.
+      if (!keeps()) ++version_;
+      return Landing::in_freed;
+    }
+    if (is_watched && freed_.may_have_served_since(request.sequence, request.bytes))
+      return Landing::unclear;
+    freed_.doubt();
+    finish_elsewhere(request);
+    return Landing::elsewhere;
+  }
+  // The rest of an end() that was unclear. Where the stream had something for the request all the
+  // time, it lies in other memory that the pool had, and nothing grew.
+  void end_elsewhere(const Request& request, std::uint64_t stream) {
+    SpinGuard guard(lock_);
+    if (in_driver_ != 1 || !freed_.served_since(request.sequence, request.bytes, stream))
+      freed_.doubt();
+    finish_elsewhere(request);
   }
 
+  Moment moment() {
+    SpinGuard guard(lock_);
+    return {begun_, in_driver_ == 0 && trims_in_driver_ == 0};
+  }
   bool is_unsettled() {
     SpinGuard guard(lock_);
     return charged_bytes_ != reserved_bytes_;
   }
+  bool is_in_driver() {
+    SpinGuard guard(lock_);
+    return in_driver_ != 0;
+  }
+  // Whether frees are worth a reading first, to vouch for them.
+  bool wants_reading() {
+    SpinGuard guard(lock_);
+    return !keeps() && asked_bytes_ != 0;
+  }
 
   Settlement begin_settlement() {
     SpinGuard guard(lock_);
-    return {done_bytes_.load(std::memory_order_acquire), version_};
+    return {done_bytes_, version_};
   }
-  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases; `missing`
-  // is what it has to charge without asking, because the pool holds more than was foreseen (0 but
-  // for growth behind our back).
+  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases, which
+  // leaves up to `spare_bytes` for requests to come; `missing` is what it has to charge without
+  // asking, because the pool holds more than was foreseen (0 but for growth behind our back).
   std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
-                               std::uint64_t& missing) {
+                               std::uint64_t& missing, std::uint64_t spare_bytes = 0) {
     SpinGuard guard(lock_);
     missing = 0;
-    if (settlement.version != version_) return 0;  // a newer reading is in already
+    if (settlement.version != version_) return 0;  // it is out of date
     ++version_;
+    if (!is_foreseen(reserved_bytes)) freed_.doubt();
+    if (reserved_bytes == 0) freed_.clear();
+    is_trimmed_ = false;
     subtract(asked_bytes_, settlement.bytes);
-    done_bytes_.fetch_sub(settlement.bytes,
-                          std::memory_order_relaxed);  // other settlements hold the lock's order
+    subtract(done_bytes_, settlement.bytes);
     reserved_bytes_ = reserved_bytes;
     // The charge so far and the reading plus what is still in flight are both bounds: the lower one
     // holds.
     if (reserved_bytes > charged_bytes_) {
       missing = reserved_bytes - charged_bytes_;
-      charged_bytes_ = reserved_bytes;
+      set_charged(reserved_bytes);
       return 0;
     }
-    return lower_charge();
+    return lower_charge(spare_bytes);
+  }
+
+  // Around the driver's call that gives back what the pool has unused. The next reading that begins
+  // after it says whether something went; until then what was freed vouches for nothing.
+  void begin_trim() {
+    SpinGuard guard(lock_);
+    ++trims_in_driver_;
+    ++begun_;
+  }
+  void end_trim() {
+    SpinGuard guard(lock_);
+    trims_in_driver_ -= trims_in_driver_ != 0 ? 1 : 0;
+    is_trimmed_ = true;
+    ++version_;
   }
 
   // The pool is gone (destroyed, or everything reset): everything is released.
   std::uint64_t end_pool() {
     SpinGuard guard(lock_);
     const std::uint64_t released = charged_bytes_;
-    charged_bytes_ = reserved_bytes_ = asked_bytes_ = 0;
-    done_bytes_.store(0, std::memory_order_relaxed);
+    charged_bytes_ = reserved_bytes_ = asked_bytes_ = done_bytes_ = 0;
+    freed_.clear();
     ++version_;
     return released;
+  }
+
+  // An allocation goes back, see FreedRanges. Around the driver's call.
+  std::uint64_t begin_free(std::uint64_t address, std::uint64_t bytes) {
+    SpinGuard guard(lock_);
+    return freed_.begin_free(address, bytes, keeps() || asked_bytes_ == 0);
+  }
+  void end_free(std::uint64_t address, std::uint64_t bytes, std::uint64_t ticket,
+                std::uint64_t stream, std::uint64_t epoch) {
+    SpinGuard guard(lock_);
+    freed_.end_free(address, bytes, ticket, stream, epoch);
+  }
+  void undo_free(std::uint64_t address, std::uint64_t bytes) {
+    SpinGuard guard(lock_);
+    freed_.undo_free(address, bytes);
+  }
+  void order(std::uint64_t stream, std::uint64_t epoch) {
+    SpinGuard guard(lock_);
+    if (crosses_streams_) freed_.order(stream, epoch);
+  }
+  bool has_unordered() {
+    SpinGuard guard(lock_);
+    return crosses_streams_ && freed_.has_unordered();
+  }
+  // Something was freed that is large enough. Whether it serves is for begin_unreserved() to say.
+  bool has_freed(std::uint64_t bytes) {
+    SpinGuard guard(lock_);
+    return freed_.has(bytes);
+  }
+  // How often something was freed here: a trim gives no more than the last one until it goes on.
+  std::uint64_t free_count() {
+    SpinGuard guard(lock_);
+    return freed_.free_count();
+  }
+  void list_doubtful(FreedRanges::Doubtful& list) {
+    SpinGuard guard(lock_);
+    freed_.list_doubtful(list);
+  }
+  void resolve(FreedRanges::Doubtful& list) {
+    SpinGuard guard(lock_);
+    freed_.resolve(list);
+  }
+  void forget_freed() {
+    SpinGuard guard(lock_);
+    freed_.clear();
+  }
+
+  bool has_storage() {
+    SpinGuard guard(lock_);
+    return freed_.has_storage();
+  }
+  FreedRanges::Storage* lend(FreedRanges::Storage* storage) {
+    SpinGuard guard(lock_);
+    return freed_.lend(storage);
+  }
+  FreedRanges::Storage* take_storage() {
+    SpinGuard guard(lock_);
+    return freed_.take_storage();
+  }
+
+  // What the program set of its pool.
+  void set_threshold(std::uint64_t bytes) {
+    SpinGuard guard(lock_);
+    const bool kept = keeps();
+    threshold_bytes_ = bytes;
+    if (kept != keeps()) freed_.doubt();
+  }
+  // False: memory that one stream freed serves another only by events or not at all.
+  void set_crosses_streams(bool crosses) {
+    SpinGuard guard(lock_);
+    crosses_streams_ = crosses;
+    if (!crosses) freed_.clear();
+  }
+  // Whether nothing leaves the pool without being asked to.
+  bool keeps_all() {
+    SpinGuard guard(lock_);
+    return keeps();
   }
 
   std::uint64_t charged_bytes() {
@@ -109,21 +290,58 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return reserved_bytes_;
   }
-  void reset_after_fork() {
-    lock_.reset();
-    end_pool();
-  }
 
  private:
+  bool keeps() const { return threshold_bytes_ >= charged_bytes_; }
+
+  bool may_be_trimmed() const { return is_trimmed_ || trims_in_driver_ != 0; }
+
+  void set_charged(std::uint64_t bytes) {
+    const bool kept = keeps();
+    charged_bytes_ = bytes;
+    if (kept && !keeps()) freed_.doubt();
+  }
+  void enter(Request& request) {
+    ++in_driver_;
+    ++begun_;
+    request.sequence = freed_.sequence();
+  }
+  void leave(const Request& request) {
+    in_driver_ -= in_driver_ != 0 ? 1 : 0;
+    if (!request.is_reserved) unreserved_bytes_ = 0;
+  }
+  void finish_elsewhere(const Request& request) {
+    leave(request);
+    done_bytes_ += request.growth_bytes;
+    if (!request.is_reserved)
+      asked_bytes_ = driver_model::saturating_add(asked_bytes_, request.growth_bytes);
+  }
+
+  // Much of what is charged was perhaps not taken, or isn't needed any more.
+  bool is_inexact() const {
+    const std::uint64_t spare =
+        driver_model::saturating_add(wanted_bytes(asked_bytes_), driver_model::kPoolSlackBytes);
+    return asked_bytes_ >= driver_model::kPoolSlackBytes || charged_bytes_ > spare;
+  }
+
+  // Growth that was charged for explains a larger reading, where nothing can have gone unnoticed
+  // beside it.
+  bool is_foreseen(std::uint64_t reserved_bytes) const {
+    if (may_be_trimmed()) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
+    if (!keeps()) return reserved_bytes == reserved_bytes_;
+    return reserved_bytes >= reserved_bytes_ && reserved_bytes - reserved_bytes_ <= asked_bytes_;
+  }
+
   std::uint64_t wanted_bytes(std::uint64_t asked) const {
-    return driver_model::saturating_add(reserved_bytes_, driver_model::pool_growth_bytes(asked));
+    return driver_model::saturating_add(reserved_bytes_, asked);
   }
   // A pool that is destroyed during a request starts again at zero.
   static void subtract(std::uint64_t& from, std::uint64_t bytes) {
     from -= bytes < from ? bytes : from;
   }
-  std::uint64_t lower_charge() {
-    const std::uint64_t wanted = wanted_bytes(asked_bytes_);
+  std::uint64_t lower_charge(std::uint64_t spare_bytes = 0) {
+    const std::uint64_t wanted = driver_model::saturating_add(
+        wanted_bytes(asked_bytes_), driver_model::saturating_add(unreserved_bytes_, spare_bytes));
     const std::uint64_t released = charged_bytes_ > wanted ? charged_bytes_ - wanted : 0;
     charged_bytes_ -= released;
     return released;
@@ -131,10 +349,18 @@ class PoolAccount {
 
   SpinLock lock_;
   std::uint64_t charged_bytes_ = 0;
-  std::uint64_t reserved_bytes_ = 0;          // as last reported
-  std::uint64_t asked_bytes_ = 0;             // since then
-  std::atomic<std::uint64_t> done_bytes_{0};  // of that, served by the driver
+  std::uint64_t reserved_bytes_ = 0;    // as last reported
+  std::uint64_t asked_bytes_ = 0;       // growth of the requests since then, each at its worst
+  std::uint64_t done_bytes_ = 0;        // of that, served by the driver
+  std::uint64_t unreserved_bytes_ = 0;  // growth of a request without a reservation, at its worst
+  std::uint64_t threshold_bytes_ = 0;   // the driver's default
+  std::uint64_t begun_ = 0;             // requests and trims, ever
+  std::uint32_t in_driver_ = 0;         // requests
+  std::uint32_t trims_in_driver_ = 0;
   std::uint32_t version_ = 0;
+  bool is_trimmed_ = false;  // since the last reading
+  bool crosses_streams_ = true;
+  FreedRanges freed_;
 };
 
 }  // namespace vgpu::limiter

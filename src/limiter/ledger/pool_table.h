@@ -12,6 +12,7 @@
 
 #include "handle_map.h"
 #include "pool_account.h"
+#include "trim_gate.h"
 #include "vgpu/shm/tenant.h"
 
 namespace vgpu::limiter {
@@ -20,24 +21,27 @@ namespace vgpu::limiter {
 class Turn {
  public:
   // Acquire, and release at the end: whoever has it next sees what was done.
-  explicit Turn(std::atomic<bool>& taken)
-      : taken_(taken), is_mine_(!taken.exchange(true, std::memory_order_acquire)) {}
+  explicit Turn(std::atomic<bool>& taken) : taken_(taken) { try_again(); }
   ~Turn() {
     if (is_mine_) taken_.store(false, std::memory_order_release);
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
   bool is_mine() const { return is_mine_; }
+  void try_again() {
+    if (!is_mine_) is_mine_ = !taken_.exchange(true, std::memory_order_acquire);
+  }
 
  private:
   std::atomic<bool>& taken_;
-  bool is_mine_;
+  bool is_mine_ = false;
 };
 
 struct Pool {
   PoolAccount account;
-  // At the limit: one thread at a time asks the driver without a reservation (see Turn).
+  // At the limit: one thread at a time asks the driver without a reservation, or trims (see Turn).
   std::atomic<bool> attempt{false};
+  std::atomic<bool> has_storage{false};  // for what is freed
   std::atomic<std::uint64_t> handle{0};  // 0: destroyed; a graph pool's is the CUDA ordinal + 1
   std::uint32_t gpu = 0;
   bool of_graphs = false;
@@ -109,13 +113,56 @@ class PoolTable {
     }
   }
 
-  // Memory went back to some pool, so reservations may shrink at the next synchronisation. Relaxed:
-  // a flag that is seen late costs one settlement's delay.
-  void note_free() {
-    if (!freed_.load(std::memory_order_relaxed)) freed_.store(true, std::memory_order_relaxed);
+  // Room for what is freed in this pool, once. Without memory it stays as it is: nothing is
+  // remembered.
+  void prepare_for_frees(Pool& pool) {
+    if (pool.has_storage.load(std::memory_order_relaxed) ||
+        pool.handle.load(std::memory_order_relaxed) == 0)
+      return;
+    void* pages = mmap(nullptr, sizeof(FreedRanges::Storage), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return;
+    give_back(pool.account.lend(static_cast<FreedRanges::Storage*>(pages)));
+    pool.has_storage.store(true, std::memory_order_relaxed);
   }
-  bool has_frees() const { return freed_.load(std::memory_order_relaxed); }
-  void clear_frees() { freed_.store(false, std::memory_order_relaxed); }
+
+  // A destroyed pool's last word. Returns what the caller releases.
+  std::uint64_t end(Pool& pool) {
+    const std::uint64_t released = pool.account.end_pool();
+    give_back(pool.account.take_storage());
+    return released;
+  }
+
+  // Counts the synchronisations of this process: read after a free, and counted before a
+  // synchronisation, it tells which came first. Both write, so that the free which read no more
+  // than the synchronisation found happened before it (acquire and release).
+  std::uint64_t epoch() { return epoch_.fetch_add(0, std::memory_order_acq_rel); }
+  std::uint64_t begin_epoch() { return epoch_.fetch_add(1, std::memory_order_acq_rel); }
+  // Something was freed that isn't every stream's yet. Relaxed: seen late, it costs a chance.
+  void note_unordered() {
+    if (!unordered_.load(std::memory_order_relaxed))
+      unordered_.store(true, std::memory_order_relaxed);
+  }
+  bool has_unordered() const { return unordered_.load(std::memory_order_relaxed); }
+  // `stream`: see FreedRanges::order().
+  void order(std::uint64_t stream, std::uint64_t epoch) {
+    unordered_.store(false, std::memory_order_relaxed);
+    for_each([&](Pool& pool) {
+      pool.account.order(stream, epoch);
+      if (pool.account.has_unordered()) note_unordered();
+    });
+  }
+
+  TrimGate& trim_gate() { return trim_gate_; }
+
+  // Memory went back to some pool, so reservations may shrink at the next synchronisation, or one
+  // was charged for growth that may not have come. Relaxed: a flag that is seen late costs one
+  // settlement's delay.
+  void note_change() {
+    if (!changed_.load(std::memory_order_relaxed)) changed_.store(true, std::memory_order_relaxed);
+  }
+  bool has_changes() const { return changed_.load(std::memory_order_relaxed); }
+  void clear_changes() { changed_.store(false, std::memory_order_relaxed); }
 
   void reset_after_fork() {
     pools_.reset_after_fork();
@@ -124,10 +171,16 @@ class PoolTable {
     for (auto& pool : graph_pools_) pool.store(nullptr, std::memory_order_relaxed);
     spare_lock_.reset();
     spare_count_ = 0;
-    clear_frees();
+    clear_changes();
+    trim_gate_.reset_after_fork();
+    unordered_.store(false, std::memory_order_relaxed);
   }
 
  private:
+  static void give_back(FreedRanges::Storage* storage) {
+    if (storage != nullptr) munmap(storage, sizeof(FreedRanges::Storage));
+  }
+
   Pool* make(std::uint64_t handle, std::uint32_t gpu, bool of_graphs, bool charged, bool managed) {
     Pool* pool = nullptr;
     {
@@ -162,7 +215,10 @@ class PoolTable {
   std::atomic<Pool*> all_{nullptr};
   std::atomic<Pool*> current_[shm::kMaxGpus] = {};
   std::atomic<Pool*> graph_pools_[shm::kMaxGpus] = {};
-  std::atomic<bool> freed_{false};
+  std::atomic<bool> changed_{false};
+  std::atomic<bool> unordered_{false};
+  std::atomic<std::uint64_t> epoch_{0};
+  TrimGate trim_gate_;
   SpinLock spare_lock_;
   Pool* spare_ = nullptr;
   std::size_t spare_count_ = 0;

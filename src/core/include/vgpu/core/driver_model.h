@@ -51,15 +51,15 @@ constexpr std::uint64_t pitched_bytes(std::uint64_t width_bytes, std::uint64_t r
   return saturating_multiply(round_up(width_bytes, kPitchBytes), rows);
 }
 
-// A pool's reservation is one range that grows at its end by whole steps: what the last step left
-// over is used by the next request. So everything asked for since a reading can have added at most
-// its sum, rounded up to a step.
+// A pool grows by whole steps. What a step leaves over may serve the next request, but need not:
+// where a pool has given steps back, each request can need steps of its own.
 inline constexpr std::uint64_t kPoolGrowthBytes = 32 * kMiB;
 inline constexpr std::uint64_t kPoolAlignBytes = 512;
-constexpr std::uint64_t pool_growth_bytes(std::uint64_t requests_bytes) {
-  return round_up(requests_bytes, kPoolGrowthBytes);
+constexpr std::uint64_t pool_growth_bytes(std::uint64_t request_bytes) {
+  return round_up(request_bytes, kPoolGrowthBytes);
 }
-// An unsettled over-charge above this is settled (one query of 40 ns) instead of grown.
+// From so much unsettled growth on a pool is asked for what it reserves (one query of 40 ns); so
+// much stays charged for what comes next, until something else wants the exact figure.
 inline constexpr std::uint64_t kPoolSlackBytes = 64 * kMiB;
 
 // Graph memory: each device has one pool for all graphs. It is taken when a graph is uploaded or
