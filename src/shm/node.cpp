@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The node segment's file, and the life of a seat in it. Any process may be stopped or killed between
-// any two steps; nobody waits for it.
+// The node segment's file, and the life of a seat in it. Any process may be stopped or killed
+// between any two steps; nobody waits for it.
 #include "vgpu/shm/node.h"
 
 #include <errno.h>
@@ -192,9 +192,8 @@ Status Node::take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_
     for (std::uint32_t i = 0; i < kSeats; ++i) {
       SeatRecord& record = this->seat(i);
       Owner owner;
-      if (!claim_owner(record.owner, fd_, kLockBase + i, self, owner, [&] {
-            AtomicMemory::raise(header_of(base_).seat_high_water, i + 1);
-          }))
+      if (!claim_owner(record.owner, fd_, kLockBase + i, self, owner,
+                       [&] { AtomicMemory::raise(header_of(base_).seat_high_water, i + 1); }))
         continue;
       record.start_ticks.store(self.start_ticks, std::memory_order_relaxed);
       record.pid_namespace.store(self.pid_namespace, std::memory_order_relaxed);
@@ -267,8 +266,7 @@ bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const
   out.held_ns = record.held_ns.load(std::memory_order_relaxed);
   const std::uint32_t behind = record.behind.load(std::memory_order_relaxed);
   out.behind = behind == 0 || behind > kSeats ? kNoSeat : behind - 1;
-  out.is_open =
-      now_ns < core::GrantWord::end_ns(record.grant.load(std::memory_order_relaxed));
+  out.is_open = now_ns < core::GrantWord::end_ns(record.grant.load(std::memory_order_relaxed));
   const std::uint64_t second = now_ns / 1'000'000'000;
   for (std::uint32_t i = 0; i + 1 < kHistorySeconds && i + 1 <= second; ++i) {
     const std::uint64_t wanted = second - 1 - i;

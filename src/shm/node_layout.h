@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wire format of the node segment: one file for all GPUs and all tenants of a state directory, by
-// which their processes share the GPUs' time. Header, then a record for each seat; a seat is one
+// The wire format of the node segment: one file for all GPUs and all tenants of a state directory,
+// by which their processes share the GPUs' time. Header, then a record for each seat; a seat is one
 // process on one GPU. One writer a line: the seat's process, or the host of the arbiter. What is
 // read is bounded by whoever reads it.
 //
@@ -37,8 +37,8 @@ static_assert(sizeof(NodeHeader) == 4096 && std::is_standard_layout_v<NodeHeader
 static_assert(offsetof(NodeHeader, host) == 64 && offsetof(NodeHeader, doorbell) == 128);
 
 struct alignas(kCacheLine) HistoryRow {  // one second of a seat; writer: its process
-  Word second;                           // of CLOCK_MONOTONIC; the rest counts if it is the reader's
-  Word work_ns;                          // GPU time submitted
+  Word second;   // of CLOCK_MONOTONIC; the rest counts if it is the reader's
+  Word work_ns;  // GPU time submitted
   Word launches;
   Word waited_limit_ns;
   Word waited_turn_ns;
@@ -68,12 +68,12 @@ struct alignas(kCacheLine) SeatRecord {
 
   Word grant;  // core/hosting.h: GrantWord; this line: writer: the host
   Word in_flight_ns;
-  HalfWord turn;      // futex: counts up when the grant is opened
-  HalfWord announces; // 1: ring when launching after being idle
-  Word rates;         // owed now (low half) and entitled (high half), millionths
-  Word lag_ns;        // signed
+  HalfWord turn;       // futex: counts up when the grant is opened
+  HalfWord announces;  // 1: ring when launching after being idle
+  Word rates;          // owed now (low half) and entitled (high half), millionths
+  Word lag_ns;         // signed
   Word held_ns;
-  HalfWord behind;    // seat + 1 of who has the GPU
+  HalfWord behind;  // seat + 1 of who has the GPU
   std::uint8_t reserved2[12];
 
   HistoryRow history[kHistorySeconds];

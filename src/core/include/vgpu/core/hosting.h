@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The words by which one process hosts the arbiter for all, and by which grants reach the seats.
 // Hosting is a lease: an epoch and a deadline in one word. Whoever finds the deadline passed by a
-// grace takes it over by CAS with the next epoch, so a host may be killed, stopped or debugged at any
-// instruction; when it comes back its epoch is old and nobody believes its grants. Times are stored
-// in units of 1,024 ns: 48 bits of them last nine years. Pure.
+// grace takes it over by CAS with the next epoch, so a host may be killed, stopped or debugged at
+// any instruction; when it comes back its epoch is old and nobody believes its grants. Times are
+// stored in units of 1,024 ns: 48 bits of them last nine years. Pure.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,9 @@ constexpr std::uint64_t pack_time(std::uint64_t ns) {
   const std::uint64_t units = (ns >> kTimeShift) + ((ns & ((1u << kTimeShift) - 1)) != 0 ? 1 : 0);
   return units & kTimeMask;
 }
-constexpr std::uint64_t unpack_time(std::uint64_t units) { return (units & kTimeMask) << kTimeShift; }
+constexpr std::uint64_t unpack_time(std::uint64_t units) {
+  return (units & kTimeMask) << kTimeShift;
+}
 
 // While somebody waits, the host steps at least this often.
 inline constexpr std::uint64_t kHostBeatNs = 10'000'000;
@@ -37,8 +39,8 @@ struct Hosting {
   constexpr std::uint64_t pack() const {
     return std::uint64_t{epoch} << 48 | pack_time(deadline_ns);
   }
-  // `waiting_since_ns`: since when the caller has had no answer. A host that nobody needed may sleep
-  // past its deadline, so it is late only if it doesn't answer either.
+  // `waiting_since_ns`: since when the caller has had no answer. A host that nobody needed may
+  // sleep past its deadline, so it is late only if it doesn't answer either.
   constexpr bool may_be_taken_over(std::uint64_t now_ns, std::uint64_t waiting_since_ns) const {
     if (deadline_ns == 0) return true;
     return now_ns > deadline_ns + kHostGraceNs && now_ns > waiting_since_ns + kHostGraceNs;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The node segment as limiter, host and CLI use it: seats, their grants, what they did lately.
-// node_layout.h is the wire format behind it. Without a daemon it lies in the user's state directory,
-// so shares bind the processes of one user.
+// node_layout.h is the wire format behind it. Without a daemon it lies in the user's state
+// directory, so shares bind the processes of one user.
 //
 // Thread-safe unless a member says otherwise. Nothing throws or allocates.
 #pragma once
@@ -43,18 +43,18 @@ struct SeatFacts {
   GpuUuid gpu;
   FixedString<kMaxName> tenant;
   FixedString<kMaxName> program;
-  Quota terms;                       // compute quota and priority; no memory limit
-  bool waits = false;                // a launch waits for its turn
+  Quota terms;         // compute quota and priority; no memory limit
+  bool waits = false;  // a launch waits for its turn
   std::uint64_t waits_since_ns = 0;
   std::uint64_t busy_until_ns = 0;
   std::uint64_t last_launch_ns = 0;
   std::uint64_t work_ns = 0;
-  std::uint32_t owed_ppm = 0;        // at present, in millionths of the GPU
+  std::uint32_t owed_ppm = 0;  // at present, in millionths of the GPU
   std::uint32_t entitled_ppm = 0;
-  std::int64_t lag_ns = 0;           // below zero: debt
+  std::int64_t lag_ns = 0;  // below zero: debt
   std::uint64_t held_ns = 0;
-  std::uint32_t behind = kNoSeat;    // who has the GPU
-  bool is_open = false;              // its grant lets launches through
+  std::uint32_t behind = kNoSeat;  // who has the GPU
+  bool is_open = false;            // its grant lets launches through
   // seconds[0] is the last whole second, seconds[1] the one before, ...
   SeatSecond seconds[kHistorySeconds - 1];
 };
