@@ -104,5 +104,14 @@ TEST(Gate, AlwaysLetsOneRunAndOneWaitBehindIt) {
   EXPECT_EQ(judge_launch(99 * kMs, view).admission, Admission::wait_in_flight);
 }
 
+TEST(Gate, LetsFewLaunchesOfUnknownLengthBeInFlight) {
+  GateView view{.grant_end_ns = UINT64_MAX, .in_flight_ns = UINT64_MAX, .cost_ns = kUnknownCostNs};
+  view.unmeasured = kMostUnmeasured - 1;
+  EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::go);
+  view.unmeasured = kMostUnmeasured;
+  EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::wait_in_flight);
+  EXPECT_EQ(judge_launch(100 * kMs, view).until_ns, 100 * kMs + kUnmeasuredLookNs);
+}
+
 }  // namespace
 }  // namespace vgpu::core

@@ -15,6 +15,10 @@ inline constexpr std::uint64_t kLaunchLatencyNs = 3'500;
 // So long a launch waits for room in flight; then it goes in beyond the bound.
 inline constexpr std::uint64_t kMostInFlightWaitNs = 20'000'000;
 
+// Of work whose cost isn't known yet so many launches may be in flight: they may be of any length.
+inline constexpr std::uint32_t kMostUnmeasured = 2;
+inline constexpr std::uint64_t kUnmeasuredLookNs = 50'000;  // between two looks whether one is done
+
 enum class Admission : std::uint8_t { go, wait_limit, wait_turn, wait_in_flight };
 
 struct GateView {
@@ -23,6 +27,8 @@ struct GateView {
   std::uint64_t busy_until_ns = 0;  // when what is in flight is predicted to be done
   std::uint64_t due_ns = 0;         // by the compute limit; 0: now
   std::uint64_t cost_ns = 0;        // of this launch, by a length that few pass
+  // Launches in flight of this kind, while its cost isn't known; 0 once it is.
+  std::uint32_t unmeasured = 0;
 };
 
 struct Verdict {
@@ -33,6 +39,8 @@ struct Verdict {
 constexpr Verdict judge_launch(std::uint64_t now_ns, const GateView& view) {
   if (now_ns < view.due_ns) return {Admission::wait_limit, view.due_ns};
   if (now_ns >= view.grant_end_ns) return {Admission::wait_turn, UINT64_MAX};
+  if (view.unmeasured >= kMostUnmeasured)
+    return {Admission::wait_in_flight, now_ns + kUnmeasuredLookNs};
   if (view.busy_until_ns <= now_ns) return {};
   // One that runs and one behind it are always fine: less would leave the GPU idle in between.
   const std::uint64_t bound = std::max(view.in_flight_ns, 2 * view.cost_ns);
