@@ -14,6 +14,9 @@ constexpr std::uint64_t kLookNs = 250'000'000;    // between two looks at shares
 // A seat that does so little in its turns leaves room for others to use the GPU meanwhile.
 constexpr std::uint64_t kDensePpm = 800'000;
 
+// What a seat does in its turns is known after so many: the first may be of unknown work.
+constexpr std::uint32_t kTurnsToKnow = 8;
+
 constexpr std::uint64_t part_of(std::uint64_t ns, std::uint64_t rate) {
   return ns * rate / kWholeGpu;
 }
@@ -103,12 +106,15 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     }
     lag += static_cast<std::int64_t>(part_of(elapsed, book.standing.rate)) -
            static_cast<std::int64_t>(used);
-    sum += lag;
     rates += book.standing.rate;
   }
   if (rates == 0) return;
-  // Together they can't be ahead or behind: time that nobody could use, or credit that somebody
-  // brought along, is spread by rate.
+  for (const SeatView& seat : seats) {
+    const Book& book = books_[seat.seat];
+    if (is_recent(now_ns, book)) sum += book.standing.lag_ns;
+  }
+  // Together those that wanted the GPU lately can't be ahead or behind: time that nobody could use,
+  // or credit that somebody brought along, is spread by rate.
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
     if (!book.active) continue;
@@ -117,6 +123,10 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     book.standing.lag_ns -= sum * rate / static_cast<std::int64_t>(rates);
     book.standing.lag_ns = std::clamp(book.standing.lag_ns, -most, most);
   }
+}
+
+bool Arbiter::is_recent(std::uint64_t now_ns, const Book& book) {
+  return book.active_ns != 0 && now_ns - book.active_ns < kRecentNs;
 }
 
 // A launch waits; or, where it didn't have to, work is on the GPU.
@@ -130,16 +140,16 @@ void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> sea
   std::uint64_t rivals = 0;
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
-    const bool on_gpu = seat.busy_until_ns > now_ns && book.active;
     const bool holds = seat.seat == holder_ && now_ns < idle_at_ns(seat);
-    const bool active = asks(now_ns, seat) || on_gpu || holds || seat.busy_until_ns > now_ns;
+    const bool active = asks(now_ns, seat) || holds || seat.busy_until_ns > now_ns;
+    if (book.active) book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
+    // Between two kernels that it waits for, a seat neither asks nor has anything on the GPU.
+    const bool lately = book.active_ns != 0 && now_ns - book.active_ns < kMostIdleNs;
     if (active && !book.active) book.arrived = true;
-    book.active = active;
-    if (active) {
-      book.active_ns = now_ns;
-      ++active_count_;
-    }
-    if (book.active_ns != 0 && now_ns - book.active_ns < kRecentNs)
+    book.active = active || lately;
+    if (active) book.active_ns = now_ns;
+    active_count_ += book.active ? 1 : 0;
+    if (is_recent(now_ns, book))
       rivals = mix(mix(rivals, seat.seat), seat.birth);
   }
   if (rivals == rivals_) return;
@@ -216,7 +226,7 @@ void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> sea
     if (looks) book.done_at_look_ns = book.done_ns;
     if (!book.active) continue;
     ++rivals;
-    all_known = all_known && book.alone_ppm != 0;
+    all_known = all_known && book.turns >= kTurnsToKnow;
     leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
   }
   if (looks) next_look_ns_ = now_ns + kLookNs;
@@ -246,18 +256,35 @@ bool Arbiter::goes_first(const SeatView& seat) const {
          behind_ns(seat.seat) >= -static_cast<std::int64_t>(kPriorityBurstNs);
 }
 
+// Its part of a cycle, longer or shorter by what brings its lag to half of a turn's swing below
+// zero: so lags swing evenly around zero, and a turn that was cut or overran is made up for at
+// once.
 std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
-  return std::max(part_of(kCycleNs, books_[seat].standing.rate), kLeastTurnNs);
+  const Standing& standing = books_[seat].standing;
+  const std::uint64_t usual = std::max(part_of(kCycleNs, standing.rate), kLeastTurnNs);
+  const auto others = static_cast<std::int64_t>(kWholeGpu - std::min(standing.rate, kWholeGpu - 1));
+  const std::int64_t swing = static_cast<std::int64_t>(usual) * others / kWholeGpu;
+  const std::int64_t turn = (standing.lag_ns + swing / 2) * kWholeGpu / others;
+  return static_cast<std::uint64_t>(
+      std::clamp(turn, static_cast<std::int64_t>(usual / 2), static_cast<std::int64_t>(2 * usual)));
 }
 
+// When the holder counts as idle, unless it launches before.
 std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
-  const std::uint64_t opened = books_[seat.seat].opened_ns;
+  const Book& book = books_[seat.seat];
+  const std::uint64_t opened = book.opened_ns;
   if (seat.last_launch_ns <= opened && seat.busy_until_ns <= opened) return opened + kMostIdleNs;
-  const std::uint64_t usual =
-      std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs, kMostIdleNs);
+  const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for.
-  const std::uint64_t patience = books_[seat.seat].stands ? kEarlyNs : usual;
-  return std::max(seat.busy_until_ns, seat.last_launch_ns) + patience;
+  if (book.stands)
+    return since + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kEarlyNs + 2 * seat.usual_gap_ns : 0);
+  std::uint64_t patience = std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs,
+                                      kMostIdleNs);
+  // What is predicted of the first work of a turn doesn't know of the switch before it, and long
+  // work may take a little longer.
+  if (seat.last_launch_ns < opened + kMostIdleNs) patience += kSwitchNs;
+  patience += std::min((since - seat.last_launch_ns) / 32, kMostIdleNs);
+  return since + patience;
 }
 
 const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t seat) const {
@@ -315,12 +342,26 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   if (wall < kLeastBeforePreemptionNs) return;
   const std::uint64_t done = book.done_ns - book.done_at_open_ns + left;
   const std::uint64_t ppm = std::clamp<std::uint64_t>(done * kWholeGpu / wall, 1'000, kWholeGpu);
-  book.alone_ppm = book.alone_ppm == 0 ? ppm : (7 * book.alone_ppm + ppm) / 8;
+  book.alone_ppm = book.alone_ppm == 0 ? ppm : (3 * book.alone_ppm + ppm) / 4;
+  book.turns = std::min(book.turns + 1, kTurnsToKnow);
 }
 
-// When the present turn has to be looked at again while others wait.
-std::uint64_t Arbiter::watch_turn_until(const SeatView& holder) const {
-  return std::min(turn_end_ns_ - kEarlyNs, idle_at_ns(holder));
+// When one that has come back will have fallen further behind than the holder.
+std::uint64_t Arbiter::preempts_at(std::uint64_t now_ns, const SeatView& holder,
+                                   const SeatView& next) const {
+  const Book& book = books_[holder.seat];
+  if (!books_[next.seat].arrived) return kForever;
+  const std::int64_t ahead = behind_ns(holder.seat) - behind_ns(next.seat);
+  const std::uint64_t catches_up =
+      ahead > 0 ? part_of(static_cast<std::uint64_t>(ahead), book.standing.rate) : 0;
+  return std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + catches_up + kLeastIdleNs);
+}
+
+// When the present turn has to be looked at again while others wait. Whether its seat has gone idle
+// is asked the more seldom the longer it has been at it: what that costs is a part of the turn.
+std::uint64_t Arbiter::watch_turn_until(std::uint64_t now_ns, const SeatView& holder) const {
+  const std::uint64_t seldom = std::min((now_ns - books_[holder.seat].opened_ns) / 8, kMostIdleNs);
+  return std::min(turn_end_ns_ - kEarlyNs, std::max(idle_at_ns(holder), now_ns + seldom));
 }
 
 std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats) {
@@ -339,24 +380,20 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     // It may have been alone until now; then its turn counts from when it began, and has passed.
     turn_end_ns_ = std::min(turn_end_ns_, std::max(book.opened_ns + turn_ns(holder_), now_ns));
     if (!must_end(now_ns, *holder, *next)) {
-      const std::uint64_t preemption =
-          books_[next->seat].arrived
-              ? std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + kLeastIdleNs)
-              : kForever;
-      return std::min({probe, preemption, watch_turn_until(*holder)});
+      return std::min({probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
     }
     end_turn(now_ns, *holder);
     // It may well be the one that is furthest behind itself.
     if (!goes_first(*next) && now_ns < idle_at_ns(*holder) &&
         behind_ns(holder->seat) > behind_ns(next->seat)) {
       begin_turn(now_ns, *holder);
-      return std::min(probe, watch_turn_until(*holder));
+      return std::min(probe, watch_turn_until(now_ns, *holder));
     }
   }
   if (now_ns + kEarlyNs < free_at_ns_ && !goes_first(*next))
     return std::min(probe, free_at_ns_ - kEarlyNs);
   begin_turn(now_ns, *next);
-  return std::min(probe, watch_turn_until(*next));
+  return std::min(probe, watch_turn_until(now_ns, *next));
 }
 
 void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {

@@ -2,7 +2,8 @@
 // A GPU as far as sharing its time goes: contexts (one a process) that the hardware runs in turns
 // and never together, kernels in the order of their streams, the time that each switch costs. Every
 // constant was measured on an H200; calibration_test.cpp holds the model to the table of turns and
-// overlap that was measured there. Driven by a virtual clock: whoever owns it calls run() at next().
+// overlap that was measured there. Driven by a virtual clock: whoever owns it calls run() at
+// next().
 #pragma once
 
 #include <array>
@@ -49,7 +50,8 @@ struct Kernel {
   Time visible_ns = 0;  // from when on the GPU could start it
   std::uint64_t number = 0;
   Together* together = nullptr;
-  // Ends once the context has completed so many kernels of its other stream (a consumer that spins).
+  // Ends once the context has completed so many kernels of its other stream (a consumer that
+  // spins).
   std::uint64_t until_other_stream = 0;
   Time began_ns = kNever;
 };
@@ -58,7 +60,8 @@ class Gpu {
  public:
   static constexpr std::size_t kStreams = 2;
   // A kernel is done. The GPU may not be called from within.
-  using Done = std::function<void(std::size_t context, std::size_t stream, const Kernel&, Time now)>;
+  using Done =
+      std::function<void(std::size_t context, std::size_t stream, const Kernel&, Time now)>;
 
   explicit Gpu(Done done) : done_(std::move(done)) {}
 
@@ -202,7 +205,8 @@ inline void Gpu::pause(Time now) {
   for (Stream& stream : contexts_[current_].streams) {
     if (!stream.running) continue;
     stream.running = false;
-    if (stream.left_ns != kNever) stream.left_ns -= std::min(stream.left_ns, now - stream.resumed_ns);
+    if (stream.left_ns != kNever)
+      stream.left_ns -= std::min(stream.left_ns, now - stream.resumed_ns);
     Together* both = stream.queue.front().together;
     if (both == nullptr || both->is_done) continue;
     if (both->running-- == 2) both->left_ns -= std::min(both->left_ns, now - both->since_ns);

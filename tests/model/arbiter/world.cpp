@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#pragma GCC diagnostic ignored "-Wconversion" // TRACE
 #include "world.h"
 
 #include <algorithm>
 #include <array>
 
 #include "vgpu/core/gate.h"
+#include "vgpu/core/in_flight.h"
 #include "vgpu/core/pace.h"
 
 namespace vgpu::model {
@@ -49,12 +51,15 @@ class Process {
   struct Sample {
     std::uint64_t number;
     std::uint32_t kind;
-    std::uint64_t turn;
+    Time foreign_from_ns;  // others were kept out until then, at the least
     Time value_ns = 0;
+    Time ended_ns = 0;
   };
   struct Kind {
     core::Cost cost;
+    bool is_clean = false;  // measured while nothing foreign was on the GPU
     std::uint64_t launched = 0;
+    std::uint32_t unmeasured = 0;  // in flight, while the cost isn't known
   };
 
   void try_launch(Time now);
@@ -96,19 +101,13 @@ class Process {
 
   // The gate.
   core::Grant grant_;
-  std::uint64_t turn_ = 0;  // counts up when the grant is opened
-  bool was_open_ = false;
   Time asked_ns_ = kNever;        // since when the present launch has been at the gate
   Time turn_wait_ns_ = kNever;    // since when it has been waiting for a turn
-  Time flight_wait_ns_ = kNever;  // since when it has been waiting without progress
   Time want_since_ns_ = 0;
-  Time busy_until_ns_ = 0;
   Time last_launch_ns_ = 0;
   Time usual_gap_ns_ = 0;
-  Time work_ns_ = 0;       // submitted, as predicted
-  Time known_done_ns_ = 0; // of it, known to be done
-  Time progressed_ns_ = 0; // when a mark was last seen done
-  Time marked_ns_ = 0;
+  core::InFlight flight_;
+  Time passed_mark_ns_ = 0;  // position of the last mark that was seen done
   std::deque<Mark> marks_;
   std::deque<Sample> sampled_;
   std::vector<Sample> samples_;
@@ -152,11 +151,9 @@ class World {
     Change change;
   };
   void plan(const Planned& planned) {
-    plan_.insert(std::upper_bound(plan_.begin() + static_cast<std::ptrdiff_t>(planned_),
-                                  plan_.end(), planned,
-                                  [](const Planned& a, const Planned& b) {
-                                    return a.at_ns < b.at_ns;
-                                  }),
+    plan_.insert(std::upper_bound(
+                     plan_.begin() + static_cast<std::ptrdiff_t>(planned_), plan_.end(), planned,
+                     [](const Planned& a, const Planned& b) { return a.at_ns < b.at_ns; }),
                  planned);
   }
   friend class Process;
@@ -254,8 +251,8 @@ void Process::try_launch(Time now) {
     at_ = At::queue_full;
     return;
   }
-  const bool passes = world_.scenario().sharing == Sharing::arbiter ? passes_gate(now)
-                                                                 : passes_lock(now);
+  const bool passes =
+      world_.scenario().sharing == Sharing::arbiter ? passes_gate(now) : passes_lock(now);
   if (passes) launch(now);
 }
 
@@ -299,6 +296,7 @@ void Process::completed(const Kernel& kernel, Time now) {
   while (!sampled_.empty() && sampled_.front().number <= kernel.number) {
     if (sampled_.front().number == kernel.number) {
       sampled_.front().value_ns = now - kernel.began_ns;
+      sampled_.front().ended_ns = now;
       samples_.push_back(sampled_.front());
     }
     sampled_.pop_front();
@@ -350,44 +348,37 @@ void Process::look_at_marks(Time now) {
   for (const Sample& sample : samples_) learn(sample, now);
   samples_.clear();
   while (!marks_.empty() && marks_.front().number <= done_number_) {
-    known_done_ns_ = marks_.front().work_ns;
+    passed_mark_ns_ = marks_.front().work_ns;
     marks_.pop_front();
-    progressed_ns_ = now;
   }
   if (is_idle() && at_ == At::waits_for_work) {
     marks_.clear();
-    known_done_ns_ = marked_ns_ = work_ns_;
-    progressed_ns_ = now;
-    busy_until_ns_ = std::min(busy_until_ns_, now);
+    flight_.all_done(now);
     return;
   }
-  const Time most = work_ns_ - known_done_ns_;
-  busy_until_ns_ = std::min(busy_until_ns_, now + most);
-  if (marks_.empty()) return;
-  // Work that is overdue goes on for as long again as it is late.
-  const Time behind = work_ns_ - marks_.front().work_ns;
-  const Time least = busy_until_ns_ > now ? behind : std::max(behind, (now - busy_until_ns_) / 2);
-  busy_until_ns_ = std::max(busy_until_ns_, now + least);
+  flight_.looked(now, passed_mark_ns_, marks_.empty() ? 0 : marks_.front().work_ns);
 }
 
 void Process::learn(const Sample& sample, Time now) {
   Kind& kind = kind_of(sample.kind);
-  const bool exclusive = sample.turn == turn_ && now < grant_.end_ns && grant_.end_ns != kNever;
-  const bool alone = grant_.end_ns == kNever && !grant_.counted;
-  if (kind.cost.known() && !exclusive && !alone && sample.value_ns < 5 * kMs) return;
+  const bool is_clean = sample.ended_ns <= sample.foreign_from_ns;
+  if (!is_clean && kind.is_clean) return;
+  if (is_clean && !kind.is_clean && kind.cost.known()) kind.cost = core::Cost();
+  const bool was_known = kind.launched == 0 || kind.unmeasured == 0;
   const Time noise = sample.value_ns / 100;
   const Time value = sample.value_ns - noise + world_.between(0, 2 * noise);
-  if (!kind.cost.known() && value > core::kUnknownCostNs) {
+  if (!was_known && value > core::kUnknownCostNs) {
     // What was taken for a short one is paid for now.
     const Time more = (value - core::kUnknownCostNs) * kind.launched;
-    work_ns_ += more;
-    known_done_ns_ += more;
-    marked_ns_ += more;
+    flight_.correct(more);
+    passed_mark_ns_ += more;
     for (Mark& mark : marks_) mark.work_ns += more;
     Time& paid = world_.paid_until(gpu_, tenant_);
     paid = core::pace_charge(paid, now, more, world_.tenant(tenant_).limit);
   }
   kind.cost.learn(value);
+  kind.is_clean = is_clean;
+  kind.unmeasured = 0;
 }
 
 bool Process::passes_gate(Time now) {
@@ -401,7 +392,8 @@ bool Process::passes_gate(Time now) {
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
   view.in_flight_ns = grant_.in_flight_ns;
-  view.busy_until_ns = busy_until_ns_;
+  view.busy_until_ns = flight_.busy_until_ns();
+  view.unmeasured = kind.unmeasured;
   view.cost_ns = kind.cost.high_ns();
   if (tenant.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
@@ -410,13 +402,12 @@ bool Process::passes_gate(Time now) {
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission == core::Admission::wait_in_flight) {
-    if (flight_wait_ns_ == kNever) flight_wait_ns_ = now;
-    const Time since = std::max(flight_wait_ns_, progressed_ns_);
-    if (now >= since + core::kMostInFlightWaitNs) {
+    if (now >= flight_.forced_at_ns()) {
       ++world_.outcome(tenant_).forced;
+      flight_.forced();
       verdict = {};
     } else {
-      verdict.until_ns = std::min(verdict.until_ns, since + core::kMostInFlightWaitNs);
+      verdict.until_ns = std::min(verdict.until_ns, flight_.forced_at_ns());
     }
   }
   switch (verdict.admission) {
@@ -442,28 +433,32 @@ bool Process::passes_gate(Time now) {
     Outcome& outcome = world_.outcome(tenant_);
     outcome.most_wait_ns = std::max(outcome.most_wait_ns, now - turn_wait_ns_);
   }
-  const bool was_idle = busy_until_ns_ <= asked_ns_;
+  const Time busy_until = flight_.busy_until_ns();
+  const bool was_idle = busy_until <= asked_ns_;
   if (was_idle && last_launch_ns_ != 0) {
-    const Time gap = std::min(asked_ns_ - busy_until_ns_, core::kMostIdleNs);
+    const Time gap = std::min(asked_ns_ - busy_until, core::kMostIdleNs);
     usual_gap_ns_ = (usual_gap_ns_ * 7 + gap) / 8;
   } else if (!was_idle) {
     usual_gap_ns_ = usual_gap_ns_ * 7 / 8;
   }
-  if (grant_.announces && busy_until_ns_ <= now) world_.ring(now);
-  asked_ns_ = turn_wait_ns_ = flight_wait_ns_ = kNever;
+  if (grant_.announces && busy_until <= now) world_.ring(now);
+  asked_ns_ = turn_wait_ns_ = kNever;
   want_since_ns_ = 0;
-  busy_until_ns_ = core::busy_after(busy_until_ns_, now, mean);
+  flight_.launched(now, mean);
+  // Alone; or in a turn, after which the others wait for what is predicted to be in flight.
+  Time foreign_from = kNever;
+  if (grant_.counted) {
+    foreign_from = grant_.end_ns == kNever ? now : std::max(grant_.end_ns, flight_.busy_until_ns());
+  }
   last_launch_ns_ = now;
-  work_ns_ += mean;
   if (tenant.limit != 0) paid = core::pace_charge(paid, now, mean, tenant.limit);
   ++kind.launched;
   const std::uint64_t number = launches_ + 1;
-  if (kind.cost.samples() < kSampleFirst || kind.launched % kSampleEvery == 0)
-    sampled_.push_back({number, launch_.kind, turn_});
-  if (work_ns_ - marked_ns_ >= kMarkEveryNs || !kind.cost.known()) {
-    marks_.push_back({number, work_ns_});
-    marked_ns_ = work_ns_;
-  }
+  if (!kind.cost.known()) ++kind.unmeasured;
+  if (kind.cost.samples() < kSampleFirst || kind.launched % kSampleEvery == 0 ||
+      mean >= kSampleLongNs)
+    sampled_.push_back({number, launch_.kind, foreign_from});
+  if (flight_.wants_mark() || !kind.cost.known()) marks_.push_back({number, flight_.marked()});
   return true;
 }
 
@@ -477,17 +472,15 @@ core::SeatView Process::view(Time now) const {
   view.limit_percent = tenant.limit;
   view.priority = tenant.priority;
   view.want_since_ns = want_since_ns_;
-  view.busy_until_ns = busy_until_ns_;
+  view.busy_until_ns = flight_.busy_until_ns();
   view.last_launch_ns = last_launch_ns_;
   view.usual_gap_ns = usual_gap_ns_;
-  const Time left = busy_until_ns_ > now ? busy_until_ns_ - now : 0;
-  view.done_ns = work_ns_ - std::min(work_ns_, left);
+  view.done_ns = flight_.done_ns(now);
   return view;
 }
 
 void Process::granted(const core::Grant& grant, Time now) {
   const bool is_open = now < grant.end_ns;
-  if (is_open && !(now < grant_.end_ns)) ++turn_;
   grant_ = grant;
   if (is_open && at_ == At::gate && want_since_ns_ != 0)
     next_ns_ = std::min(next_ns_, now + world_.wake_up());
@@ -496,7 +489,10 @@ void Process::granted(const core::Grant& grant, Time now) {
 // ---- the world ----
 
 World::World(const Scenario& scenario)
-    : scenario_(scenario), tenants_(scenario.tenants), random_(scenario.seed), locks_(scenario.gpus) {
+    : scenario_(scenario),
+      tenants_(scenario.tenants),
+      random_(scenario.seed),
+      locks_(scenario.gpus) {
   by_context_.resize(scenario.gpus);
   for (std::size_t g = 0; g < scenario.gpus; ++g) {
     gpus_.push_back(std::make_unique<Gpu>(
@@ -536,8 +532,7 @@ World::World(const Scenario& scenario)
 void World::apply_plan(Time now) {
   const Planned planned = plan_[planned_++];
   Process& process = *processes_[planned.process];
-  const bool holds = process.is_seated() &&
-                     arbiters_[process.gpu()]->holder() == process.seat();
+  const bool holds = process.is_seated() && arbiters_[process.gpu()]->holder() == process.seat();
   switch (planned.what) {
     case Planned::What::arrive:
       process.start(now);
@@ -603,6 +598,10 @@ void World::step_host(Time now) {
     for (std::size_t i = 0; i < count; ++i) who[i]->granted(grants[i], now);
   }
   overlapped_ = arbiters_[0]->overlaps();
+  if (getenv("TRACE") && now > strtoull(getenv("TRACE"),0,10)*kMs) { // TRACE
+    static uint32_t last = 77; if (last != arbiters_[0]->holder() || getenv("TRACEALL")) { last = arbiters_[0]->holder(); // TRACE
+    printf("%9.3f holder %d %s", now/1e6, (int)last, overlapped_?"OV":""); // TRACE
+    for (auto& p : processes_) { auto v = p->view(now); printf(" [want %.3f busy %+.3f lag %+.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6);} printf(" next %.3f\n", wake/1e6); } } // TRACE
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 

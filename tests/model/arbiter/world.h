@@ -2,7 +2,8 @@
 // Tenants, their programs, the limiter's gate in each of their processes and the host of the
 // arbiter, all under one virtual clock: nothing sleeps, and one seed gives one run. The decisions
 // are the product's (core::Arbiter, judge_launch, busy_after, the pace, learned costs); what is
-// modelled is the world around them: the GPU (gpu.h), calls that take time, wake-ups that come late.
+// modelled is the world around them: the GPU (gpu.h), calls that take time, wake-ups that come
+// late.
 #pragma once
 
 #include <deque>
@@ -26,10 +27,9 @@ inline constexpr Time kLeastWakeNs = 20 * kUs;
 inline constexpr Time kMostWakeNs = 57 * kUs;
 inline constexpr Time kTimerSlackNs = 60 * kUs;
 inline constexpr Time kHostLateNs = 100 * kUs;
-// A process marks the stream after so much predicted work.
-inline constexpr Time kMarkEveryNs = 250 * kUs;
-// One launch in so many is measured, and the first few of each kind.
+// One launch in so many is measured, the first few of each kind, and all long ones.
 inline constexpr std::uint64_t kSampleEvery = 64;
+inline constexpr Time kSampleLongNs = 500 * kUs;
 inline constexpr std::uint32_t kSampleFirst = 4;
 // A tenant under a compute limit saves up so much GPU time before it asks for a turn.
 inline constexpr Time kBatchNs = 10 * kMs;

@@ -25,13 +25,17 @@ class InFlight {
   std::uint64_t done_ns(std::uint64_t now_ns) const {
     return work_ns_ - std::min(work_ns_, busy_until_ns_ > now_ns ? busy_until_ns_ - now_ns : 0);
   }
-  // When it was last seen that something was done.
-  std::uint64_t progressed_ns() const { return progressed_ns_; }
+  // A launch that waits for room (gate.h) only waits: what is in flight may be waiting for it. It goes
+  // in when that is overdue and nothing has been done since; each further one, later by as much.
+  std::uint64_t forced_at_ns() const {
+    return expected_ns_ + kMostInFlightWaitNs * (1 + std::uint64_t{forced_});
+  }
+  void forced() { ++forced_; }
   bool wants_mark() const { return work_ns_ - marked_ns_ >= kMarkEveryNs; }
 
   void launched(std::uint64_t now_ns, std::uint64_t cost_ns) {
-    if (busy_until_ns_ <= now_ns) progressed_ns_ = now_ns;
     busy_until_ns_ = busy_after(busy_until_ns_, now_ns, cost_ns);
+    expected_ns_ = std::max(expected_ns_, now_ns) + cost_ns;
     work_ns_ += cost_ns;
   }
   // A mark follows what was launched so far; gives its position.
@@ -53,14 +57,17 @@ class InFlight {
       // What is overdue will take half as long again as it is late.
       if (busy_until_ns_ <= now_ns) least = std::max(least, (now_ns - busy_until_ns_) / 2);
     }
-    if (progressed) progressed_ns_ = now_ns;
     busy_until_ns_ = std::clamp(busy_until_ns_, now_ns + least, now_ns + std::max(least, most));
+    if (!progressed) return;
+    expected_ns_ = std::max(busy_until_ns_, now_ns);
+    forced_ = 0;
   }
   // Everything submitted is done: the program waited for it.
   void all_done(std::uint64_t now_ns) {
     busy_until_ns_ = std::min(busy_until_ns_, now_ns);
     known_done_ns_ = marked_ns_ = work_ns_;
-    looked_ns_ = progressed_ns_ = now_ns;
+    looked_ns_ = expected_ns_ = now_ns;
+    forced_ = 0;
   }
   // Work that was taken to be shorter by so much is done; positions of marks move by it too.
   void correct(std::uint64_t more_ns) {
@@ -75,7 +82,9 @@ class InFlight {
   std::uint64_t marked_ns_ = 0;
   std::uint64_t known_done_ns_ = 0;
   std::uint64_t looked_ns_ = 0;
-  std::uint64_t progressed_ns_ = 0;
+  // When all of it was expected to be done, as of the last time that something was.
+  std::uint64_t expected_ns_ = 0;
+  std::uint32_t forced_ = 0;  // launches that went in regardless since
 };
 
 }  // namespace vgpu::core
