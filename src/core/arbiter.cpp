@@ -96,6 +96,8 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     book.standing.held_ns += used;
     book.done_ns = std::max(book.done_ns, seat.done_ns);
     std::int64_t& lag = book.standing.lag_ns;
+    // While all run together nobody is owed anything by another.
+    if (overlaps()) continue;
     if (!book.active) {
       const auto most = static_cast<std::int64_t>(part_of(kCreditNs, book.standing.entitled));
       lag = lag > most ? most

@@ -269,7 +269,8 @@ void Process::launch(Time now) {
   kernel.until_other_stream = launch_.until_other_stream;
   world_.gpu(gpu_).submit(context_, launch_.stream, kernel);
   at_ = At::in_call;
-  next_ns_ = now + kLaunchCallNs + launch_.gap_ns;
+  next_ns_ = now + kLaunchCallNs - kLaunchCallNs / 8 + random_() % (kLaunchCallNs / 4) +
+             launch_.gap_ns - launch_.gap_ns / 16 + random_() % (launch_.gap_ns / 8 + 1);
 }
 
 void Process::called(Time now) {
