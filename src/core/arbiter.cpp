@@ -26,16 +26,6 @@ constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   return hash * 0xff51afd7ed558ccd;
 }
 
-// How much of the time since `last_ns` a seat's own work was on the GPU, as far as can be told.
-std::uint64_t busy_since(std::uint64_t last_ns, std::uint64_t now_ns, const SeatView& seat,
-                         std::uint64_t done_before_ns) {
-  const std::uint64_t elapsed = now_ns - last_ns;
-  if (seat.busy_until_ns > now_ns) return elapsed;
-  const std::uint64_t tail = seat.busy_until_ns > last_ns ? seat.busy_until_ns - last_ns : 0;
-  const std::uint64_t done = seat.done_ns > done_before_ns ? seat.done_ns - done_before_ns : 0;
-  return std::min(std::max(tail, done), elapsed);
-}
-
 }  // namespace
 
 std::uint64_t Arbiter::step(std::uint64_t now_ns, std::span<const SeatView> seats,
@@ -74,6 +64,30 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
+// Who is under a compute limit is held by that; it is charged for whole turns, of which its limit
+// counts only the work, and mustn't fall behind for the rest.
+Rate Arbiter::owed_rate(const SeatView& seat) const {
+  const Rate rate = books_[seat.seat].standing.rate;
+  const bool held = seat.limit_percent != 0 && rate_of_percent(seat.limit_percent) <= rate + rate / 64;
+  return held ? rate + rate / 4 : rate;
+}
+
+// How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told: what
+// was in flight then, and since its last launch what is in flight now; or more by what got done.
+std::uint64_t Arbiter::busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
+                                  const SeatView& seat) const {
+  const Book& book = books_[seat.seat];
+  const auto within = [&](std::uint64_t time_ns) { return std::clamp(time_ns, since_ns, now_ns); };
+  const std::uint64_t first = within(book.busy_until_ns);
+  std::uint64_t busy = first - since_ns;
+  if (seat.busy_until_ns > first) {
+    const std::uint64_t began = std::max(within(seat.last_launch_ns), first);
+    busy += within(seat.busy_until_ns) - began;
+  }
+  const std::uint64_t done = seat.done_ns > book.done_ns ? seat.done_ns - book.done_ns : 0;
+  return std::min(std::max(busy, done), now_ns - since_ns);
+}
+
 // What each had of the GPU since the last step, against what it was owed.
 void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const std::uint64_t elapsed = std::min(now_ns - last_ns_, kMostStepNs);
@@ -81,7 +95,7 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const auto had = [&](const SeatView& seat) {
     // A turn is charged whole, because nobody else could use it.
     if (seat.seat == holder_ && !overlaps() && active_count_ > 1) return elapsed;
-    return busy_since(since, now_ns, seat, books_[seat.seat].done_ns);
+    return busy_since(since, now_ns, seat);
   };
   std::uint64_t all = 0;
   for (const SeatView& seat : seats) all += had(seat);
@@ -95,6 +109,7 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     if (all > elapsed) used = used * elapsed / all;  // they shared the time
     book.standing.held_ns += used;
     book.done_ns = std::max(book.done_ns, seat.done_ns);
+    book.busy_until_ns = seat.busy_until_ns;
     std::int64_t& lag = book.standing.lag_ns;
     // While all run together nobody is owed anything by another.
     if (overlaps()) continue;
@@ -106,7 +121,7 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
       lag -= static_cast<std::int64_t>(used);
       continue;
     }
-    lag += static_cast<std::int64_t>(part_of(elapsed, book.standing.rate)) -
+    lag += static_cast<std::int64_t>(part_of(elapsed, owed_rate(seat))) -
            static_cast<std::int64_t>(used);
     rates += book.standing.rate;
   }
@@ -280,8 +295,9 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   // Who can come back at once needn't be waited for.
   if (book.stands)
     return since + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kEarlyNs + 2 * seat.usual_gap_ns : 0);
-  std::uint64_t patience = std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs,
-                                      kMostIdleNs);
+  // A gap that is longer than switching away and back takes isn't waited for.
+  std::uint64_t patience = kLeastIdleNs;
+  if (seat.usual_gap_ns < 2 * kSwitchNs) patience = std::max(patience, 2 * seat.usual_gap_ns);
   // What is predicted of the first work of a turn doesn't know of the switch before it, and long
   // work may take a little longer.
   if (seat.last_launch_ns < opened + kMostIdleNs) patience += kSwitchNs;
@@ -335,6 +351,7 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   Book& book = books_[seat.seat];
   const std::uint64_t left = seat.busy_until_ns > now_ns ? seat.busy_until_ns - now_ns : 0;
   free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
+  book.arrived = now_ns >= idle_at_ns(seat);  // gave it up; when it asks again it has come back
   holder_ = kNoSeat;
   // What it does in a turn of its own: its completed work and what is still to come of it, over the
   // time that takes.

@@ -114,6 +114,17 @@ TEST(Explore, High) {
       un.tenants[0].latency(.5)/kUs, un.tenants[0].latency(.99)/kUs, m.result.tenants[0].latency(.5)/kUs, m.result.tenants[0].latency(.99)/kUs,m.result.tenants[0].latency(1)/kUs, (m.result.tenants[0].latency(.99)-alone.tenants[0].latency(.99))/1e6, m.shares[1].mean, m.shares[0].mean, m.result.steps/20.0);
   }
 }
+TEST(Explore, HP1) {
+    Scenario scenario; scenario.length_ns = 20 * kS;
+    scenario.tenants = {tenant("a", paced(200*kUs, 2*kMs), 30, 0, Priority::high)};
+    scenario.tenants.push_back(tenant("b", queues(10*kMs), 70));
+    measure(scenario);
+}
+TEST(Explore, F1) {
+    Scenario scenario; scenario.length_ns = 20 * kS;
+    scenario.tenants = {tenant("a", queues(100*kUs), 10, 10), tenant("b", queues(100*kUs), 0)};
+    measure(scenario);
+}
 TEST(Explore, Limits) {
   for (const Time kernel : {20 * kUs, 100 * kUs, kMs, 5 * kMs, 20 * kMs, 50 * kMs}) {
     for (const bool sync : {false, true}) {

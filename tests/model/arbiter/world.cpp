@@ -65,6 +65,7 @@ class Process {
   void try_launch(Time now);
   bool passes_lock(Time now);
   bool passes_gate(Time now);
+  void wait_for_turn(Time now);
   void launch(Time now);
   void called(Time now);
   void look_at_marks(Time now);
@@ -103,7 +104,10 @@ class Process {
   core::Grant grant_;
   Time asked_ns_ = kNever;        // since when the present launch has been at the gate
   Time turn_wait_ns_ = kNever;    // since when it has been waiting for a turn
+  Time waited_ns_ = 0;  // before this turn: allowance of the limit isn't lost by that
   Time want_since_ns_ = 0;
+  bool was_woken_ = false;  // by the host
+  Time spread_ns_ = 0;      // that the last launch may take longer than the mean
   Time last_launch_ns_ = 0;
   Time usual_gap_ns_ = 0;
   core::InFlight flight_;
@@ -355,6 +359,7 @@ void Process::look_at_marks(Time now) {
   if (is_idle() && at_ == At::waits_for_work) {
     marks_.clear();
     flight_.all_done(now);
+    spread_ns_ = 0;
     return;
   }
   flight_.looked(now, passed_mark_ns_, marks_.empty() ? 0 : marks_.front().work_ns);
@@ -375,7 +380,7 @@ void Process::learn(const Sample& sample, Time now) {
     passed_mark_ns_ += more;
     for (Mark& mark : marks_) mark.work_ns += more;
     Time& paid = world_.paid_until(gpu_, tenant_);
-    paid = core::pace_charge(paid, now, more, world_.tenant(tenant_).limit);
+    paid = core::pace_charge(paid, now - waited_ns_, more, world_.tenant(tenant_).limit);
   }
   kind.cost.learn(value);
   kind.is_clean = is_clean;
@@ -396,6 +401,7 @@ bool Process::passes_gate(Time now) {
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = kind.unmeasured;
   view.cost_ns = kind.cost.high_ns();
+  view.spread_ns = spread_ns_;
   if (tenant.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = grant_.counted && now >= grant_.end_ns && want_since_ns_ == 0;
@@ -416,13 +422,12 @@ bool Process::passes_gate(Time now) {
       break;
     case core::Admission::wait_limit:
       want_since_ns_ = 0;
+      waited_ns_ = 0;
       next_ns_ = std::max(verdict.until_ns, now) + world_.between(kUs, kTimerSlackNs);
       return false;
     case core::Admission::wait_turn:
       if (turn_wait_ns_ == kNever) turn_wait_ns_ = now;
-      // Also after a wake-up that came too late: the want is a new one.
-      want_since_ns_ = now;
-      world_.ring(now);
+      wait_for_turn(now);
       return false;
     case core::Admission::wait_in_flight:
       next_ns_ = std::max(verdict.until_ns, now) + world_.between(kUs, kTimerSlackNs);
@@ -433,6 +438,7 @@ bool Process::passes_gate(Time now) {
   if (turn_wait_ns_ != kNever) {
     Outcome& outcome = world_.outcome(tenant_);
     outcome.most_wait_ns = std::max(outcome.most_wait_ns, now - turn_wait_ns_);
+    waited_ns_ = now - turn_wait_ns_;
   }
   const Time busy_until = flight_.busy_until_ns();
   const bool was_idle = busy_until <= asked_ns_;
@@ -446,13 +452,14 @@ bool Process::passes_gate(Time now) {
   asked_ns_ = turn_wait_ns_ = kNever;
   want_since_ns_ = 0;
   flight_.launched(now, mean);
+  spread_ns_ = kind.cost.high_ns() - mean;
   // Alone; or in a turn, after which the others wait for what is predicted to be in flight.
   Time foreign_from = kNever;
   if (grant_.counted) {
     foreign_from = grant_.end_ns == kNever ? now : std::max(grant_.end_ns, flight_.busy_until_ns());
   }
   last_launch_ns_ = now;
-  if (tenant.limit != 0) paid = core::pace_charge(paid, now, mean, tenant.limit);
+  if (tenant.limit != 0) paid = core::pace_charge(paid, now - waited_ns_, mean, tenant.limit);
   ++kind.launched;
   const std::uint64_t number = launches_ + 1;
   if (!kind.cost.known()) ++kind.unmeasured;
@@ -461,6 +468,19 @@ bool Process::passes_gate(Time now) {
     sampled_.push_back({number, launch_.kind, foreign_from});
   if (flight_.wants_mark() || !kind.cost.known()) marks_.push_back({number, flight_.marked()});
   return true;
+}
+
+// A new want is also one that comes after a wake-up that was too late to find the grant open. While
+// work of its own is in flight it looks now and then whether that is done, for the host to know.
+void Process::wait_for_turn(Time now) {
+  if (want_since_ns_ == 0 || was_woken_) {
+    want_since_ns_ = now;
+    world_.ring(now);
+  }
+  was_woken_ = false;
+  if (in_flight_ > 0 && marks_.empty()) marks_.push_back({launches_, flight_.marked()});
+  if (!marks_.empty())
+    next_ns_ = std::max(flight_.busy_until_ns(), now + core::kUnmeasuredLookNs) + world_.between(kUs, kTimerSlackNs);
 }
 
 core::SeatView Process::view(Time now) const {
@@ -474,6 +494,7 @@ core::SeatView Process::view(Time now) const {
   view.priority = tenant.priority;
   view.want_since_ns = want_since_ns_;
   view.busy_until_ns = flight_.busy_until_ns();
+  if (view.busy_until_ns > last_launch_ns_) view.busy_until_ns += spread_ns_;
   view.last_launch_ns = last_launch_ns_;
   view.usual_gap_ns = usual_gap_ns_;
   view.done_ns = flight_.done_ns(now);
@@ -483,8 +504,9 @@ core::SeatView Process::view(Time now) const {
 void Process::granted(const core::Grant& grant, Time now) {
   const bool is_open = now < grant.end_ns;
   grant_ = grant;
-  if (is_open && at_ == At::gate && want_since_ns_ != 0)
-    next_ns_ = std::min(next_ns_, now + world_.wake_up());
+  if (!is_open || at_ != At::gate || want_since_ns_ == 0) return;
+  was_woken_ = true;
+  next_ns_ = std::min(next_ns_, now + world_.wake_up());
 }
 
 // ---- the world ----

@@ -36,7 +36,7 @@ inline constexpr std::uint64_t kCycleNs = 50'000'000;
 inline constexpr std::uint64_t kLeastTurnNs = 10'000'000;
 // A seat that wants the GPU again after a pause and is behind ends another's turn after so long:
 // the slice that the hardware would have given it.
-inline constexpr std::uint64_t kLeastBeforePreemptionNs = 2'000'000;
+inline constexpr std::uint64_t kLeastBeforePreemptionNs = 1'000'000;
 // Lag that is kept: credit that an idle seat saves up, and debt, as time at its own rate.
 inline constexpr std::uint64_t kCreditNs = 50'000'000;
 inline constexpr std::uint64_t kDebtNs = 2'000'000'000;
@@ -110,6 +110,7 @@ class Arbiter {
     std::uint64_t active_ns = 0;        // when it last wanted the GPU or was on it
     std::uint64_t opened_ns = 0;        // when its turn began
     std::uint64_t done_ns = 0;          // its completed work at the last step,
+    std::uint64_t busy_until_ns = 0;    // as of the last step
     std::uint64_t done_at_open_ns = 0;  // when its turn began,
     std::uint64_t done_at_look_ns = 0;  // and when its progress was last looked at
     std::uint64_t alone_ppm = 0;        // completed work per time of its turns; 0: not known
@@ -127,6 +128,9 @@ class Arbiter {
   std::uint64_t take_turns(std::uint64_t now_ns, std::span<const SeatView> seats);
   void answer(std::span<const SeatView> seats, std::span<Grant> grants);
 
+  std::uint64_t busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
+                           const SeatView& seat) const;
+  Rate owed_rate(const SeatView& seat) const;
   const SeatView* find(std::span<const SeatView> seats, std::uint32_t seat) const;
   const SeatView* next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const;
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;

@@ -31,6 +31,7 @@ struct GateView {
   std::uint64_t busy_until_ns = 0;  // when what is in flight is predicted to be done
   std::uint64_t due_ns = 0;         // by the compute limit; 0: now
   std::uint64_t cost_ns = 0;        // of this launch, by a length that few pass
+  std::uint64_t spread_ns = 0;  // by which the work in flight may be off its prediction
   // Launches in flight of this kind, while its cost isn't known; 0 once it is.
   std::uint32_t unmeasured = 0;
 };
@@ -49,7 +50,7 @@ constexpr Verdict judge_launch(std::uint64_t now_ns, const GateView& view) {
   // A launch may always go in shortly before what is in flight is done: later would leave the GPU
   // idle in between.
   const std::uint64_t room =
-      std::max(view.in_flight_ns, view.cost_ns + kLeadNs) - view.cost_ns;
+      std::max(view.in_flight_ns, view.cost_ns + view.spread_ns + kLeadNs) - view.cost_ns;
   const std::uint64_t in_flight = view.busy_until_ns - now_ns;
   if (in_flight <= room) return {};
   // Predictions err: look again meanwhile, the sooner the nearer it is.
