@@ -93,8 +93,13 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const std::uint64_t elapsed = std::min(now_ns - last_ns_, kMostStepNs);
   const std::uint64_t since = now_ns - elapsed;
   const auto had = [&](const SeatView& seat) {
-    // A turn is charged whole, because nobody else could use it.
-    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) return elapsed;
+    // A turn is charged whole, because nobody else could use it; but one that began beside what
+    // others had in flight, only from then on.
+    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) {
+      const Book& book = books_[seat.seat];
+      const std::uint64_t runs = book.opened_ns + (book.stands ? late_ns_ : 0);
+      return now_ns - std::clamp(runs, since, now_ns);
+    }
     return busy_since(since, now_ns, seat);
   };
   std::uint64_t all = 0;
@@ -148,8 +153,9 @@ bool Arbiter::is_recent(std::uint64_t now_ns, const Book& book) {
 
 // A launch waits; or, where it didn't have to, work is on the GPU.
 bool Arbiter::asks(std::uint64_t now_ns, const SeatView& seat) const {
-  return seat.want_since_ns != 0 ||
-         (books_[seat.seat].stands && seat.busy_until_ns > now_ns && holder_ != seat.seat);
+  if (seat.want_since_ns != 0) return true;
+  return books_[seat.seat].stands && holder_ != seat.seat &&
+         (seat.busy_until_ns > now_ns || seat.last_launch_ns > last_ns_);
 }
 
 void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats) {
@@ -290,11 +296,14 @@ std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
 std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   const Book& book = books_[seat.seat];
   const std::uint64_t opened = book.opened_ns;
-  if (seat.last_launch_ns <= opened && seat.busy_until_ns <= opened) return opened + kMostIdleNs;
+  if (!book.stands && seat.last_launch_ns <= opened && seat.busy_until_ns <= opened)
+    return opened + kMostIdleNs;
   const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for.
-  if (book.stands)
-    return since + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kEarlyNs + 2 * seat.usual_gap_ns : 0);
+  if (book.stands) {
+    const std::uint64_t late = seat.last_launch_ns <= opened ? late_ns_ : 0;
+    return since + late + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kEarlyNs + 2 * seat.usual_gap_ns : 0);
+  }
   // A gap that is longer than switching away and back takes isn't waited for.
   std::uint64_t patience = kLeastIdleNs;
   if (seat.usual_gap_ns < 2 * kSwitchNs) patience = std::max(patience, 2 * seat.usual_gap_ns);
@@ -345,6 +354,9 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   book.done_at_open_ns = book.done_ns;
   book.arrived = false;
   turn_end_ns_ = now_ns + turn_ns(seat.seat);
+  draining_ = kNoSeat;
+  // What it launched before its turn, because its grant stands, runs when the others' work is done.
+  late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
 }
 
 void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
@@ -353,6 +365,8 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
   book.arrived = now_ns >= idle_at_ns(seat);  // gave it up; when it asks again it has come back
   holder_ = kNoSeat;
+  draining_ = seat.seat;
+  drained_by_ns_ = now_ns + kMostDrainNs;
   // What it does in a turn of its own: its completed work and what is still to come of it, over the
   // time that takes.
   const std::uint64_t end =
@@ -387,6 +401,8 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
   const std::uint64_t probe = active_count_ > 1 ? probe_.next_ns() : kForever;
   if (overlaps()) return std::min(probe, next_look_ns_);
 
+  if (const SeatView* drains = find(seats, draining_))
+    free_at_ns_ = std::min(drains->busy_until_ns, drained_by_ns_);
   const SeatView* holder = holder_ == kNoSeat ? nullptr : find(seats, holder_);
   const SeatView* next = next_in_line(now_ns, seats);
   if (next == nullptr) {

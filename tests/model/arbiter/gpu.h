@@ -22,11 +22,11 @@ inline constexpr Time kMs = 1'000'000;
 inline constexpr Time kS = 1'000'000'000;
 
 // Two full-grid tenants: 2.05 ms on, 2.51 ms off, so 0.23 ms for each switch in the middle of work.
-inline constexpr Time kSliceNs = 2'050 * kUs;
+inline constexpr Time kHardwareSliceNs = 2'050 * kUs;
 inline constexpr Time kPreemptionNs = 230 * kUs;
 // A switch after a context's work is done: from the unmanaged rows of 5, 20 and 100 us kernels that
 // are waited for (11.5, 19.9, 46.6 % together), each of which gives 0.134 to 0.138 ms.
-inline constexpr Time kSwitchNs = 135 * kUs;
+inline constexpr Time kHardwareSwitchNs = 135 * kUs;
 // 20 us kernels back to back take 21.31 us each.
 inline constexpr Time kBetweenKernelsNs = 1'310;
 // From a launch to its kernel on an idle GPU; the launch call; from a kernel's end to the return of
@@ -152,7 +152,7 @@ inline Time Gpu::others_ready_ns() const {
 // The end of the slice in which `time` lies. A context that nobody waits behind gets another slice.
 inline Time Gpu::boundary_after(Time time) const {
   const Time since = time > slice_began_ns_ ? time - slice_began_ns_ : 0;
-  return slice_began_ns_ + std::max<Time>((since + kSliceNs - 1) / kSliceNs, 1) * kSliceNs;
+  return slice_began_ns_ + std::max<Time>((since + kHardwareSliceNs - 1) / kHardwareSliceNs, 1) * kHardwareSliceNs;
 }
 
 inline Time Gpu::next() const {
@@ -245,13 +245,13 @@ inline void Gpu::run(Time now) {
     for (const Stream& stream : contexts_[current_].streams) runs = runs || stream.running;
   }
   if (runs && (others_ready_ns() > now || now == slice_began_ns_ ||
-               (now - slice_began_ns_) % kSliceNs != 0))
+               (now - slice_began_ns_) % kHardwareSliceNs != 0))
     return;
   const std::size_t next = next_ready(now);
   if (next == kNone || next == current_) return;
   if (current_ != kNone) pause(now);
   switching_to_ = next;
-  const Time costs = runs ? kPreemptionNs : kSwitchNs;
+  const Time costs = runs ? kPreemptionNs : kHardwareSwitchNs;
   switch_ends_ns_ = now + costs;
   switching_ns_ += costs;
   current_ = kNone;

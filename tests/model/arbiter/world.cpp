@@ -479,8 +479,14 @@ void Process::wait_for_turn(Time now) {
   }
   was_woken_ = false;
   if (in_flight_ > 0 && marks_.empty()) marks_.push_back({launches_, flight_.marked()});
-  if (!marks_.empty())
-    next_ns_ = std::max(flight_.busy_until_ns(), now + core::kUnmeasuredLookNs) + world_.between(kUs, kTimerSlackNs);
+  if (marks_.empty()) {
+    if (spread_ns_ != 0) world_.ring(now);  // done earlier than it was said it may be
+    spread_ns_ = 0;
+    return;
+  }
+  const Time left = flight_.busy_until_ns() > now ? flight_.busy_until_ns() - now : 0;
+  next_ns_ = now + std::max(std::min(left, spread_ns_ > 0 ? spread_ns_ : left), core::kLeastLookNs) +
+             world_.between(kUs, kTimerSlackNs);
 }
 
 core::SeatView Process::view(Time now) const {

@@ -14,7 +14,7 @@ namespace vgpu::core {
 inline constexpr std::uint64_t kLaunchLatencyNs = 3'500;
 // So long before the work in flight is predicted to be done the next launch may always follow: a
 // sleep ends late by up to 60 us.
-inline constexpr std::uint64_t kLeadNs = 100'000;
+inline constexpr std::uint64_t kLeadNs = 60'000;
 inline constexpr std::uint64_t kLeastLookNs = 100'000;
 // So long a launch waits for room in flight; then it goes in beyond the bound.
 inline constexpr std::uint64_t kMostInFlightWaitNs = 20'000'000;
