@@ -97,7 +97,8 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     // others had in flight, only from then on.
     if (seat.seat == holder_ && !overlaps() && active_count_ > 1) {
       const Book& book = books_[seat.seat];
-      const std::uint64_t runs = book.opened_ns + (book.stands ? late_ns_ : 0);
+      const bool late = book.stands && seat.busy_until_ns == late_from_ns_;
+      const std::uint64_t runs = book.opened_ns + (late ? late_ns_ : 0);
       return now_ns - std::clamp(runs, since, now_ns);
     }
     return busy_since(since, now_ns, seat);
@@ -153,8 +154,10 @@ bool Arbiter::is_recent(std::uint64_t now_ns, const Book& book) {
 
 // A launch waits; or, where it didn't have to, work is on the GPU.
 bool Arbiter::asks(std::uint64_t now_ns, const SeatView& seat) const {
-  if (seat.want_since_ns != 0) return true;
-  return books_[seat.seat].stands && holder_ != seat.seat &&
+  const Book& book = books_[seat.seat];
+  if (seat.want_since_ns != 0)
+    return seat.want_since_ns != book.unanswered_ns || now_ns >= book.ask_again_ns;
+  return book.stands && holder_ != seat.seat &&
          (seat.busy_until_ns > now_ns || seat.last_launch_ns > last_ns_);
 }
 
@@ -249,7 +252,7 @@ void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> sea
     if (looks) book.done_at_look_ns = book.done_ns;
     if (!book.active) continue;
     ++rivals;
-    all_known = all_known && book.turns >= kTurnsToKnow;
+    all_known = all_known && book.turns >= kTurnsToKnow && !book.coarse;
     leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
   }
   if (looks) next_look_ns_ = now_ns + kLookNs;
@@ -301,8 +304,8 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for.
   if (book.stands) {
-    const std::uint64_t late = seat.last_launch_ns <= opened ? late_ns_ : 0;
-    return since + late + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kEarlyNs + 2 * seat.usual_gap_ns : 0);
+    const std::uint64_t late = seat.busy_until_ns == late_from_ns_ ? late_ns_ : 0;
+    return since + late + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
   }
   // A gap that is longer than switching away and back takes isn't waited for.
   std::uint64_t patience = kLeastIdleNs;
@@ -357,12 +360,18 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   draining_ = kNoSeat;
   // What it launched before its turn, because its grant stands, runs when the others' work is done.
   late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
+  late_from_ns_ = seat.busy_until_ns;
 }
 
 void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   Book& book = books_[seat.seat];
   const std::uint64_t left = seat.busy_until_ns > now_ns ? seat.busy_until_ns - now_ns : 0;
   free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
+  // Who doesn't answer to its turn (stopped, or dead) gets the next one for a new want, or much later.
+  const bool answered = book.stands || seat.want_since_ns == 0 ||
+                        std::max(seat.last_launch_ns, seat.busy_until_ns) > book.opened_ns;
+  book.unanswered_ns = answered ? 0 : seat.want_since_ns;
+  book.ask_again_ns = now_ns + kAskAgainNs;
   book.arrived = now_ns >= idle_at_ns(seat);  // gave it up; when it asks again it has come back
   holder_ = kNoSeat;
   draining_ = seat.seat;
@@ -377,6 +386,8 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   const std::uint64_t ppm = std::clamp<std::uint64_t>(done * kWholeGpu / wall, 1'000, kWholeGpu);
   book.alone_ppm = book.alone_ppm == 0 ? ppm : (3 * book.alone_ppm + ppm) / 4;
   book.turns = std::min(book.turns + 1, kTurnsToKnow);
+  // Work in such pieces can't be measured within a probe.
+  book.coarse = left > ModeProbe::kProbeNs / 4 || (book.coarse && wall < ModeProbe::kProbeNs);
 }
 
 // When one that has come back will have fallen further behind than the holder.
@@ -445,7 +456,7 @@ void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
     books_[seat.seat].stands = stands;
     if (stands || alone || overlaps()) {
       grant.end_ns = kForever;
-      grant.announces = stands && holder_ != seat.seat;
+      grant.announces = stands;
     } else if (seat.seat == holder_) {
       grant.end_ns = turn_end_ns_;
     }

@@ -35,6 +35,16 @@ std::uint64_t seeds(std::uint64_t usual) {
   return std::max<std::uint64_t>(usual * times, 1);
 }
 
+Tenant tenant(std::string name, Program program, int share, int limit, Priority priority) {
+  Tenant made;
+  made.name = std::move(name);
+  made.program = std::move(program);
+  made.share = static_cast<std::uint8_t>(share);
+  made.limit = static_cast<std::uint8_t>(limit);
+  made.priority = priority;
+  return made;
+}
+
 double alone_rate(const Program& program) {
   Scenario scenario;
   scenario.sharing = Sharing::unmanaged;

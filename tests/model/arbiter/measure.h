@@ -16,7 +16,8 @@ std::uint64_t seeds(std::uint64_t usual);
 // Work per second of a program that is alone and not managed, in nanoseconds of GPU time.
 double alone_rate(const Program& program);
 
-inline constexpr Time kWarmUpNs = kS;  // of a run: costs are learned, everybody has arrived
+Tenant tenant(std::string name, Program program, int share, int limit = 0,
+              Priority priority = Priority::normal);
 
 struct Share {
   double mean = 0;   // percent of the rate alone, from the end of the warm-up to the end

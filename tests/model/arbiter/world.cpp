@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma GCC diagnostic ignored "-Wconversion" // TRACE
 #include "world.h"
 
 #include <algorithm>
@@ -7,6 +6,7 @@
 
 #include "vgpu/core/gate.h"
 #include "vgpu/core/in_flight.h"
+#include "vgpu/core/meter.h"
 #include "vgpu/core/pace.h"
 
 namespace vgpu::model {
@@ -55,13 +55,6 @@ class Process {
     Time value_ns = 0;
     Time ended_ns = 0;
   };
-  struct Kind {
-    core::Cost cost;
-    bool is_clean = false;  // measured while nothing foreign was on the GPU
-    std::uint64_t launched = 0;
-    std::uint32_t unmeasured = 0;  // in flight, while the cost isn't known
-  };
-
   void try_launch(Time now);
   bool passes_lock(Time now);
   bool passes_gate(Time now);
@@ -72,9 +65,9 @@ class Process {
   void learn(const Sample& sample, Time now);
   bool is_idle() const;
   void wait_for_work(Time now);
-  Kind& kind_of(std::uint32_t kind) {
-    if (kinds_.size() <= kind) kinds_.resize(kind + 1);
-    return kinds_[kind];
+  core::Meter& meter_of(std::uint32_t kind) {
+    if (meters_.size() <= kind) meters_.resize(kind + 1);
+    return meters_[kind];
   }
 
   World& world_;
@@ -115,7 +108,7 @@ class Process {
   std::deque<Mark> marks_;
   std::deque<Sample> sampled_;
   std::vector<Sample> samples_;
-  std::vector<Kind> kinds_;
+  std::vector<core::Meter> meters_;
 };
 
 class World {
@@ -227,7 +220,10 @@ void Process::run(Time now) {
         return;
       }
       // The program's own synchronize proves that its work is done.
-      if (world_.scenario().sharing == Sharing::arbiter) look_at_marks(now);
+      if (world_.scenario().sharing == Sharing::arbiter) {
+        look_at_marks(now);
+        if (grant_.announces) world_.ring(now);
+      }
       if (in_request_) {
         world_.outcome(tenant_).latencies_ns.push_back(now - request_ns_);
         in_request_ = false;
@@ -366,25 +362,17 @@ void Process::look_at_marks(Time now) {
 }
 
 void Process::learn(const Sample& sample, Time now) {
-  Kind& kind = kind_of(sample.kind);
-  const bool is_clean = sample.ended_ns <= sample.foreign_from_ns;
-  if (!is_clean && kind.is_clean) return;
-  if (is_clean && !kind.is_clean && kind.cost.known()) kind.cost = core::Cost();
-  const bool was_known = kind.launched == 0 || kind.unmeasured == 0;
   const Time noise = sample.value_ns / 100;
   const Time value = sample.value_ns - noise + world_.between(0, 2 * noise);
-  if (!was_known && value > core::kUnknownCostNs) {
-    // What was taken for a short one is paid for now.
-    const Time more = (value - core::kUnknownCostNs) * kind.launched;
-    flight_.correct(more);
-    passed_mark_ns_ += more;
-    for (Mark& mark : marks_) mark.work_ns += more;
-    Time& paid = world_.paid_until(gpu_, tenant_);
-    paid = core::pace_charge(paid, now - waited_ns_, more, world_.tenant(tenant_).limit);
-  }
-  kind.cost.learn(value);
-  kind.is_clean = is_clean;
-  kind.unmeasured = 0;
+  const bool is_clean = sample.ended_ns <= sample.foreign_from_ns;
+  const Time more = meter_of(sample.kind).sampled(value, is_clean);
+  if (more == 0) return;
+  // What was taken for shorter is paid for now.
+  flight_.correct(more);
+  passed_mark_ns_ += more;
+  for (Mark& mark : marks_) mark.work_ns += more;
+  Time& paid = world_.paid_until(gpu_, tenant_);
+  paid = core::pace_charge(paid, now - waited_ns_, more, world_.tenant(tenant_).limit);
 }
 
 bool Process::passes_gate(Time now) {
@@ -392,15 +380,15 @@ bool Process::passes_gate(Time now) {
   look_at_marks(now);
   const bool first_look = asked_ns_ == kNever;
   if (first_look) asked_ns_ = now;
-  Kind& kind = kind_of(launch_.kind);
+  core::Meter& meter = meter_of(launch_.kind);
   Time& paid = world_.paid_until(gpu_, tenant_);
 
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
   view.in_flight_ns = grant_.in_flight_ns;
   view.busy_until_ns = flight_.busy_until_ns();
-  view.unmeasured = kind.unmeasured;
-  view.cost_ns = kind.cost.high_ns();
+  view.unmeasured = meter.unmeasured();
+  view.cost_ns = meter.cost().high_ns();
   view.spread_ns = spread_ns_;
   if (tenant.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
@@ -430,14 +418,16 @@ bool Process::passes_gate(Time now) {
       wait_for_turn(now);
       return false;
     case core::Admission::wait_in_flight:
+      want_since_ns_ = 0;  // it has its turn
       next_ns_ = std::max(verdict.until_ns, now) + world_.between(kUs, kTimerSlackNs);
       return false;
   }
 
-  const Time mean = kind.cost.mean_ns();
+  const Time mean = meter.cost().mean_ns();
   if (turn_wait_ns_ != kNever) {
     Outcome& outcome = world_.outcome(tenant_);
-    outcome.most_wait_ns = std::max(outcome.most_wait_ns, now - turn_wait_ns_);
+    if (turn_wait_ns_ >= kWarmUpNs)
+      outcome.most_wait_ns = std::max(outcome.most_wait_ns, now - turn_wait_ns_);
     waited_ns_ = now - turn_wait_ns_;
   }
   const Time busy_until = flight_.busy_until_ns();
@@ -452,7 +442,7 @@ bool Process::passes_gate(Time now) {
   asked_ns_ = turn_wait_ns_ = kNever;
   want_since_ns_ = 0;
   flight_.launched(now, mean);
-  spread_ns_ = kind.cost.high_ns() - mean;
+  spread_ns_ = meter.cost().high_ns() - mean;
   // Alone; or in a turn, after which the others wait for what is predicted to be in flight.
   Time foreign_from = kNever;
   if (grant_.counted) {
@@ -460,13 +450,10 @@ bool Process::passes_gate(Time now) {
   }
   last_launch_ns_ = now;
   if (tenant.limit != 0) paid = core::pace_charge(paid, now - waited_ns_, mean, tenant.limit);
-  ++kind.launched;
   const std::uint64_t number = launches_ + 1;
-  if (!kind.cost.known()) ++kind.unmeasured;
-  if (kind.cost.samples() < kSampleFirst || kind.launched % kSampleEvery == 0 ||
-      mean >= kSampleLongNs)
-    sampled_.push_back({number, launch_.kind, foreign_from});
-  if (flight_.wants_mark() || !kind.cost.known()) marks_.push_back({number, flight_.marked()});
+  if (meter.wants_sample()) sampled_.push_back({number, launch_.kind, foreign_from});
+  meter.launched();
+  if (flight_.wants_mark() || !meter.cost().known()) marks_.push_back({number, flight_.marked()});
   return true;
 }
 
@@ -627,10 +614,6 @@ void World::step_host(Time now) {
     for (std::size_t i = 0; i < count; ++i) who[i]->granted(grants[i], now);
   }
   overlapped_ = arbiters_[0]->overlaps();
-  if (getenv("TRACE") && now > strtoull(getenv("TRACE"),0,10)*kMs) { // TRACE
-    static uint32_t last = 77; if (last != arbiters_[0]->holder() || getenv("TRACEALL")) { last = arbiters_[0]->holder(); // TRACE
-    printf("%9.3f holder %d %s", now/1e6, (int)last, overlapped_?"OV":""); // TRACE
-    for (auto& p : processes_) { auto v = p->view(now); printf(" [want %.3f busy %+.3f lag %+.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6);} printf(" next %.3f\n", wake/1e6); } } // TRACE
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 

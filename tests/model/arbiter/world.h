@@ -16,7 +16,6 @@
 #include "gpu.h"
 #include "vgpu/base/quota.h"
 #include "vgpu/core/arbiter.h"
-#include "vgpu/core/cost.h"
 
 namespace vgpu::model {
 
@@ -27,15 +26,12 @@ inline constexpr Time kLeastWakeNs = 20 * kUs;
 inline constexpr Time kMostWakeNs = 57 * kUs;
 inline constexpr Time kTimerSlackNs = 60 * kUs;
 inline constexpr Time kHostLateNs = 100 * kUs;
-// One launch in so many is measured, the first few of each kind, and all long ones.
-inline constexpr std::uint64_t kSampleEvery = 64;
-inline constexpr Time kSampleLongNs = 500 * kUs;
-inline constexpr std::uint32_t kSampleFirst = 4;
 // A tenant under a compute limit saves up so much GPU time before it asks for a turn.
 inline constexpr Time kBatchNs = 10 * kMs;
 // The host finds out that a process has died within so long.
 inline constexpr Time kReapNs = 50 * kMs;
 
+inline constexpr Time kWarmUpNs = kS;  // of a run: costs are learned, everybody has arrived
 inline constexpr Time kBinNs = 10 * kMs;  // results are kept in bins
 
 struct Launch {
@@ -92,7 +88,7 @@ struct Scenario {
 struct Outcome {
   std::vector<Time> work_ns;  // completed, by bin; a kernel counts when it ends
   std::vector<Time> latencies_ns;
-  Time most_wait_ns = 0;  // for a turn
+  Time most_wait_ns = 0;  // for a turn, after the warm-up
   std::uint64_t launches = 0;
   std::uint64_t forced = 0;  // launches beyond the bound because nothing progressed
 

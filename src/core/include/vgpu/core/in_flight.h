@@ -64,7 +64,7 @@ class InFlight {
   }
   // Everything submitted is done: the program waited for it.
   void all_done(std::uint64_t now_ns) {
-    busy_until_ns_ = std::min(busy_until_ns_, now_ns);
+    if (known_done_ns_ != work_ns_ || busy_until_ns_ > now_ns) busy_until_ns_ = now_ns;
     known_done_ns_ = marked_ns_ = work_ns_;
     looked_ns_ = expected_ns_ = now_ns;
     forced_ = 0;
