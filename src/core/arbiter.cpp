@@ -428,12 +428,18 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     if (!must_end(now_ns, *holder, *next)) {
       return std::min({probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
     }
+    const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && now_ns < idle_at_ns(*holder);
     end_turn(now_ns, *holder);
     // It may well be the one that is furthest behind itself.
     if (!goes_first(*next) && now_ns < idle_at_ns(*holder) &&
         behind_ns(holder->seat) > behind_ns(next->seat)) {
       begin_turn(now_ns, *holder);
       return std::min(probe, watch_turn_until(now_ns, *holder));
+    }
+    if (is_cut) {
+      // Who comes back within another's turn pays for the switch.
+      books_[next->seat].standing.lag_ns -= static_cast<std::int64_t>(kSwitchNs);
+      books_[holder->seat].standing.lag_ns += static_cast<std::int64_t>(kSwitchNs);
     }
   }
   if (now_ns + kEarlyNs < free_at_ns_ && !goes_first(*next))

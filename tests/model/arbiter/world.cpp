@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#pragma GCC diagnostic ignored "-Wconversion" // TRACE
 #include "world.h"
 
 #include <algorithm>
@@ -614,6 +615,9 @@ void World::step_host(Time now) {
     for (std::size_t i = 0; i < count; ++i) who[i]->granted(grants[i], now);
   }
   overlapped_ = arbiters_[0]->overlaps();
+  if (getenv("TRACE") && now > strtoull(getenv("TRACE"),0,10)*kMs) { // TRACE
+    printf("%9.3f holder %d %s", now/1e6, (int)arbiters_[0]->holder(), overlapped_?"OV":""); // TRACE
+    for (auto& p : processes_) { auto v = p->view(now); printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6, v.usual_gap_ns/1e6);} printf(" next %.3f\n", wake/1e6); } // TRACE
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 

@@ -66,6 +66,14 @@ TEST(InFlight, WhatTheProgramWaitedForIsDone) {
   EXPECT_EQ(flight.done_ns(3 * kMs), 50 * kMs);
 }
 
+TEST(InFlight, LooksAtAnIdleGpuSayNothingNew) {
+  InFlight flight;
+  flight.launched(kMs, kMs);
+  flight.all_done(2 * kMs);
+  flight.looked(9 * kMs, kMs, 0);
+  EXPECT_EQ(flight.busy_until_ns(), 2 * kMs);
+}
+
 TEST(InFlight, AMarkPassedSinceTheLastLookLeavesAlmostAllThatFollowsIt) {
   InFlight flight;
   flight.launched(kMs, kMs);

@@ -57,7 +57,8 @@ class InFlight {
       // What is overdue will take half as long again as it is late.
       if (busy_until_ns_ <= now_ns) least = std::max(least, (now_ns - busy_until_ns_) / 2);
     }
-    busy_until_ns_ = std::clamp(busy_until_ns_, now_ns + least, now_ns + std::max(least, most));
+    busy_until_ns_ = std::min(busy_until_ns_, now_ns + std::max(least, most));
+    if (least != 0) busy_until_ns_ = std::max(busy_until_ns_, now_ns + least);
     if (!progressed) return;
     expected_ns_ = std::max(busy_until_ns_, now_ns);
     forced_ = 0;
