@@ -14,6 +14,9 @@ constexpr std::uint64_t kLookNs = 250'000'000;    // between two looks at shares
 // A seat that does so little in its turns leaves room for others to use the GPU meanwhile.
 constexpr std::uint64_t kDensePpm = 800'000;
 
+// What a seat does in its turns is known after so many: the first may be of unknown work.
+constexpr std::uint32_t kTurnsToKnow = 8;
+
 constexpr std::uint64_t part_of(std::uint64_t ns, std::uint64_t rate) {
   return ns * rate / kWholeGpu;
 }
@@ -21,16 +24,6 @@ constexpr std::uint64_t part_of(std::uint64_t ns, std::uint64_t rate) {
 constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
   hash ^= value + 0x9e3779b97f4a7c15 + (hash << 6) + (hash >> 2);
   return hash * 0xff51afd7ed558ccd;
-}
-
-// How much of the time since `last_ns` a seat's own work was on the GPU, as far as can be told.
-std::uint64_t busy_since(std::uint64_t last_ns, std::uint64_t now_ns, const SeatView& seat,
-                         std::uint64_t done_before_ns) {
-  const std::uint64_t elapsed = now_ns - last_ns;
-  if (seat.busy_until_ns > now_ns) return elapsed;
-  const std::uint64_t tail = seat.busy_until_ns > last_ns ? seat.busy_until_ns - last_ns : 0;
-  const std::uint64_t done = seat.done_ns > done_before_ns ? seat.done_ns - done_before_ns : 0;
-  return std::min(std::max(tail, done), elapsed);
 }
 
 }  // namespace
@@ -71,14 +64,44 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
+// Who is under a compute limit is held by that; it is charged for whole turns, of which its limit
+// counts only the work, and mustn't fall behind for the rest.
+Rate Arbiter::owed_rate(const SeatView& seat) const {
+  const Rate rate = books_[seat.seat].standing.rate;
+  const bool held = seat.limit_percent != 0 && rate_of_percent(seat.limit_percent) <= rate + rate / 64;
+  return held ? rate + rate / 4 : rate;
+}
+
+// How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told: what
+// was in flight then, and since its last launch what is in flight now; or more by what got done.
+std::uint64_t Arbiter::busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
+                                  const SeatView& seat) const {
+  const Book& book = books_[seat.seat];
+  const auto within = [&](std::uint64_t time_ns) { return std::clamp(time_ns, since_ns, now_ns); };
+  const std::uint64_t first = within(book.busy_until_ns);
+  std::uint64_t busy = first - since_ns;
+  if (seat.busy_until_ns > first) {
+    const std::uint64_t began = std::max(within(seat.last_launch_ns), first);
+    busy += within(seat.busy_until_ns) - began;
+  }
+  const std::uint64_t done = seat.done_ns > book.done_ns ? seat.done_ns - book.done_ns : 0;
+  return std::min(std::max(busy, done), now_ns - since_ns);
+}
+
 // What each had of the GPU since the last step, against what it was owed.
 void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const std::uint64_t elapsed = std::min(now_ns - last_ns_, kMostStepNs);
   const std::uint64_t since = now_ns - elapsed;
   const auto had = [&](const SeatView& seat) {
-    // A turn is charged whole, because nobody else could use it.
-    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) return elapsed;
-    return busy_since(since, now_ns, seat, books_[seat.seat].done_ns);
+    // A turn is charged whole, because nobody else could use it; but one that began beside what
+    // others had in flight, only from then on.
+    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) {
+      const Book& book = books_[seat.seat];
+      const bool late = book.stands && seat.busy_until_ns == late_from_ns_;
+      const std::uint64_t runs = book.opened_ns + (late ? late_ns_ : 0);
+      return now_ns - std::clamp(runs, since, now_ns);
+    }
+    return busy_since(since, now_ns, seat);
   };
   std::uint64_t all = 0;
   for (const SeatView& seat : seats) all += had(seat);
@@ -92,7 +115,10 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     if (all > elapsed) used = used * elapsed / all;  // they shared the time
     book.standing.held_ns += used;
     book.done_ns = std::max(book.done_ns, seat.done_ns);
+    book.busy_until_ns = seat.busy_until_ns;
     std::int64_t& lag = book.standing.lag_ns;
+    // While all run together nobody is owed anything by another.
+    if (overlaps()) continue;
     if (!book.active) {
       const auto most = static_cast<std::int64_t>(part_of(kCreditNs, book.standing.entitled));
       lag = lag > most ? most
@@ -101,14 +127,17 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
       lag -= static_cast<std::int64_t>(used);
       continue;
     }
-    lag += static_cast<std::int64_t>(part_of(elapsed, book.standing.rate)) -
+    lag += static_cast<std::int64_t>(part_of(elapsed, owed_rate(seat))) -
            static_cast<std::int64_t>(used);
-    sum += lag;
     rates += book.standing.rate;
   }
   if (rates == 0) return;
-  // Together they can't be ahead or behind: time that nobody could use, or credit that somebody
-  // brought along, is spread by rate.
+  for (const SeatView& seat : seats) {
+    const Book& book = books_[seat.seat];
+    if (is_recent(now_ns, book)) sum += book.standing.lag_ns;
+  }
+  // Together those that wanted the GPU lately can't be ahead or behind: time that nobody could use,
+  // or credit that somebody brought along, is spread by rate.
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
     if (!book.active) continue;
@@ -119,10 +148,17 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
+bool Arbiter::is_recent(std::uint64_t now_ns, const Book& book) {
+  return book.active_ns != 0 && now_ns - book.active_ns < kRecentNs;
+}
+
 // A launch waits; or, where it didn't have to, work is on the GPU.
 bool Arbiter::asks(std::uint64_t now_ns, const SeatView& seat) const {
-  return seat.want_since_ns != 0 ||
-         (books_[seat.seat].stands && seat.busy_until_ns > now_ns && holder_ != seat.seat);
+  const Book& book = books_[seat.seat];
+  if (seat.want_since_ns != 0)
+    return seat.want_since_ns != book.unanswered_ns || now_ns >= book.ask_again_ns;
+  return book.stands && holder_ != seat.seat &&
+         (seat.busy_until_ns > now_ns || seat.last_launch_ns > last_ns_);
 }
 
 void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats) {
@@ -130,16 +166,16 @@ void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> sea
   std::uint64_t rivals = 0;
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
-    const bool on_gpu = seat.busy_until_ns > now_ns && book.active;
     const bool holds = seat.seat == holder_ && now_ns < idle_at_ns(seat);
-    const bool active = asks(now_ns, seat) || on_gpu || holds || seat.busy_until_ns > now_ns;
+    const bool active = asks(now_ns, seat) || holds || seat.busy_until_ns > now_ns;
+    if (book.active) book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
+    // Between two kernels that it waits for, a seat neither asks nor has anything on the GPU.
+    const bool lately = book.active_ns != 0 && now_ns - book.active_ns < kMostIdleNs;
     if (active && !book.active) book.arrived = true;
-    book.active = active;
-    if (active) {
-      book.active_ns = now_ns;
-      ++active_count_;
-    }
-    if (book.active_ns != 0 && now_ns - book.active_ns < kRecentNs)
+    book.active = active || lately;
+    if (active) book.active_ns = now_ns;
+    active_count_ += book.active ? 1 : 0;
+    if (is_recent(now_ns, book))
       rivals = mix(mix(rivals, seat.seat), seat.birth);
   }
   if (rivals == rivals_) return;
@@ -216,7 +252,7 @@ void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> sea
     if (looks) book.done_at_look_ns = book.done_ns;
     if (!book.active) continue;
     ++rivals;
-    all_known = all_known && book.alone_ppm != 0;
+    all_known = all_known && book.turns >= kTurnsToKnow && !book.coarse;
     leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
   }
   if (looks) next_look_ns_ = now_ns + kLookNs;
@@ -246,18 +282,39 @@ bool Arbiter::goes_first(const SeatView& seat) const {
          behind_ns(seat.seat) >= -static_cast<std::int64_t>(kPriorityBurstNs);
 }
 
+// Its part of a cycle, longer or shorter by what brings its lag to half of a turn's swing below
+// zero: so lags swing evenly around zero, and a turn that was cut or overran is made up for at
+// once.
 std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
-  return std::max(part_of(kCycleNs, books_[seat].standing.rate), kLeastTurnNs);
+  const Standing& standing = books_[seat].standing;
+  const std::uint64_t usual = std::max(part_of(kCycleNs, standing.rate), kLeastTurnNs);
+  const auto others = static_cast<std::int64_t>(kWholeGpu - std::min(standing.rate, kWholeGpu - 1));
+  const std::int64_t swing = static_cast<std::int64_t>(usual) * others / kWholeGpu;
+  const std::int64_t turn = (standing.lag_ns + swing / 2) * kWholeGpu / others;
+  return static_cast<std::uint64_t>(
+      std::clamp(turn, static_cast<std::int64_t>(usual / 2), static_cast<std::int64_t>(2 * usual)));
 }
 
+// When the holder counts as idle, unless it launches before.
 std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
-  const std::uint64_t opened = books_[seat.seat].opened_ns;
-  if (seat.last_launch_ns <= opened && seat.busy_until_ns <= opened) return opened + kMostIdleNs;
-  const std::uint64_t usual =
-      std::clamp(2 * std::min(seat.usual_gap_ns, kMostIdleNs), kLeastIdleNs, kMostIdleNs);
+  const Book& book = books_[seat.seat];
+  const std::uint64_t opened = book.opened_ns;
+  if (!book.stands && seat.last_launch_ns <= opened && seat.busy_until_ns <= opened)
+    return opened + kMostIdleNs;
+  const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for.
-  const std::uint64_t patience = books_[seat.seat].stands ? kEarlyNs : usual;
-  return std::max(seat.busy_until_ns, seat.last_launch_ns) + patience;
+  if (book.stands) {
+    const std::uint64_t late = seat.busy_until_ns == late_from_ns_ ? late_ns_ : 0;
+    return since + late + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
+  }
+  // A gap that is longer than switching away and back takes isn't waited for.
+  std::uint64_t patience = kLeastIdleNs;
+  if (seat.usual_gap_ns < 2 * kSwitchNs) patience = std::max(patience, 2 * seat.usual_gap_ns);
+  // What is predicted of the first work of a turn doesn't know of the switch before it, and long
+  // work may take a little longer.
+  if (seat.last_launch_ns < opened + kMostIdleNs) patience += kSwitchNs;
+  patience += std::min((since - seat.last_launch_ns) / 32, kMostIdleNs);
+  return since + patience;
 }
 
 const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t seat) const {
@@ -300,13 +357,25 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   book.done_at_open_ns = book.done_ns;
   book.arrived = false;
   turn_end_ns_ = now_ns + turn_ns(seat.seat);
+  draining_ = kNoSeat;
+  // What it launched before its turn, because its grant stands, runs when the others' work is done.
+  late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
+  late_from_ns_ = seat.busy_until_ns;
 }
 
 void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   Book& book = books_[seat.seat];
   const std::uint64_t left = seat.busy_until_ns > now_ns ? seat.busy_until_ns - now_ns : 0;
   free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
+  // Who doesn't answer to its turn (stopped, or dead) gets the next one for a new want, or much later.
+  const bool answered = book.stands || seat.want_since_ns == 0 ||
+                        std::max(seat.last_launch_ns, seat.busy_until_ns) > book.opened_ns;
+  book.unanswered_ns = answered ? 0 : seat.want_since_ns;
+  book.ask_again_ns = now_ns + kAskAgainNs;
+  book.arrived = now_ns >= idle_at_ns(seat);  // gave it up; when it asks again it has come back
   holder_ = kNoSeat;
+  draining_ = seat.seat;
+  drained_by_ns_ = now_ns + kMostDrainNs;
   // What it does in a turn of its own: its completed work and what is still to come of it, over the
   // time that takes.
   const std::uint64_t end =
@@ -315,18 +384,36 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   if (wall < kLeastBeforePreemptionNs) return;
   const std::uint64_t done = book.done_ns - book.done_at_open_ns + left;
   const std::uint64_t ppm = std::clamp<std::uint64_t>(done * kWholeGpu / wall, 1'000, kWholeGpu);
-  book.alone_ppm = book.alone_ppm == 0 ? ppm : (7 * book.alone_ppm + ppm) / 8;
+  book.alone_ppm = book.alone_ppm == 0 ? ppm : (3 * book.alone_ppm + ppm) / 4;
+  book.turns = std::min(book.turns + 1, kTurnsToKnow);
+  // Work in such pieces can't be measured within a probe.
+  book.coarse = left > ModeProbe::kProbeNs / 4 || (book.coarse && wall < ModeProbe::kProbeNs);
 }
 
-// When the present turn has to be looked at again while others wait.
-std::uint64_t Arbiter::watch_turn_until(const SeatView& holder) const {
-  return std::min(turn_end_ns_ - kEarlyNs, idle_at_ns(holder));
+// When one that has come back will have fallen further behind than the holder.
+std::uint64_t Arbiter::preempts_at(std::uint64_t now_ns, const SeatView& holder,
+                                   const SeatView& next) const {
+  const Book& book = books_[holder.seat];
+  if (!books_[next.seat].arrived) return kForever;
+  const std::int64_t ahead = behind_ns(holder.seat) - behind_ns(next.seat);
+  const std::uint64_t catches_up =
+      ahead > 0 ? part_of(static_cast<std::uint64_t>(ahead), book.standing.rate) : 0;
+  return std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + catches_up + kLeastIdleNs);
+}
+
+// When the present turn has to be looked at again while others wait. Whether its seat has gone idle
+// is asked the more seldom the longer it has been at it: what that costs is a part of the turn.
+std::uint64_t Arbiter::watch_turn_until(std::uint64_t now_ns, const SeatView& holder) const {
+  const std::uint64_t seldom = std::min((now_ns - books_[holder.seat].opened_ns) / 8, kMostIdleNs);
+  return std::min(turn_end_ns_ - kEarlyNs, std::max(idle_at_ns(holder), now_ns + seldom));
 }
 
 std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const std::uint64_t probe = active_count_ > 1 ? probe_.next_ns() : kForever;
   if (overlaps()) return std::min(probe, next_look_ns_);
 
+  if (const SeatView* drains = find(seats, draining_))
+    free_at_ns_ = std::min(drains->busy_until_ns, drained_by_ns_);
   const SeatView* holder = holder_ == kNoSeat ? nullptr : find(seats, holder_);
   const SeatView* next = next_in_line(now_ns, seats);
   if (next == nullptr) {
@@ -339,24 +426,26 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     // It may have been alone until now; then its turn counts from when it began, and has passed.
     turn_end_ns_ = std::min(turn_end_ns_, std::max(book.opened_ns + turn_ns(holder_), now_ns));
     if (!must_end(now_ns, *holder, *next)) {
-      const std::uint64_t preemption =
-          books_[next->seat].arrived
-              ? std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + kLeastIdleNs)
-              : kForever;
-      return std::min({probe, preemption, watch_turn_until(*holder)});
+      return std::min({probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
     }
+    const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && now_ns < idle_at_ns(*holder);
     end_turn(now_ns, *holder);
     // It may well be the one that is furthest behind itself.
     if (!goes_first(*next) && now_ns < idle_at_ns(*holder) &&
         behind_ns(holder->seat) > behind_ns(next->seat)) {
       begin_turn(now_ns, *holder);
-      return std::min(probe, watch_turn_until(*holder));
+      return std::min(probe, watch_turn_until(now_ns, *holder));
+    }
+    if (is_cut) {
+      // Who comes back within another's turn pays for the switch.
+      books_[next->seat].standing.lag_ns -= static_cast<std::int64_t>(kSwitchNs);
+      books_[holder->seat].standing.lag_ns += static_cast<std::int64_t>(kSwitchNs);
     }
   }
   if (now_ns + kEarlyNs < free_at_ns_ && !goes_first(*next))
     return std::min(probe, free_at_ns_ - kEarlyNs);
   begin_turn(now_ns, *next);
-  return std::min(probe, watch_turn_until(*next));
+  return std::min(probe, watch_turn_until(now_ns, *next));
 }
 
 void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
@@ -373,7 +462,7 @@ void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
     books_[seat.seat].stands = stands;
     if (stands || alone || overlaps()) {
       grant.end_ns = kForever;
-      grant.announces = stands && holder_ != seat.seat;
+      grant.announces = stands;
     } else if (seat.seat == holder_) {
       grant.end_ns = turn_end_ns_;
     }

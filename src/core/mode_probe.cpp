@@ -14,7 +14,7 @@ void ModeProbe::restart(std::uint64_t now_ns) {
 void ModeProbe::begin(Part part, std::uint64_t now_ns, std::uint64_t progress_ns,
                       std::uint64_t length_ns) {
   part_ = part;
-  probing_ = part == Part::probe;
+  probing_ = part == Part::probe || part == Part::glimpse;
   since_ns_ = now_ns;
   until_ns_ = now_ns + length_ns;
   progress_at_ns_ = progress_ns;
@@ -33,17 +33,22 @@ void ModeProbe::judge(std::uint64_t now_ns, std::uint64_t after_ppm) {
     begin(Part::before, now_ns, progress_at_ns_, kStretchNs);  // again, soon
     return;
   } else {
-    pause_ns_ = std::min(2 * pause_ns_, kMostPauseNs);
+    lose(now_ns, progress_at_ns_);
+    return;
   }
   begin(Part::pause, now_ns, progress_at_ns_, pause_ns_);
+}
+
+void ModeProbe::lose(std::uint64_t now_ns, std::uint64_t progress_ns) {
+  wins_ = 0;
+  pause_ns_ = std::min(2 * pause_ns_, kMostPauseNs);
+  begin(Part::pause, now_ns, progress_ns, pause_ns_);
 }
 
 void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool may_overlap) {
   if (!may_overlap && mode() == Mode::overlap) {
     mode_ = Mode::turns;
-    wins_ = 0;
-    pause_ns_ = std::min(2 * pause_ns_, kMostPauseNs);
-    begin(Part::pause, now_ns, progress_ns, pause_ns_);
+    lose(now_ns, progress_ns);
     return;
   }
   if (now_ns < until_ns_) return;
@@ -59,8 +64,18 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
       return;
     case Part::before:
       before_ppm_ = ppm;
-      // One whole cycle of turns is what can be compared.
-      begin(Part::probe, now_ns, progress_ns, mode_ == Mode::turns ? kProbeNs : kStretchNs);
+      // One whole cycle of turns is what can be compared; to see that overlap is far worse takes less.
+      begin(mode_ == Mode::turns ? Part::glimpse : Part::probe, now_ns, progress_ns,
+            mode_ == Mode::turns ? kGlimpseNs : kStretchNs);
+      return;
+    case Part::glimpse:
+      if (ppm < before_ppm_ - before_ppm_ / 5) {
+        lose(now_ns, progress_ns);
+        return;
+      }
+      // Goes on from where it began.
+      part_ = Part::probe;
+      until_ns_ = since_ns_ + (mode_ == Mode::turns ? kProbeNs : kStretchNs);
       return;
     case Part::probe:
       probe_ppm_ = ppm;

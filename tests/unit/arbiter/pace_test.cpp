@@ -90,18 +90,29 @@ TEST(Gate, WaitsForTheLimitFirstThenForTheTurnThenForRoom) {
   view.grant_end_ns = 200 * kMs;
   const Verdict room = judge_launch(100 * kMs, view);
   EXPECT_EQ(room.admission, Admission::wait_in_flight);
-  EXPECT_EQ(room.until_ns, 105 * kMs - 900 * kUs);
-  EXPECT_EQ(judge_launch(room.until_ns, view).admission, Admission::go);
+  // It looks again on the way, in case that the work is done sooner.
+  EXPECT_EQ(room.until_ns, 100 * kMs + (5 * kMs - 900 * kUs) / 4);
+  EXPECT_EQ(judge_launch(104 * kMs, view).until_ns, 104 * kMs + kLeastLookNs);
+  EXPECT_EQ(judge_launch(104 * kMs + 100 * kUs, view).admission, Admission::go);
 }
 
-TEST(Gate, AlwaysLetsOneRunAndOneWaitBehindIt) {
+TEST(Gate, AlwaysLetsTheNextFollowShortlyBeforeTheWorkInFlightIsDone) {
   const GateView view{.grant_end_ns = 200 * kMs,
                       .in_flight_ns = kMs,
                       .busy_until_ns = 150 * kMs,
                       .due_ns = 0,
                       .cost_ns = 50 * kMs};
+  EXPECT_EQ(judge_launch(149 * kMs, view).admission, Admission::wait_in_flight);
+  EXPECT_EQ(judge_launch(150 * kMs - kLeadNs, view).admission, Admission::go);
+}
+
+TEST(Gate, LetsFewLaunchesOfUnknownLengthBeInFlight) {
+  GateView view{.grant_end_ns = UINT64_MAX, .in_flight_ns = UINT64_MAX, .cost_ns = kUnknownCostNs};
+  view.unmeasured = kMostUnmeasured - 1;
   EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::go);
-  EXPECT_EQ(judge_launch(99 * kMs, view).admission, Admission::wait_in_flight);
+  view.unmeasured = kMostUnmeasured;
+  EXPECT_EQ(judge_launch(100 * kMs, view).admission, Admission::wait_in_flight);
+  EXPECT_EQ(judge_launch(100 * kMs, view).until_ns, 100 * kMs + kUnmeasuredLookNs);
 }
 
 }  // namespace

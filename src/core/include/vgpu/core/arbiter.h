@@ -36,7 +36,7 @@ inline constexpr std::uint64_t kCycleNs = 50'000'000;
 inline constexpr std::uint64_t kLeastTurnNs = 10'000'000;
 // A seat that wants the GPU again after a pause and is behind ends another's turn after so long:
 // the slice that the hardware would have given it.
-inline constexpr std::uint64_t kLeastBeforePreemptionNs = 2'000'000;
+inline constexpr std::uint64_t kLeastBeforePreemptionNs = 1'000'000;
 // Lag that is kept: credit that an idle seat saves up, and debt, as time at its own rate.
 inline constexpr std::uint64_t kCreditNs = 50'000'000;
 inline constexpr std::uint64_t kDebtNs = 2'000'000'000;
@@ -45,16 +45,24 @@ inline constexpr std::uint64_t kPriorityBurstNs = 100'000'000;
 // In flight, as predicted GPU time: enough to keep the GPU fed, little enough that a turn ends when
 // it should; less while somebody of high priority may come at any time.
 inline constexpr std::uint64_t kInFlightNs = 1'000'000;
-inline constexpr std::uint64_t kInFlightBesidePriorityNs = 300'000;
+inline constexpr std::uint64_t kInFlightBesidePriorityNs = 200'000;
 // Work that overran its turn is waited for so long; then the others go beside it.
 inline constexpr std::uint64_t kMostDrainNs = 150'000'000;
 // The next grant is given so much before the GPU is predicted to be free: the wake-up of a waiting
 // thread (20 to 57 us) and its first launch fall into the tail of the other's work.
-inline constexpr std::uint64_t kEarlyNs = 50'000;
+inline constexpr std::uint64_t kEarlyNs = 60'000;
+// The turn of one that can come back at once ends so long after its work.
+inline constexpr std::uint64_t kStandingIdleNs = 50'000;
 // An idle seat's turn ends after twice its usual gap between work and the next launch, within
 // these.
 inline constexpr std::uint64_t kLeastIdleNs = 150'000;
 inline constexpr std::uint64_t kMostIdleNs = 1'000'000;
+// Who was given a turn and didn't use it is given the next so much later.
+inline constexpr std::uint64_t kAskAgainNs = 200'000'000;
+// A switch between contexts: 0.13 to 0.23 ms on an H200.
+inline constexpr std::uint64_t kSwitchNs = 200'000;
+// The longest that a context runs while another one has work, by the hardware's turns.
+inline constexpr std::uint64_t kSliceNs = 2'050'000;
 
 // What a seat says of itself. Untrusted: times are bounded by now and by the grants it had.
 struct SeatView {
@@ -64,7 +72,9 @@ struct SeatView {
   std::uint8_t share_percent = 0;
   std::uint8_t limit_percent = 0;
   Priority priority = Priority::normal;
-  std::uint64_t want_since_ns = 0;  // a launch has been waiting since; 0: none
+  // A launch has been waiting since; 0: none. Who finds its grant closed again after it was woken says
+  // so by a new time here: it was late, and is thought to be stopped.
+  std::uint64_t want_since_ns = 0;
   std::uint64_t busy_until_ns = 0;  // when what it has in flight is predicted to be done
   std::uint64_t last_launch_ns = 0;
   std::uint64_t usual_gap_ns = 0;  // between the end of its work and the next launch
@@ -75,7 +85,7 @@ struct Grant {
   std::uint64_t end_ns = 0;        // launches are let through before; 0: closed, kForever: open
   std::uint64_t in_flight_ns = 0;  // most predicted GPU time in flight; kForever: not bounded
   bool counted = false;            // what it launches has to be accounted for: there are others
-  bool announces = false;          // it has to ring when it launches after being idle
+  bool announces = false;  // it has to ring when it launches after being idle and when its work is done
   friend bool operator==(const Grant&, const Grant&) = default;
 };
 
@@ -108,11 +118,16 @@ class Arbiter {
     std::uint64_t active_ns = 0;        // when it last wanted the GPU or was on it
     std::uint64_t opened_ns = 0;        // when its turn began
     std::uint64_t done_ns = 0;          // its completed work at the last step,
+    std::uint64_t busy_until_ns = 0;    // as of the last step
     std::uint64_t done_at_open_ns = 0;  // when its turn began,
     std::uint64_t done_at_look_ns = 0;  // and when its progress was last looked at
     std::uint64_t alone_ppm = 0;        // completed work per time of its turns; 0: not known
+    std::uint32_t turns = 0;            // that it is known from
+    std::uint64_t unanswered_ns = 0;    // the want that it was given a turn for and didn't use it
+    std::uint64_t ask_again_ns = 0;     // when it gets another all the same
     bool active = false;
     bool arrived = false;  // has had no turn since it began to want after a pause
+    bool coarse = false;   // its work comes in long pieces
     bool stands = false;   // of high priority: its grant is open without a turn
   };
 
@@ -124,17 +139,23 @@ class Arbiter {
   std::uint64_t take_turns(std::uint64_t now_ns, std::span<const SeatView> seats);
   void answer(std::span<const SeatView> seats, std::span<Grant> grants);
 
+  std::uint64_t busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
+                           const SeatView& seat) const;
+  Rate owed_rate(const SeatView& seat) const;
   const SeatView* find(std::span<const SeatView> seats, std::uint32_t seat) const;
   const SeatView* next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const;
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;
   void begin_turn(std::uint64_t now_ns, const SeatView& seat);
   void end_turn(std::uint64_t now_ns, const SeatView& seat);
+  static bool is_recent(std::uint64_t now_ns, const Book& book);
   bool asks(std::uint64_t now_ns, const SeatView& seat) const;
   bool goes_first(const SeatView& seat) const;
   std::int64_t behind_ns(std::uint32_t seat) const;
   std::uint64_t turn_ns(std::uint32_t seat) const;
   std::uint64_t idle_at_ns(const SeatView& seat) const;
-  std::uint64_t watch_turn_until(const SeatView& holder) const;
+  std::uint64_t preempts_at(std::uint64_t now_ns, const SeatView& holder,
+                            const SeatView& next) const;
+  std::uint64_t watch_turn_until(std::uint64_t now_ns, const SeatView& holder) const;
 
   std::array<Book, kMaxSeats> books_{};
   ModeProbe probe_;
@@ -142,6 +163,10 @@ class Arbiter {
   std::uint32_t holder_ = kNoSeat;
   std::uint64_t turn_end_ns_ = 0;
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
+  std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
+  std::uint64_t drained_by_ns_ = 0;   // it isn't waited for longer
+  std::uint64_t late_ns_ = 0;  // what was launched before its turn began runs so much later,
+  std::uint64_t late_from_ns_ = 0;  // as long as its end is predicted to be this
   std::uint64_t progress_ns_ = 0;
   std::uint64_t next_look_ns_ = 0;
   std::uint64_t rates_for_ = 0;  // fingerprint of what the rates were made from

@@ -12,8 +12,16 @@ namespace vgpu::core {
 
 // From a launch to the start of its kernel on an idle GPU, as measured on an H200.
 inline constexpr std::uint64_t kLaunchLatencyNs = 3'500;
+// So long before the work in flight is predicted to be done the next launch may always follow: a
+// sleep ends late by up to 60 us.
+inline constexpr std::uint64_t kLeadNs = 60'000;
+inline constexpr std::uint64_t kLeastLookNs = 100'000;
 // So long a launch waits for room in flight; then it goes in beyond the bound.
 inline constexpr std::uint64_t kMostInFlightWaitNs = 20'000'000;
+
+// Of work whose cost isn't known yet so many launches may be in flight: they may be of any length.
+inline constexpr std::uint32_t kMostUnmeasured = 2;
+inline constexpr std::uint64_t kUnmeasuredLookNs = 50'000;  // between two looks whether one is done
 
 enum class Admission : std::uint8_t { go, wait_limit, wait_turn, wait_in_flight };
 
@@ -23,6 +31,9 @@ struct GateView {
   std::uint64_t busy_until_ns = 0;  // when what is in flight is predicted to be done
   std::uint64_t due_ns = 0;         // by the compute limit; 0: now
   std::uint64_t cost_ns = 0;        // of this launch, by a length that few pass
+  std::uint64_t spread_ns = 0;  // by which the work in flight may be off its prediction
+  // Launches in flight of this kind, while its cost isn't known; 0 once it is.
+  std::uint32_t unmeasured = 0;
 };
 
 struct Verdict {
@@ -33,12 +44,18 @@ struct Verdict {
 constexpr Verdict judge_launch(std::uint64_t now_ns, const GateView& view) {
   if (now_ns < view.due_ns) return {Admission::wait_limit, view.due_ns};
   if (now_ns >= view.grant_end_ns) return {Admission::wait_turn, UINT64_MAX};
+  if (view.unmeasured >= kMostUnmeasured)
+    return {Admission::wait_in_flight, now_ns + kUnmeasuredLookNs};
   if (view.busy_until_ns <= now_ns) return {};
-  // One that runs and one behind it are always fine: less would leave the GPU idle in between.
-  const std::uint64_t bound = std::max(view.in_flight_ns, 2 * view.cost_ns);
+  // A launch may always go in shortly before what is in flight is done: later would leave the GPU
+  // idle in between.
+  const std::uint64_t room =
+      std::max(view.in_flight_ns, view.cost_ns + view.spread_ns + kLeadNs) - view.cost_ns;
   const std::uint64_t in_flight = view.busy_until_ns - now_ns;
-  if (in_flight <= bound - view.cost_ns) return {};
-  return {Admission::wait_in_flight, view.busy_until_ns - (bound - view.cost_ns)};
+  if (in_flight <= room) return {};
+  // Predictions err: look again meanwhile, the sooner the nearer it is.
+  const std::uint64_t over = in_flight - room;
+  return {Admission::wait_in_flight, now_ns + std::min(over, std::max(over / 4, kLeastLookNs))};
 }
 
 // The prediction after a launch at `now_ns`.

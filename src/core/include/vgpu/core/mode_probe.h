@@ -17,6 +17,7 @@ enum class Mode : std::uint8_t { turns, overlap };
 class ModeProbe {
  public:
   static constexpr std::uint64_t kProbeNs = 16'000'000;
+  static constexpr std::uint64_t kGlimpseNs = 5'000'000;  // after which it may already be lost
   static constexpr std::uint64_t kStretchNs = 60'000'000;  // of the present mode, before and after
   static constexpr std::uint64_t kFirstPauseNs = 1'000'000'000;
   static constexpr std::uint64_t kMostPauseNs = 64'000'000'000;
@@ -37,8 +38,9 @@ class ModeProbe {
   static constexpr Mode other(Mode mode) {
     return mode == Mode::turns ? Mode::overlap : Mode::turns;
   }
-  enum class Part : std::uint8_t { pause, before, probe, after };
+  enum class Part : std::uint8_t { pause, before, glimpse, probe, after };
   void begin(Part part, std::uint64_t now_ns, std::uint64_t progress_ns, std::uint64_t length_ns);
+  void lose(std::uint64_t now_ns, std::uint64_t progress_ns);
   void judge(std::uint64_t now_ns, std::uint64_t after_ppm);
 
   Mode mode_ = Mode::turns;

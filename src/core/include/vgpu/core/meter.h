@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which launches of a kind of work are measured, and what of that is believed. A sample is the time
+// between two timing events around a launch (a few microseconds of the GPU's time, so not every
+// launch gets them), and holds what others did on the GPU meanwhile. It is clean if nobody else could
+// have been there: alone on the GPU, or done before the turn ended and before the work in flight was
+// predicted to be done, which is when others begin. Pure; one thread at a time.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "vgpu/core/cost.h"
+
+namespace vgpu::core {
+
+// One launch in so many is measured, the first few, and all that are long enough not to notice.
+inline constexpr std::uint64_t kSampleEvery = 64;
+inline constexpr std::uint32_t kSampleFirst = 4;
+inline constexpr std::uint64_t kSampleLongNs = 500'000;
+// A sample that is off by so many times is followed by so many more at once.
+inline constexpr std::uint64_t kSurprise = 2;
+inline constexpr std::uint32_t kSampleAfterSurprise = 4;
+// So many samples in a row that aren't clean and too long are believed nevertheless: a slice of
+// somebody else falls into one launch, not into each.
+inline constexpr std::uint32_t kUncleanBelieved = 3;
+
+class Meter {
+ public:
+  const Cost& cost() const { return cost_; }
+  // Launches in flight while the cost isn't known (gate.h).
+  std::uint32_t unmeasured() const { return cost_.known() ? 0 : unmeasured_; }
+  // Whether the next launch is to be measured; a launch that nothing is known of yet also wants a
+  // mark behind it.
+  bool wants_sample() const {
+    return cost_.samples() < kSampleFirst || more_ > 0 || launches_ % kSampleEvery == 0 ||
+           cost_.mean_ns() >= kSampleLongNs;
+  }
+  void launched() {
+    ++launches_;
+    if (!cost_.known()) ++unmeasured_;
+    if (more_ > 0) --more_;
+  }
+  // Gives the GPU time by which the launches so far were taken for too short: not zero only when the
+  // cost becomes known.
+  std::uint64_t sampled(std::uint64_t sample_ns, bool clean) {
+    if (!cost_.known()) {
+      const std::uint64_t more = sample_ns - std::min(sample_ns, kUnknownCostNs);
+      cost_.learn(sample_ns);
+      clean_ = clean;
+      return more * launches_;
+    }
+    if (is_surprise(sample_ns)) more_ = kSampleAfterSurprise;
+    if (!clean && clean_) {
+      disbelieve(sample_ns);
+      return 0;
+    }
+    if (clean && !clean_) cost_ = Cost();
+    clean_ = clean;
+    unclean_ = 0;
+    cost_.learn(sample_ns);
+    return 0;
+  }
+
+ private:
+  bool is_surprise(std::uint64_t sample_ns) const {
+    return sample_ns > kSurprise * cost_.high_ns() || kSurprise * sample_ns < cost_.mean_ns();
+  }
+  void disbelieve(std::uint64_t sample_ns) {
+    if (sample_ns <= kSurprise * cost_.high_ns()) {
+      unclean_ = 0;
+      return;
+    }
+    least_unclean_ns_ = unclean_ == 0 ? sample_ns : std::min(least_unclean_ns_, sample_ns);
+    if (++unclean_ < kUncleanBelieved) return;
+    cost_ = Cost();
+    cost_.learn(least_unclean_ns_);
+    clean_ = false;
+    unclean_ = 0;
+  }
+
+  Cost cost_;
+  std::uint64_t launches_ = 0;
+  std::uint64_t least_unclean_ns_ = 0;
+  std::uint32_t unmeasured_ = 0;
+  std::uint32_t more_ = 0;     // launches that are measured for sure
+  std::uint32_t unclean_ = 0;  // samples in a row that weren't clean, and too long
+  bool clean_ = false;         // what is known is from clean samples
+};
+
+}  // namespace vgpu::core
