@@ -11,6 +11,8 @@ namespace {
 constexpr std::uint64_t kMostStepNs = 1'000'000'000;
 constexpr std::uint64_t kRecentNs = 500'000'000;  // seats that wanted the GPU within it are rivals
 constexpr std::uint64_t kLookNs = 250'000'000;    // between two looks at shares while overlapping
+constexpr std::uint64_t kLeastLookNs = 12'000'000;
+constexpr std::uint64_t kAlmostWholeGpu = 970'000;
 // A seat that does so little in its turns leaves room for others to use the GPU meanwhile.
 constexpr std::uint64_t kDensePpm = 800'000;
 
@@ -64,12 +66,11 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
-// Who is under a compute limit is held by that; it is charged for whole turns, of which its limit
-// counts only the work, and mustn't fall behind for the rest.
-Rate Arbiter::owed_rate(const SeatView& seat) const {
-  const Rate rate = books_[seat.seat].standing.rate;
-  const bool held = seat.limit_percent != 0 && rate_of_percent(seat.limit_percent) <= rate + rate / 64;
-  return held ? rate + rate / 4 : rate;
+// Who is held by a compute limit is charged for whole turns, of which its limit counts only the work,
+// and mustn't fall behind for the rest.
+Rate Arbiter::owed_rate(const Book& book) {
+  const Rate rate = book.standing.rate;
+  return book.limited ? rate + rate / 4 : rate;
 }
 
 // How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told: what
@@ -116,6 +117,10 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     book.standing.held_ns += used;
     book.done_ns = std::max(book.done_ns, seat.done_ns);
     book.busy_until_ns = seat.busy_until_ns;
+    // A burst that is used up has to be repaid first.
+    const std::int64_t behind = behind_ns(seat.seat);
+    if (behind < -static_cast<std::int64_t>(kPriorityBurstNs)) book.spent = true;
+    if (behind >= 0) book.spent = false;
     std::int64_t& lag = book.standing.lag_ns;
     // While all run together nobody is owed anything by another.
     if (overlaps()) continue;
@@ -127,7 +132,7 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
       lag -= static_cast<std::int64_t>(used);
       continue;
     }
-    lag += static_cast<std::int64_t>(part_of(elapsed, owed_rate(seat))) -
+    lag += static_cast<std::int64_t>(part_of(elapsed, owed_rate(book))) -
            static_cast<std::int64_t>(used);
     rates += book.standing.rate;
   }
@@ -229,6 +234,8 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
     Standing& standing = books_[seats[i].seat].standing;
     const Claim& claim = claims[claim_of[i]];
     standing.entitled = std::max<Rate>(claim.entitled / members[claim_of[i]], 1);
+    const Rate limit = rate_of_percent(claim.limit_percent);
+    books_[seats[i].seat].limited = limit != 0 && limit <= claim.rate + claim.rate / 64;
     standing.rate =
         books_[seats[i].seat].active ? std::max<Rate>(claim.rate / wanting[claim_of[i]], 1) : 0;
   }
@@ -237,38 +244,58 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
 // Feeds the probe, and looks whether anybody falls below its rate while all run together.
 void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> seats) {
   std::uint32_t rivals = 0;
+  std::uint64_t wanted = 0;
   bool all_known = true;
   bool leaves_room = false;
-  bool falls_short = false;
-  const bool looks = overlaps() && now_ns >= next_look_ns_;
-  const std::uint64_t window = kLookNs + (now_ns - std::min(now_ns, next_look_ns_));
   for (const SeatView& seat : seats) {
-    Book& book = books_[seat.seat];
-    const std::uint64_t done = book.done_ns - book.done_at_look_ns;
-    if (looks && book.active && book.alone_ppm != 0) {
-      const std::uint64_t worth = done * kWholeGpu / book.alone_ppm;
-      falls_short = falls_short || worth * 100 < part_of(window, book.standing.rate) * 95;
-    }
-    if (looks) book.done_at_look_ns = book.done_ns;
+    const Book& book = books_[seat.seat];
     if (!book.active) continue;
     ++rivals;
+    wanted += book.standing.rate;
     all_known = all_known && book.turns >= kTurnsToKnow && !book.coarse;
     leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
   }
-  if (looks) next_look_ns_ = now_ns + kLookNs;
   const bool was = overlaps();
-  const bool worth_trying = leaves_room && rivals > 1;
-  probe_.observe(now_ns, progress_ns_,
-                 !beside_priority_ && all_known && !falls_short && (was || worth_trying));
+  // Where limits leave the GPU idle anyway there is nothing to win.
+  const bool worth_trying = leaves_room && rivals > 1 && wanted >= kAlmostWholeGpu;
+  const bool may_overlap = !beside_priority_ && all_known && (was || worth_trying) &&
+                           !(was && falls_short(now_ns, seats));
+  probe_.observe(now_ns, progress_ns_, may_overlap);
   if (was == overlaps()) return;
-  next_look_ns_ = now_ns + kLookNs;
+  begin_look(now_ns, seats);
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
-    book.done_at_look_ns = book.done_ns;
     book.opened_ns = now_ns;
     book.done_at_open_ns = book.done_ns;
   }
   if (was && holder_ != kNoSeat) turn_end_ns_ = now_ns;
+}
+
+void Arbiter::begin_look(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  look_began_ns_ = now_ns;
+  next_look_ns_ = now_ns + kLookNs;
+  for (const SeatView& seat : seats) {
+    Book& book = books_[seat.seat];
+    book.done_at_look_ns = book.done_ns;
+  }
+}
+
+// Whether anybody got less than its rate while all ran together: looked at each quarter of a second,
+// and at the end of a probe.
+bool Arbiter::falls_short(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  const bool ends_probe = probe_.mode() != probe_.settled_mode() && now_ns >= probe_.next_ns();
+  const std::uint64_t window = now_ns - look_began_ns_;
+  if (window < kLeastLookNs || (now_ns < next_look_ns_ && !ends_probe)) return false;
+  const std::uint64_t enough = window < kLookNs / 2 ? 85 : 95;  // percent; a short look is a coarse one
+  bool short_of_it = false;
+  for (const SeatView& seat : seats) {
+    const Book& book = books_[seat.seat];
+    if (!book.active || book.alone_ppm == 0) continue;
+    const std::uint64_t worth = (book.done_ns - book.done_at_look_ns) * kWholeGpu / book.alone_ppm;
+    short_of_it = short_of_it || worth * 100 < part_of(window, book.standing.rate) * enough;
+  }
+  begin_look(now_ns, seats);
+  return short_of_it;
 }
 
 std::int64_t Arbiter::behind_ns(std::uint32_t seat) const {
@@ -278,8 +305,7 @@ std::int64_t Arbiter::behind_ns(std::uint32_t seat) const {
 }
 
 bool Arbiter::goes_first(const SeatView& seat) const {
-  return seat.priority == Priority::high &&
-         behind_ns(seat.seat) >= -static_cast<std::int64_t>(kPriorityBurstNs);
+  return seat.priority == Priority::high && !books_[seat.seat].spent;
 }
 
 // Its part of a cycle, longer or shorter by what brings its lag to half of a turn's swing below
@@ -430,9 +456,11 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     }
     const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && now_ns < idle_at_ns(*holder);
     end_turn(now_ns, *holder);
-    // It may well be the one that is furthest behind itself.
-    if (!goes_first(*next) && now_ns < idle_at_ns(*holder) &&
-        behind_ns(holder->seat) > behind_ns(next->seat)) {
+    // It may well be the one that is furthest behind itself, or that goes first.
+    const bool goes_on = goes_first(*holder) != goes_first(*next)
+                             ? goes_first(*holder)
+                             : behind_ns(holder->seat) > behind_ns(next->seat);
+    if (goes_on && now_ns < idle_at_ns(*holder)) {
       begin_turn(now_ns, *holder);
       return std::min(probe, watch_turn_until(now_ns, *holder));
     }

@@ -31,7 +31,7 @@ class Process {
   void completed(const Kernel& kernel, Time now);
 
   // The host of the arbiter.
-  core::SeatView view(Time now) const;
+  core::SeatView view() const;
   void granted(const core::Grant& grant, Time now);
   bool is_seated() const { return is_seated_; }
   void unseat() { is_seated_ = false; }
@@ -294,7 +294,8 @@ void Process::completed(const Kernel& kernel, Time now) {
   ++done_number_;
   Outcome& outcome = world_.outcome(tenant_);
   const std::size_t bin = now / kBinNs;
-  if (bin < outcome.work_ns.size()) outcome.work_ns[bin] += kernel.work_ns;
+  if (kernel.work_ns != kNever) outcome.work_ns[bin] += kernel.work_ns;
+  ++outcome.ends[bin];
   while (!sampled_.empty() && sampled_.front().number <= kernel.number) {
     if (sampled_.front().number == kernel.number) {
       sampled_.front().value_ns = now - kernel.began_ns;
@@ -440,9 +441,10 @@ bool Process::passes_gate(Time now) {
     usual_gap_ns_ = usual_gap_ns_ * 7 / 8;
   }
   if (grant_.announces && busy_until <= now) world_.ring(now);
+  const Time late = turn_wait_ns_ != kNever ? core::kTurnSwitchNs : 0;
   asked_ns_ = turn_wait_ns_ = kNever;
   want_since_ns_ = 0;
-  flight_.launched(now, mean);
+  flight_.launched(now, mean, late);
   spread_ns_ = meter.cost().high_ns() - mean;
   // Alone; or in a turn, after which the others wait for what is predicted to be in flight.
   Time foreign_from = kNever;
@@ -477,7 +479,7 @@ void Process::wait_for_turn(Time now) {
              world_.between(kUs, kTimerSlackNs);
 }
 
-core::SeatView Process::view(Time now) const {
+core::SeatView Process::view() const {
   const Tenant& tenant = world_.tenants_[tenant_];
   core::SeatView view;
   view.seat = seat_;
@@ -491,7 +493,7 @@ core::SeatView Process::view(Time now) const {
   if (view.busy_until_ns > last_launch_ns_) view.busy_until_ns += spread_ns_;
   view.last_launch_ns = last_launch_ns_;
   view.usual_gap_ns = usual_gap_ns_;
-  view.done_ns = flight_.done_ns(now);
+  view.done_ns = flight_.done_ns();
   return view;
 }
 
@@ -522,6 +524,7 @@ World::World(const Scenario& scenario)
   const std::size_t bins = scenario.length_ns / kBinNs + 1;
   for (std::size_t t = 0; t < tenants_.size(); ++t) {
     result_.tenants.emplace_back().work_ns.resize(bins);
+    result_.tenants.back().ends.resize(bins);
     const Tenant& tenant = tenants_[t];
     for (const std::size_t g : tenant.gpus) {
       for (int i = 0; i < tenant.processes; ++i) {
@@ -569,7 +572,8 @@ void World::apply_plan(Time now) {
       plan({now + between(kMs, kReapNs), Planned::What::reap, planned.process, {}});
       break;
     case Planned::What::stop:
-      if (process.is_seated() && !holds && now < tenants_[process.tenant()].stops_ns + 500 * kMs) {
+      if (process.is_seated() && !holds && !tenants_[process.tenant()].stops_anywhere &&
+          now < tenants_[process.tenant()].stops_ns + 500 * kMs) {
         plan({now + 50 * kUs, Planned::What::stop, planned.process, {}});
         break;
       }
@@ -607,7 +611,7 @@ void World::step_host(Time now) {
     std::size_t count = 0;
     for (const auto& process : processes_) {
       if (process->gpu() != g || !process->is_seated()) continue;
-      views[count] = process->view(now);
+      views[count] = process->view();
       who[count++] = process.get();
     }
     wake = std::min(wake, arbiters_[g]->step(now, std::span(views.data(), count),
@@ -617,7 +621,7 @@ void World::step_host(Time now) {
   overlapped_ = arbiters_[0]->overlaps();
   if (getenv("TRACE") && now > strtoull(getenv("TRACE"),0,10)*kMs) { // TRACE
     printf("%9.3f holder %d %s", now/1e6, (int)arbiters_[0]->holder(), overlapped_?"OV":""); // TRACE
-    for (auto& p : processes_) { auto v = p->view(now); printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6, v.usual_gap_ns/1e6);} printf(" next %.3f\n", wake/1e6); } // TRACE
+    for (auto& p : processes_) { auto v = p->view(); printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6, v.usual_gap_ns/1e6);} printf(" next %.3f\n", wake/1e6); } // TRACE
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 
@@ -647,6 +651,13 @@ Time Outcome::work_between(Time from, Time to) const {
   Time sum = 0;
   for (std::size_t bin = from / kBinNs; bin < to / kBinNs && bin < work_ns.size(); ++bin)
     sum += work_ns[bin];
+  return sum;
+}
+
+std::uint64_t Outcome::launch_count_between(Time from, Time to) const {
+  std::uint64_t sum = 0;
+  for (std::size_t bin = from / kBinNs; bin < to / kBinNs && bin < ends.size(); ++bin)
+    sum += ends[bin];
   return sum;
 }
 

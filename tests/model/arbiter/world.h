@@ -62,6 +62,7 @@ struct Tenant {
   Time dies_ns = kNever;
   Time stops_ns = kNever;
   Time continues_ns = kNever;
+  bool stops_anywhere = false;  // at that time, whether it holds a turn or not
 };
 
 struct Change {  // a live change of a tenant's quota
@@ -87,12 +88,14 @@ struct Scenario {
 // What a tenant did, over all its processes.
 struct Outcome {
   std::vector<Time> work_ns;  // completed, by bin; a kernel counts when it ends
+  std::vector<std::uint32_t> ends;  // kernels that ended, by bin
   std::vector<Time> latencies_ns;
   Time most_wait_ns = 0;  // for a turn, after the warm-up
   std::uint64_t launches = 0;
   std::uint64_t forced = 0;  // launches beyond the bound because nothing progressed
 
   Time work_between(Time from, Time to) const;
+  std::uint64_t launch_count_between(Time from, Time to) const;
   Time latency(double quantile) const;
 };
 

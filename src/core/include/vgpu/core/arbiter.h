@@ -78,7 +78,8 @@ struct SeatView {
   std::uint64_t busy_until_ns = 0;  // when what it has in flight is predicted to be done
   std::uint64_t last_launch_ns = 0;
   std::uint64_t usual_gap_ns = 0;  // between the end of its work and the next launch
-  std::uint64_t done_ns = 0;       // GPU time of its completed work so far, as learned
+  // GPU time of its completed work so far, as learned; known by marks, not predicted.
+  std::uint64_t done_ns = 0;
 };
 
 struct Grant {
@@ -127,6 +128,8 @@ class Arbiter {
     std::uint64_t ask_again_ns = 0;     // when it gets another all the same
     bool active = false;
     bool arrived = false;  // has had no turn since it began to want after a pause
+    bool limited = false;  // its compute limit is what holds it, not its share
+    bool spent = false;    // of high priority: has used up its burst
     bool coarse = false;   // its work comes in long pieces
     bool stands = false;   // of high priority: its grant is open without a turn
   };
@@ -141,7 +144,9 @@ class Arbiter {
 
   std::uint64_t busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
                            const SeatView& seat) const;
-  Rate owed_rate(const SeatView& seat) const;
+  static Rate owed_rate(const Book& book);
+  bool falls_short(std::uint64_t now_ns, std::span<const SeatView> seats);
+  void begin_look(std::uint64_t now_ns, std::span<const SeatView> seats);
   const SeatView* find(std::span<const SeatView> seats, std::uint32_t seat) const;
   const SeatView* next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const;
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;
@@ -168,6 +173,7 @@ class Arbiter {
   std::uint64_t late_ns_ = 0;  // what was launched before its turn began runs so much later,
   std::uint64_t late_from_ns_ = 0;  // as long as its end is predicted to be this
   std::uint64_t progress_ns_ = 0;
+  std::uint64_t look_began_ns_ = 0;  // at what each gets while all run together
   std::uint64_t next_look_ns_ = 0;
   std::uint64_t rates_for_ = 0;  // fingerprint of what the rates were made from
   std::uint64_t rivals_ = 0;     // fingerprint of the seats that wanted the GPU lately
