@@ -66,15 +66,16 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
-// Who is held by a compute limit is charged for whole turns, of which its limit counts only the work,
-// and mustn't fall behind for the rest.
+// Who is held by a compute limit is charged for whole turns, of which its limit counts only the
+// work, and mustn't fall behind for the rest.
 Rate Arbiter::owed_rate(const Book& book) {
   const Rate rate = book.standing.rate;
   return book.limited ? rate + rate / 4 : rate;
 }
 
-// How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told: what
-// was in flight then, and since its last launch what is in flight now; or more by what got done.
+// How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told:
+// what was in flight then, and since its last launch what is in flight now; or more by what got
+// done.
 std::uint64_t Arbiter::busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
                                   const SeatView& seat) const {
   const Book& book = books_[seat.seat];
@@ -173,15 +174,15 @@ void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> sea
     Book& book = books_[seat.seat];
     const bool holds = seat.seat == holder_ && now_ns < idle_at_ns(seat);
     const bool active = asks(now_ns, seat) || holds || seat.busy_until_ns > now_ns;
-    if (book.active) book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
+    if (book.active)
+      book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
     // Between two kernels that it waits for, a seat neither asks nor has anything on the GPU.
     const bool lately = book.active_ns != 0 && now_ns - book.active_ns < kMostIdleNs;
     if (active && !book.active) book.arrived = true;
     book.active = active || lately;
     if (active) book.active_ns = now_ns;
     active_count_ += book.active ? 1 : 0;
-    if (is_recent(now_ns, book))
-      rivals = mix(mix(rivals, seat.seat), seat.birth);
+    if (is_recent(now_ns, book)) rivals = mix(mix(rivals, seat.seat), seat.birth);
   }
   if (rivals == rivals_) return;
   rivals_ = rivals;
@@ -280,13 +281,14 @@ void Arbiter::begin_look(std::uint64_t now_ns, std::span<const SeatView> seats) 
   }
 }
 
-// Whether anybody got less than its rate while all ran together: looked at each quarter of a second,
-// and at the end of a probe.
+// Whether anybody got less than its rate while all ran together: looked at each quarter of a
+// second, and at the end of a probe.
 bool Arbiter::falls_short(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const bool ends_probe = probe_.mode() != probe_.settled_mode() && now_ns >= probe_.next_ns();
   const std::uint64_t window = now_ns - look_began_ns_;
   if (window < kLeastLookNs || (now_ns < next_look_ns_ && !ends_probe)) return false;
-  const std::uint64_t enough = window < kLookNs / 2 ? 85 : 95;  // percent; a short look is a coarse one
+  const std::uint64_t enough =
+      window < kLookNs / 2 ? 85 : 95;  // percent; a short look is a coarse one
   bool short_of_it = false;
   for (const SeatView& seat : seats) {
     const Book& book = books_[seat.seat];
@@ -331,7 +333,8 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   // Who can come back at once needn't be waited for.
   if (book.stands) {
     const std::uint64_t late = seat.busy_until_ns == late_from_ns_ ? late_ns_ : 0;
-    return since + late + (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
+    return since + late +
+           (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
   }
   // A gap that is longer than switching away and back takes isn't waited for.
   std::uint64_t patience = kLeastIdleNs;
@@ -393,7 +396,8 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
   Book& book = books_[seat.seat];
   const std::uint64_t left = seat.busy_until_ns > now_ns ? seat.busy_until_ns - now_ns : 0;
   free_at_ns_ = now_ns + std::min(left, kMostDrainNs);
-  // Who doesn't answer to its turn (stopped, or dead) gets the next one for a new want, or much later.
+  // Who doesn't answer to its turn (stopped, or dead) gets the next one for a new want, or much
+  // later.
   const bool answered = book.stands || seat.want_since_ns == 0 ||
                         std::max(seat.last_launch_ns, seat.busy_until_ns) > book.opened_ns;
   book.unanswered_ns = answered ? 0 : seat.want_since_ns;
@@ -452,7 +456,8 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     // It may have been alone until now; then its turn counts from when it began, and has passed.
     turn_end_ns_ = std::min(turn_end_ns_, std::max(book.opened_ns + turn_ns(holder_), now_ns));
     if (!must_end(now_ns, *holder, *next)) {
-      return std::min({probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
+      return std::min(
+          {probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
     }
     const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && now_ns < idle_at_ns(*holder);
     end_turn(now_ns, *holder);

@@ -64,7 +64,8 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
       return;
     case Part::before:
       before_ppm_ = ppm;
-      // One whole cycle of turns is what can be compared; to see that overlap is far worse takes less.
+      // One whole cycle of turns is what can be compared; to see that overlap is far worse takes
+      // less.
       begin(mode_ == Mode::turns ? Part::glimpse : Part::probe, now_ns, progress_ns,
             mode_ == Mode::turns ? kGlimpseNs : kStretchNs);
       return;

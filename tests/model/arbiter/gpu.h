@@ -152,7 +152,8 @@ inline Time Gpu::others_ready_ns() const {
 // The end of the slice in which `time` lies. A context that nobody waits behind gets another slice.
 inline Time Gpu::boundary_after(Time time) const {
   const Time since = time > slice_began_ns_ ? time - slice_began_ns_ : 0;
-  return slice_began_ns_ + std::max<Time>((since + kHardwareSliceNs - 1) / kHardwareSliceNs, 1) * kHardwareSliceNs;
+  return slice_began_ns_ +
+         std::max<Time>((since + kHardwareSliceNs - 1) / kHardwareSliceNs, 1) * kHardwareSliceNs;
 }
 
 inline Time Gpu::next() const {

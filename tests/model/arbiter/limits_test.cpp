@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compute limits: GPU time of at most so much of the wall time, to the point, alone and beside others.
+// Compute limits: GPU time of at most so much of the wall time, to the point, alone and beside
+// others.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -35,7 +36,8 @@ TEST(Limits, AloneAreHeldForAnyKernelToTwoPointsAndToOneOnAverage) {
       for (const Time kernel : {20 * kUs, 100 * kUs, kMs, 5 * kMs, 20 * kMs, 50 * kMs}) {
         const bool is_graph = kind.name[0] == 'g';
         if (is_graph && kernel > 5 * kMs) continue;  // 0.4 s and more in one piece
-        if (seed == 1) std::printf("%-12s %5llu us:", kind.name, (unsigned long long)(kernel / kUs));
+        if (seed == 1)
+          std::printf("%-12s %5llu us:", kind.name, (unsigned long long)(kernel / kUs));
         for (const int limit : {10, 30, 50, 80}) {
           Scenario scenario;
           scenario.length_ns = kWarmUpNs + 10 * kS;
@@ -75,8 +77,10 @@ TEST(Limits, OfAHundredPercentCostNothing) {
 // turn keeps them from switching at each kernel.
 TEST(Limits, BesideEachOtherNeitherThrashNorLose) {
   const std::vector<std::pair<const char*, Program>> programs = {
-      {"100 us queued", queues(100 * kUs)}, {"100 us sync", waits_on_each(100 * kUs)},
-      {"20 us sync", waits_on_each(20 * kUs)}, {"1 ms queued", queues(kMs)},
+      {"100 us queued", queues(100 * kUs)},
+      {"100 us sync", waits_on_each(100 * kUs)},
+      {"20 us sync", waits_on_each(20 * kUs)},
+      {"1 ms queued", queues(kMs)},
       {"5 ms queued", queues(5 * kMs)}};
   for (const auto& [name, program] : programs) {
     for (const auto& [first, second] : {std::pair{30, 70}, {30, 50}, {20, 20}}) {

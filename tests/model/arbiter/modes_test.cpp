@@ -61,8 +61,7 @@ TEST(Modes, ProbesOfTheLosingModeTakeHalfAPercentAtMost) {
     scenario.length_ns = 60 * kS;
     scenario.tenants = {tenant("30", program, 30), tenant("70", program, 70)};
     const Result result = simulate(scenario);
-    const Time losing =
-        together ? scenario.length_ns - result.overlapped_ns : result.overlapped_ns;
+    const Time losing = together ? scenario.length_ns - result.overlapped_ns : result.overlapped_ns;
     std::printf("%-28s %.2f %% of a minute in the losing mode\n", name,
                 100.0 * static_cast<double>(losing) / static_cast<double>(scenario.length_ns));
     // Until it is found, launch-bound tenants are in the losing one.

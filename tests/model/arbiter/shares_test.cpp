@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tenants that together want more than there is: each gets its share of the work that it does alone,
-// steadily, and together they get almost all of it.
+// Tenants that together want more than there is: each gets its share of the work that it does
+// alone, steadily, and together they get almost all of it.
 #include <gtest/gtest.h>
 
 #include "measure.h"
@@ -15,8 +15,9 @@ struct Bounds {
   double cov = 0.1;     // over 250 ms; 0: not asked
   double sum = 97.0;
 };
-// A kernel counts when it ends: of 50 ms ones a second has 5, 6 or 7 at 30 %, which is 5 points each way
-// and moves the neighbour by the switches too; of 20 ms ones two more or fewer are 4 points.
+// A kernel counts when it ends: of 50 ms ones a second has 5, 6 or 7 at 30 %, which is 5 points
+// each way and moves the neighbour by the switches too; of 20 ms ones two more or fewer are 4
+// points.
 constexpr Bounds kLong{1.5, 5.5, 0, 97.0};
 constexpr Bounds kLongish{1.0, 4.0, 0, 97.0};
 
@@ -96,8 +97,7 @@ TEST(Shares, OfThreeAre20And30And50) {
 TEST(Shares, OfTenAreATenthEach) {
   std::vector<Tenant> tenants;
   for (int i = 0; i < 10; ++i)
-    tenants.push_back(
-        tenant("10", i % 2 != 0 ? queues(100 * kUs) : waits_on_each(100 * kUs), 10));
+    tenants.push_back(tenant("10", i % 2 != 0 ? queues(100 * kUs) : waits_on_each(100 * kUs), 10));
   for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
     Scenario scenario;
     scenario.length_ns = kWarmUpNs + 10 * kS;

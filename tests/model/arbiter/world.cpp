@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma GCC diagnostic ignored "-Wconversion" // TRACE
+#pragma GCC diagnostic ignored "-Wconversion"  // TRACE
 #include "world.h"
 
 #include <algorithm>
@@ -96,9 +96,9 @@ class Process {
 
   // The gate.
   core::Grant grant_;
-  Time asked_ns_ = kNever;        // since when the present launch has been at the gate
-  Time turn_wait_ns_ = kNever;    // since when it has been waiting for a turn
-  Time waited_ns_ = 0;  // before this turn: allowance of the limit isn't lost by that
+  Time asked_ns_ = kNever;      // since when the present launch has been at the gate
+  Time turn_wait_ns_ = kNever;  // since when it has been waiting for a turn
+  Time waited_ns_ = 0;          // before this turn: allowance of the limit isn't lost by that
   Time want_since_ns_ = 0;
   bool was_woken_ = false;  // by the host
   Time spread_ns_ = 0;      // that the last launch may take longer than the mean
@@ -475,7 +475,8 @@ void Process::wait_for_turn(Time now) {
     return;
   }
   const Time left = flight_.busy_until_ns() > now ? flight_.busy_until_ns() - now : 0;
-  next_ns_ = now + std::max(std::min(left, spread_ns_ > 0 ? spread_ns_ : left), core::kLeastLookNs) +
+  next_ns_ = now +
+             std::max(std::min(left, spread_ns_ > 0 ? spread_ns_ : left), core::kLeastLookNs) +
              world_.between(kUs, kTimerSlackNs);
 }
 
@@ -619,9 +620,17 @@ void World::step_host(Time now) {
     for (std::size_t i = 0; i < count; ++i) who[i]->granted(grants[i], now);
   }
   overlapped_ = arbiters_[0]->overlaps();
-  if (getenv("TRACE") && now > strtoull(getenv("TRACE"),0,10)*kMs) { // TRACE
-    printf("%9.3f holder %d %s", now/1e6, (int)arbiters_[0]->holder(), overlapped_?"OV":""); // TRACE
-    for (auto& p : processes_) { auto v = p->view(); printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns/1e6, (double(v.busy_until_ns)-double(now))/1e6, arbiters_[0]->standing(p->seat()).lag_ns/1e6, v.usual_gap_ns/1e6);} printf(" next %.3f\n", wake/1e6); } // TRACE
+  if (getenv("TRACE") && now > strtoull(getenv("TRACE"), 0, 10) * kMs) {  // TRACE
+    printf("%9.3f holder %d %s", now / 1e6, (int)arbiters_[0]->holder(),
+           overlapped_ ? "OV" : "");  // TRACE
+    for (auto& p : processes_) {
+      auto v = p->view();
+      printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns / 1e6,
+             (double(v.busy_until_ns) - double(now)) / 1e6,
+             arbiters_[0]->standing(p->seat()).lag_ns / 1e6, v.usual_gap_ns / 1e6);
+    }
+    printf(" next %.3f\n", wake / 1e6);
+  }  // TRACE
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 

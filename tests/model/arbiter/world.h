@@ -31,7 +31,7 @@ inline constexpr Time kBatchNs = 10 * kMs;
 // The host finds out that a process has died within so long.
 inline constexpr Time kReapNs = 50 * kMs;
 
-inline constexpr Time kWarmUpNs = kS;  // of a run: costs are learned, everybody has arrived
+inline constexpr Time kWarmUpNs = kS;     // of a run: costs are learned, everybody has arrived
 inline constexpr Time kBinNs = 10 * kMs;  // results are kept in bins
 
 struct Launch {
@@ -87,7 +87,7 @@ struct Scenario {
 
 // What a tenant did, over all its processes.
 struct Outcome {
-  std::vector<Time> work_ns;  // completed, by bin; a kernel counts when it ends
+  std::vector<Time> work_ns;        // completed, by bin; a kernel counts when it ends
   std::vector<std::uint32_t> ends;  // kernels that ended, by bin
   std::vector<Time> latencies_ns;
   Time most_wait_ns = 0;  // for a turn, after the warm-up

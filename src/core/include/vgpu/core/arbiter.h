@@ -72,8 +72,8 @@ struct SeatView {
   std::uint8_t share_percent = 0;
   std::uint8_t limit_percent = 0;
   Priority priority = Priority::normal;
-  // A launch has been waiting since; 0: none. Who finds its grant closed again after it was woken says
-  // so by a new time here: it was late, and is thought to be stopped.
+  // A launch has been waiting since; 0: none. Who finds its grant closed again after it was woken
+  // says so by a new time here: it was late, and is thought to be stopped.
   std::uint64_t want_since_ns = 0;
   std::uint64_t busy_until_ns = 0;  // when what it has in flight is predicted to be done
   std::uint64_t last_launch_ns = 0;
@@ -86,7 +86,8 @@ struct Grant {
   std::uint64_t end_ns = 0;        // launches are let through before; 0: closed, kForever: open
   std::uint64_t in_flight_ns = 0;  // most predicted GPU time in flight; kForever: not bounded
   bool counted = false;            // what it launches has to be accounted for: there are others
-  bool announces = false;  // it has to ring when it launches after being idle and when its work is done
+  bool announces =
+      false;  // it has to ring when it launches after being idle and when its work is done
   friend bool operator==(const Grant&, const Grant&) = default;
 };
 
@@ -170,8 +171,8 @@ class Arbiter {
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
   std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
   std::uint64_t drained_by_ns_ = 0;   // it isn't waited for longer
-  std::uint64_t late_ns_ = 0;  // what was launched before its turn began runs so much later,
-  std::uint64_t late_from_ns_ = 0;  // as long as its end is predicted to be this
+  std::uint64_t late_ns_ = 0;         // what was launched before its turn began runs so much later,
+  std::uint64_t late_from_ns_ = 0;    // as long as its end is predicted to be this
   std::uint64_t progress_ns_ = 0;
   std::uint64_t look_began_ns_ = 0;  // at what each gets while all run together
   std::uint64_t next_look_ns_ = 0;

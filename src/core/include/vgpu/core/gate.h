@@ -31,7 +31,7 @@ struct GateView {
   std::uint64_t busy_until_ns = 0;  // when what is in flight is predicted to be done
   std::uint64_t due_ns = 0;         // by the compute limit; 0: now
   std::uint64_t cost_ns = 0;        // of this launch, by a length that few pass
-  std::uint64_t spread_ns = 0;  // by which the work in flight may be off its prediction
+  std::uint64_t spread_ns = 0;      // by which the work in flight may be off its prediction
   // Launches in flight of this kind, while its cost isn't known; 0 once it is.
   std::uint32_t unmeasured = 0;
 };

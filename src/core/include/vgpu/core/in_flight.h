@@ -26,16 +26,17 @@ class InFlight {
   std::uint64_t work_ns() const { return work_ns_; }  // submitted so far: the position of the next
   // Of it, known to be done. Not what is predicted: that runs ahead where several share the GPU.
   std::uint64_t done_ns() const { return known_done_ns_; }
-  // A launch that waits for room (gate.h) only waits: what is in flight may be waiting for it. It goes
-  // in when that is overdue and nothing has been done since; each further one, later by as much.
+  // A launch that waits for room (gate.h) only waits: what is in flight may be waiting for it. It
+  // goes in when that is overdue and nothing has been done since; each further one, later by as
+  // much.
   std::uint64_t forced_at_ns() const {
     return expected_ns_ + kMostInFlightWaitNs * (1 + std::uint64_t{forced_});
   }
   void forced() { ++forced_; }
   bool wants_mark() const { return work_ns_ - marked_ns_ >= kMarkEveryNs; }
 
-  // `late_ns`: the GPU comes to it so much later than to a launch on an idle GPU (the first of a turn:
-  // kTurnSwitchNs).
+  // `late_ns`: the GPU comes to it so much later than to a launch on an idle GPU (the first of a
+  // turn: kTurnSwitchNs).
   void launched(std::uint64_t now_ns, std::uint64_t cost_ns, std::uint64_t late_ns = 0) {
     if (late_ns != 0) busy_until_ns_ = std::max(busy_until_ns_, begins_ns_ = now_ns + late_ns);
     busy_until_ns_ = busy_after(busy_until_ns_, now_ns, cost_ns);
@@ -91,7 +92,7 @@ class InFlight {
   // When all of it was expected to be done, as of the last time that something was.
   std::uint64_t expected_ns_ = 0;
   std::uint64_t begins_ns_ = 0;  // work in flight isn't begun before
-  std::uint32_t forced_ = 0;  // launches that went in regardless since
+  std::uint32_t forced_ = 0;     // launches that went in regardless since
 };
 
 }  // namespace vgpu::core

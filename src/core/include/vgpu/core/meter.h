@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which launches of a kind of work are measured, and what of that is believed. A sample is the time
 // between two timing events around a launch (a few microseconds of the GPU's time, so not every
-// launch gets them), and holds what others did on the GPU meanwhile. It is clean if nobody else could
-// have been there: alone on the GPU, or done before the turn ended and before the work in flight was
-// predicted to be done, which is when others begin. Pure; one thread at a time.
+// launch gets them), and holds what others did on the GPU meanwhile. It is clean if nobody else
+// could have been there: alone on the GPU, or done before the turn ended and before the work in
+// flight was predicted to be done, which is when others begin. Pure; one thread at a time.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +40,8 @@ class Meter {
     if (!cost_.known()) ++unmeasured_;
     if (more_ > 0) --more_;
   }
-  // Gives the GPU time by which the launches so far were taken for too short: not zero only when the
-  // cost becomes known.
+  // Gives the GPU time by which the launches so far were taken for too short: not zero only when
+  // the cost becomes known.
   std::uint64_t sampled(std::uint64_t sample_ns, bool clean) {
     if (!cost_.known()) {
       const std::uint64_t more = sample_ns - std::min(sample_ns, kUnknownCostNs);

@@ -17,7 +17,7 @@ enum class Mode : std::uint8_t { turns, overlap };
 class ModeProbe {
  public:
   static constexpr std::uint64_t kProbeNs = 16'000'000;
-  static constexpr std::uint64_t kGlimpseNs = 5'000'000;  // after which it may already be lost
+  static constexpr std::uint64_t kGlimpseNs = 5'000'000;   // after which it may already be lost
   static constexpr std::uint64_t kStretchNs = 60'000'000;  // of the present mode, before and after
   static constexpr std::uint64_t kFirstPauseNs = 1'000'000'000;
   static constexpr std::uint64_t kMostPauseNs = 64'000'000'000;
