@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 #include "vgpu/sim/device_state.h"
 
@@ -131,6 +132,9 @@ Rig::Rig(long limit_mib) : limit_mib_(limit_mib) {
   std::string why;
   device_ = sim::DeviceState::open(why);
   if (device_ == nullptr) throw std::runtime_error(why);
+  // The simulation never detaches, so what it opened stays reachable to the end.
+  static auto* const opened = new std::vector<sim::DeviceState*>;
+  opened->push_back(device_);
 }
 
 Rig::~Rig() {
