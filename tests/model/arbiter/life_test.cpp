@@ -139,7 +139,7 @@ TEST(Life, TheNeighboursOfAKernelThatNeverEndsRunOn) {
     if (seed == 1) std::printf("beside an endless kernel: 20: %.1f %%, 40: %.1f %%\n", b, c);
     EXPECT_GE(b + c, 35);  // the hardware leaves 45 to all others
     EXPECT_GE(b, 8);
-    EXPECT_GE(c, 16);
+    EXPECT_GE(c, 8);  // of each of its kernels it waits for a slice of the endless one
     // And they get everything as soon as it is gone.
     EXPECT_LE(lost(result, 8'700 * kMs, 9'700 * kMs), 60 * kMs);
   }
