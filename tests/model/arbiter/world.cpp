@@ -28,7 +28,7 @@ class Process {
   void end(Time now);
   void stop() { is_stopped_ = true; }
   void go_on(Time now);
-  void completed(const Kernel& kernel, Time now);
+  void completed(std::size_t stream, const Kernel& kernel, Time now);
 
   // The host of the arbiter.
   core::SeatView view() const;
@@ -90,6 +90,7 @@ class Process {
   std::uint64_t launches_ = 0;
   std::uint64_t done_number_ = 0;  // kernels whose end the GPU has reported, in order of launch
   std::size_t in_flight_ = 0;
+  std::array<std::size_t, Gpu::kStreams> in_stream_{};
   Time request_ns_ = 0;  // since when this batch of work has been asked for
   bool in_request_ = false;
   bool drains_for_lock_ = false;
@@ -260,6 +261,7 @@ void Process::try_launch(Time now) {
 void Process::launch(Time now) {
   ++launches_;
   ++in_flight_;
+  ++in_stream_[launch_.stream];
   ++world_.outcome(tenant_).launches;
   has_launch_ = false;
   Kernel kernel;
@@ -289,8 +291,9 @@ void Process::called(Time now) {
   try_launch(now);
 }
 
-void Process::completed(const Kernel& kernel, Time now) {
+void Process::completed(std::size_t stream, const Kernel& kernel, Time now) {
   --in_flight_;
+  --in_stream_[stream];
   ++done_number_;
   Outcome& outcome = world_.outcome(tenant_);
   const std::size_t bin = now / kBinNs;
@@ -399,12 +402,15 @@ bool Process::passes_gate(Time now) {
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission == core::Admission::wait_in_flight) {
-    if (now >= flight_.forced_at_ns()) {
+    Time forced_at = flight_.forced_at_ns();
+    if (in_stream_[launch_.stream] == 0)
+      forced_at = std::min(forced_at, asked_ns_ + core::kMostIdleStreamWaitNs);
+    if (now >= forced_at) {
       ++world_.outcome(tenant_).forced;
       flight_.forced();
       verdict = {};
     } else {
-      verdict.until_ns = std::min(verdict.until_ns, flight_.forced_at_ns());
+      verdict.until_ns = std::min(verdict.until_ns, forced_at);
     }
   }
   switch (verdict.admission) {
@@ -516,8 +522,8 @@ World::World(const Scenario& scenario)
   by_context_.resize(scenario.gpus);
   for (std::size_t g = 0; g < scenario.gpus; ++g) {
     gpus_.push_back(std::make_unique<Gpu>(
-        [this, g](std::size_t context, std::size_t, const Kernel& kernel, Time now) {
-          by_context_[g][context]->completed(kernel, now);
+        [this, g](std::size_t context, std::size_t stream, const Kernel& kernel, Time now) {
+          by_context_[g][context]->completed(stream, kernel, now);
         }));
     arbiters_.push_back(std::make_unique<core::Arbiter>());
     paid_.emplace_back(tenants_.size(), 0);

@@ -153,6 +153,7 @@ class Arbiter {
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;
   void begin_turn(std::uint64_t now_ns, const SeatView& seat);
   void end_turn(std::uint64_t now_ns, const SeatView& seat);
+  static bool pauses(const SeatView& seat);
   static bool is_recent(std::uint64_t now_ns, const Book& book);
   bool asks(std::uint64_t now_ns, const SeatView& seat) const;
   bool goes_first(const SeatView& seat) const;

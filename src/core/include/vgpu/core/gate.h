@@ -19,6 +19,9 @@ inline constexpr std::uint64_t kLeastLookNs = 100'000;
 // So long a launch waits for room in flight; then it goes in beyond the bound.
 inline constexpr std::uint64_t kMostInFlightWaitNs = 20'000'000;
 
+// Into a stream that has nothing in flight a launch waits for room only so long: what is in flight
+// may be waiting for just that stream.
+inline constexpr std::uint64_t kMostIdleStreamWaitNs = 1'000'000;
 // Of work whose cost isn't known yet so many launches may be in flight: they may be of any length.
 inline constexpr std::uint32_t kMostUnmeasured = 2;
 inline constexpr std::uint64_t kUnmeasuredLookNs = 50'000;  // between two looks whether one is done
