@@ -33,13 +33,23 @@ constexpr std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 
 std::uint64_t Arbiter::step(std::uint64_t now_ns, std::span<const SeatView> seats,
                             std::span<Grant> grants) {
+  observe(now_ns, seats);
+  return decide(now_ns, seats, grants, {});
+}
+
+void Arbiter::observe(std::uint64_t now_ns, std::span<const SeatView> seats) {
   now_ns = std::max(now_ns, last_ns_);
   meet(now_ns, seats);
   settle(now_ns, seats);
   look_who_wants(now_ns, seats);
   set_rates(seats);
   watch_progress(now_ns, seats);
-  const std::uint64_t wake = take_turns(now_ns, seats);
+}
+
+std::uint64_t Arbiter::decide(std::uint64_t now_ns, std::span<const SeatView> seats,
+                              std::span<Grant> grants, const Ruling& ruling) {
+  now_ns = std::max(now_ns, last_ns_);
+  const std::uint64_t wake = take_turns(now_ns, seats, ruling);
   answer(seats, grants);
   last_ns_ = now_ns;
   return wake;
@@ -53,6 +63,7 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
     if (book.standing.birth != seat.birth) {
       book = Book();
       book.standing.birth = seat.birth;
+      book.work_ns = seat.work_ns;
       book.done_ns = seat.done_ns;
       book.done_at_look_ns = seat.done_ns;
       if (holder_ == seat.seat) holder_ = kNoSeat;
@@ -67,28 +78,25 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   }
 }
 
-// Who is held by a compute limit is charged for whole turns, of which its limit counts only the
-// work, and mustn't fall behind for the rest.
-Rate Arbiter::owed_rate(const Book& book) {
-  const Rate rate = book.standing.rate;
-  return book.limited ? rate + rate / 4 : rate;
-}
-
 // How much of the time since `since_ns` a seat's own work was on the GPU, as far as can be told:
-// what was in flight then, and since its last launch what is in flight now; or more by what got
-// done.
+// what was in flight then, and what it has submitted since, less what is still to come of that.
 std::uint64_t Arbiter::busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
                                   const SeatView& seat) const {
   const Book& book = books_[seat.seat];
+  const bool launched = seat.last_launch_ns > since_ns;
+  // What is in flight takes longer than was thought.
+  if (!launched && seat.busy_until_ns > now_ns) return now_ns - since_ns;
   const auto within = [&](std::uint64_t time_ns) { return std::clamp(time_ns, since_ns, now_ns); };
-  const std::uint64_t first = within(book.busy_until_ns);
-  std::uint64_t busy = first - since_ns;
-  if (seat.busy_until_ns > first) {
-    const std::uint64_t began = std::max(within(seat.last_launch_ns), first);
-    busy += within(seat.busy_until_ns) - began;
-  }
-  const std::uint64_t done = seat.done_ns > book.done_ns ? seat.done_ns - book.done_ns : 0;
-  return std::min(std::max(busy, done), now_ns - since_ns);
+  const auto beyond = [&](std::uint64_t time_ns) {
+    return time_ns > now_ns ? time_ns - now_ns : 0;
+  };
+  const std::uint64_t before = within(book.busy_until_ns) - since_ns;
+  const std::uint64_t submitted = seat.work_ns > book.work_ns ? seat.work_ns - book.work_ns : 0;
+  const std::uint64_t to_come = beyond(seat.busy_until_ns);
+  const std::uint64_t was_to_come = beyond(book.busy_until_ns);
+  const std::uint64_t more = to_come > was_to_come ? to_come - was_to_come : 0;
+  const std::uint64_t since = submitted > more ? submitted - more : 0;
+  return std::min(before + (launched ? since : 0), now_ns - since_ns);
 }
 
 // What each had of the GPU since the last step, against what it was owed.
@@ -108,7 +116,6 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   };
   std::uint64_t all = 0;
   for (const SeatView& seat : seats) all += had(seat);
-  std::int64_t sum = 0;
   std::uint64_t rates = 0;
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
@@ -119,6 +126,7 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
     book.standing.held_ns += used;
     book.done_ns = std::max(book.done_ns, seat.done_ns);
     book.busy_until_ns = seat.busy_until_ns;
+    book.work_ns = std::max(book.work_ns, seat.work_ns);
     // A burst that is used up has to be repaid first.
     const std::int64_t behind = behind_ns(seat.seat);
     if (behind < -static_cast<std::int64_t>(kPriorityBurstNs)) book.spent = true;
@@ -134,17 +142,21 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
       lag -= static_cast<std::int64_t>(used);
       continue;
     }
-    lag += static_cast<std::int64_t>(part_of(elapsed, owed_rate(book))) -
+    lag += static_cast<std::int64_t>(part_of(elapsed, book.standing.rate)) -
            static_cast<std::int64_t>(used);
     rates += book.standing.rate;
   }
-  if (rates == 0) return;
+  if (rates != 0) balance(now_ns, seats, rates);
+}
+
+// Together those that wanted the GPU lately can't be ahead or behind: time that nobody could use,
+// or credit that somebody brought along, is spread by rate.
+void Arbiter::balance(std::uint64_t now_ns, std::span<const SeatView> seats, std::uint64_t rates) {
+  std::int64_t sum = 0;
   for (const SeatView& seat : seats) {
     const Book& book = books_[seat.seat];
     if (is_recent(now_ns, book)) sum += book.standing.lag_ns;
   }
-  // Together those that wanted the GPU lately can't be ahead or behind: time that nobody could use,
-  // or credit that somebody brought along, is spread by rate.
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
     if (!book.active) continue;
@@ -168,13 +180,20 @@ bool Arbiter::asks(std::uint64_t now_ns, const SeatView& seat) const {
          (seat.busy_until_ns > now_ns || seat.last_launch_ns > last_ns_);
 }
 
+// Of a gang all ask if one does, unless it can't be its turn on all its GPUs.
+bool Arbiter::is_in_line(std::uint64_t now_ns, const SeatView& seat) const {
+  const Membership& gang = books_[seat.seat].gang;
+  return gang.is_member ? gang.asks && !gang.is_blocked : asks(now_ns, seat);
+}
+
 void Arbiter::look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats) {
   active_count_ = 0;
   std::uint64_t rivals = 0;
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
-    const bool holds = seat.seat == holder_ && now_ns < idle_at_ns(seat);
-    const bool active = asks(now_ns, seat) || holds || seat.busy_until_ns > now_ns;
+    const bool holds = seat.seat == holder_ && now_ns < all_idle_at_ns(seat);
+    const bool active =
+        asks(now_ns, seat) || book.gang.asks || holds || seat.busy_until_ns > now_ns;
     if (book.active)
       book.active_ns = std::max(book.active_ns, std::min(now_ns, seat.busy_until_ns));
     // Between two kernels that it waits for, a seat neither asks nor has anything on the GPU.
@@ -239,8 +258,6 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
     Standing& standing = books_[seats[i].seat].standing;
     const Claim& claim = claims[claim_of[i]];
     standing.entitled = std::max<Rate>(claim.entitled / members[claim_of[i]], 1);
-    const Rate limit = rate_of_percent(claim.limit_percent);
-    books_[seats[i].seat].limited = limit != 0 && limit <= claim.rate + claim.rate / 64;
     standing.rate =
         books_[seats[i].seat].active ? std::max<Rate>(claim.rate / wanting[claim_of[i]], 1) : 0;
   }
@@ -257,7 +274,7 @@ void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> sea
     if (!book.active) continue;
     ++rivals;
     wanted += book.standing.rate;
-    all_known = all_known && book.turns >= kTurnsToKnow && !book.coarse;
+    all_known = all_known && book.turns >= kTurnsToKnow && !book.coarse && !book.gang.is_member;
     leaves_room = leaves_room || (book.alone_ppm != 0 && book.alone_ppm < kDensePpm);
   }
   const bool was = overlaps();
@@ -311,7 +328,8 @@ std::int64_t Arbiter::behind_ns(std::uint32_t seat) const {
 }
 
 bool Arbiter::goes_first(const SeatView& seat) const {
-  return seat.priority == Priority::high && !books_[seat.seat].spent;
+  const Book& book = books_[seat.seat];
+  return seat.priority == Priority::high && !book.spent && !book.gang.is_member;
 }
 
 // Its part of a cycle, longer or shorter by what brings its lag to half of a turn's swing below
@@ -351,6 +369,16 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   return since + patience;
 }
 
+std::uint64_t Arbiter::all_idle_at_ns(const SeatView& seat) const {
+  return std::max(idle_at_ns(seat), books_[seat.seat].gang.idle_at_ns);
+}
+
+// A gang is behind by as much as on the GPU where it is least.
+std::int64_t Arbiter::key_ns(const SeatView& seat) const {
+  const Membership& gang = books_[seat.seat].gang;
+  return gang.is_member ? gang.behind_ns : behind_ns(seat.seat);
+}
+
 const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t seat) const {
   for (const SeatView& each : seats) {
     if (each.seat == seat) return &each;
@@ -358,10 +386,12 @@ const SeatView* Arbiter::find(std::span<const SeatView> seats, std::uint32_t sea
   return nullptr;
 }
 
-const SeatView* Arbiter::next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const {
+const SeatView* Arbiter::next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats,
+                                      bool with_gangs) const {
   const SeatView* best = nullptr;
   for (const SeatView& seat : seats) {
-    if (seat.seat == holder_ || !asks(now_ns, seat)) continue;
+    if (seat.seat == holder_ || !is_in_line(now_ns, seat)) continue;
+    if (!with_gangs && books_[seat.seat].gang.is_member) continue;
     if (best == nullptr) {
       best = &seat;
       continue;
@@ -370,7 +400,7 @@ const SeatView* Arbiter::next_in_line(std::uint64_t now_ns, std::span<const Seat
       if (goes_first(seat)) best = &seat;
       continue;
     }
-    const std::int64_t ahead = behind_ns(seat.seat) - behind_ns(best->seat);
+    const std::int64_t ahead = key_ns(seat) - key_ns(*best);
     if (ahead > 0 || (ahead == 0 && seat.want_since_ns < best->want_since_ns)) best = &seat;
   }
   return best;
@@ -378,10 +408,32 @@ const SeatView* Arbiter::next_in_line(std::uint64_t now_ns, std::span<const Seat
 
 bool Arbiter::must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const {
   // A little early, so that a turn that goes on does so without a gap.
-  if (now_ns + kEarlyNs >= turn_end_ns_ || now_ns >= idle_at_ns(holder)) return true;
+  if (now_ns + kEarlyNs >= contended_end_ns(now_ns)) return true;
+  if (now_ns >= all_idle_at_ns(holder)) return true;
   if (goes_first(next) != goes_first(holder)) return goes_first(next);
-  return books_[next.seat].arrived && behind_ns(next.seat) > behind_ns(holder.seat) &&
-         now_ns - books_[holder.seat].opened_ns >= kLeastBeforePreemptionNs;
+  // Nobody's turn is cut who is behind itself.
+  return books_[next.seat].arrived && key_ns(next) > std::max<std::int64_t>(key_ns(holder), 0) &&
+         key_ns(holder) <= 0 && now_ns - books_[holder.seat].opened_ns >= kLeastBeforePreemptionNs;
+}
+
+// When the present turn ends if somebody waits. Its seat may have been alone until now; then the
+// turn counts from when it began, and has passed.
+std::uint64_t Arbiter::contended_end_ns(std::uint64_t now_ns) const {
+  return std::min(turn_end_ns_, std::max(books_[holder_].opened_ns + turn_ns(holder_), now_ns));
+}
+
+bool Arbiter::turn_is_over(std::uint64_t now_ns, std::span<const SeatView> seats) const {
+  const SeatView* const holder = find(seats, holder_);
+  const SeatView* const next = next_in_line(now_ns, seats, true);
+  return holder != nullptr && next != nullptr && must_end(now_ns, *holder, *next);
+}
+
+// When the GPU is predicted to be done with what is in flight of the present turn or the last.
+std::uint64_t Arbiter::drained_at_ns(std::uint64_t now_ns, std::span<const SeatView> seats) const {
+  if (const SeatView* const holder = find(seats, holder_))
+    return std::min(holder->busy_until_ns, now_ns + kMostDrainNs);
+  const SeatView* const drains = find(seats, draining_);
+  return drains == nullptr ? now_ns : std::min(drains->busy_until_ns, drained_by_ns_);
 }
 
 void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
@@ -391,7 +443,7 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   book.done_at_open_ns = book.done_ns;
   book.arrived = false;
   turn_end_ns_ = now_ns + turn_ns(seat.seat);
-  draining_ = kNoSeat;
+  draining_ = promised_ = kNoSeat;
   // What it launched before its turn, because its grant stands, runs when the others' work is done.
   late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
   late_from_ns_ = seat.busy_until_ns;
@@ -430,7 +482,8 @@ std::uint64_t Arbiter::preempts_at(std::uint64_t now_ns, const SeatView& holder,
                                    const SeatView& next) const {
   const Book& book = books_[holder.seat];
   if (!books_[next.seat].arrived) return kForever;
-  const std::int64_t ahead = behind_ns(holder.seat) - behind_ns(next.seat);
+  const std::int64_t ahead =
+      std::max(key_ns(holder), std::max<std::int64_t>(key_ns(holder) - key_ns(next), 0));
   const std::uint64_t catches_up =
       ahead > 0 ? part_of(static_cast<std::uint64_t>(ahead), book.standing.rate) : 0;
   return std::max(book.opened_ns + kLeastBeforePreemptionNs, now_ns + catches_up + kLeastIdleNs);
@@ -440,50 +493,70 @@ std::uint64_t Arbiter::preempts_at(std::uint64_t now_ns, const SeatView& holder,
 // is asked the more seldom the longer it has been at it: what that costs is a part of the turn.
 std::uint64_t Arbiter::watch_turn_until(std::uint64_t now_ns, const SeatView& holder) const {
   const std::uint64_t seldom = std::min((now_ns - books_[holder.seat].opened_ns) / 8, kMostIdleNs);
-  return std::min(turn_end_ns_ - kEarlyNs, std::max(idle_at_ns(holder), now_ns + seldom));
+  return std::min(turn_end_ns_ - kEarlyNs, std::max(all_idle_at_ns(holder), now_ns + seldom));
 }
 
-std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats) {
+std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView> seats,
+                                  const Ruling& ruling) {
   if (overlaps()) return std::min(probe_.next_ns(), next_look_ns_);
   const std::uint64_t probe = active_count_ > 1 ? probe_.next_ns() : kForever;
-
-  if (const SeatView* drains = find(seats, draining_))
-    free_at_ns_ = std::min(drains->busy_until_ns, drained_by_ns_);
-  const SeatView* holder = holder_ == kNoSeat ? nullptr : find(seats, holder_);
-  const SeatView* next = next_in_line(now_ns, seats);
+  if (holder_ == kNoSeat) free_at_ns_ = drained_at_ns(now_ns, seats);
+  const SeatView* holder = find(seats, holder_);
+  const SeatView* next =
+      ruling.next != kNoSeat ? find(seats, ruling.next) : next_in_line(now_ns, seats, false);
+  // Whom the last turn was ended for is next, even if others overtake it while the GPU drains.
+  const SeatView* const promised = holder_ == kNoSeat ? find(seats, promised_) : nullptr;
+  if (promised != nullptr && next != nullptr && ruling.next == kNoSeat &&
+      is_in_line(now_ns, *promised) && goes_first(*promised) == goes_first(*next))
+    next = promised;
+  if (holder != nullptr && ruling.keeps) {
+    turn_end_ns_ = std::max(turn_end_ns_, now_ns + 2 * kMostIdleNs);
+    return std::min({probe, now_ns + kMostIdleNs, watch_turn_until(now_ns, *holder)});
+  }
+  if (holder != nullptr && ruling.ends) {
+    end_turn(now_ns, *holder);
+    holder = nullptr;
+  }
   if (next == nullptr) {
     // Nobody waits: the grant stays open, so that whoever is alone pays nothing.
     if (holder != nullptr) turn_end_ns_ = kForever;
     return probe;
   }
   if (holder != nullptr) {
-    const Book& book = books_[holder_];
-    // It may have been alone until now; then its turn counts from when it began, and has passed.
-    turn_end_ns_ = std::min(turn_end_ns_, std::max(book.opened_ns + turn_ns(holder_), now_ns));
+    turn_end_ns_ = contended_end_ns(now_ns);
     if (!must_end(now_ns, *holder, *next)) {
       return std::min(
           {probe, preempts_at(now_ns, *holder, *next), watch_turn_until(now_ns, *holder)});
     }
-    const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && now_ns < idle_at_ns(*holder);
-    end_turn(now_ns, *holder);
-    // It may well be the one that is furthest behind itself, or that goes first.
-    const bool goes_on = goes_first(*holder) != goes_first(*next)
-                             ? goes_first(*holder)
-                             : behind_ns(holder->seat) > behind_ns(next->seat);
-    if (goes_on && now_ns < idle_at_ns(*holder)) {
-      begin_turn(now_ns, *holder);
-      return std::min(probe, watch_turn_until(now_ns, *holder));
-    }
-    if (is_cut) {
-      // Who comes back within another's turn pays for the switch.
-      books_[next->seat].standing.lag_ns -= static_cast<std::int64_t>(kSwitchNs);
-      books_[holder->seat].standing.lag_ns += static_cast<std::int64_t>(kSwitchNs);
-    }
+    if (follow(now_ns, *holder, *next)) return std::min(probe, watch_turn_until(now_ns, *holder));
   }
-  if (now_ns + kEarlyNs < free_at_ns_ && !goes_first(*next))
-    return std::min(probe, free_at_ns_ - kEarlyNs);
+  const std::uint64_t begins =
+      ruling.next != kNoSeat ? ruling.begins_ns : std::max(free_at_ns_, ruling.begins_ns);
+  if (now_ns + kEarlyNs < begins && (ruling.next != kNoSeat || !goes_first(*next)))
+    return std::min(probe, begins - kEarlyNs);
   begin_turn(now_ns, *next);
   return std::min(probe, watch_turn_until(now_ns, *next));
+}
+
+// Ends the holder's turn for `next`. True: the holder goes on with another one, because it is the
+// one that is furthest behind itself, or that goes first.
+bool Arbiter::follow(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) {
+  const bool is_idle = now_ns >= idle_at_ns(holder);
+  const bool is_cut = now_ns + kEarlyNs < turn_end_ns_ && !is_idle;
+  end_turn(now_ns, holder);
+  const bool goes_on =
+      goes_first(holder) != goes_first(next) ? goes_first(holder) : key_ns(holder) > key_ns(next);
+  if (goes_on && !is_idle) {
+    begin_turn(now_ns, holder);
+    return true;
+  }
+  promised_ = next.seat;
+  if (is_cut) {
+    // Who comes back within another's turn pays for the switch.
+    books_[next.seat].standing.lag_ns -= static_cast<std::int64_t>(kSwitchNs);
+    books_[holder.seat].standing.lag_ns += static_cast<std::int64_t>(kSwitchNs);
+  }
+  return false;
 }
 
 void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {

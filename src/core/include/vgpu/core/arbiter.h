@@ -8,12 +8,13 @@
 // switch by the hardware costs 0.15 to 0.23 ms. Each seat is owed a rate (rates.h) and the arbiter
 // keeps its lag: what it was owed less what it had, so long turns, kernels that overrun a turn and
 // late hosts are made up for. The next turn goes to whoever waits and is furthest behind, measured
-// in time (lag / rate), and lasts for its rate's part of a cycle. A turn ends by the clock, or as
-// soon as its seat is idle for longer than it usually is; the next begins when what is in flight is
-// predicted to be done, never when the GPU has "drained": work that never ends would hold
-// everybody. Seats of high priority go first, at once, while their tenant isn't behind what it may
-// use. Where tenants together do more by overlapping (launch-bound ones), paired probes find that
-// out and all grants are open; see ModeProbe.
+// in time (lag / rate), and lasts for its rate's part of a cycle, more or less by its lag. A turn
+// ends by the clock, or as soon as its seat is idle for longer than it usually is; the next begins
+// when what is in flight is predicted to be done, never when the GPU has "drained": work that never
+// ends would hold everybody. Seats of high priority go first, at once, while their tenant isn't
+// behind what it may use. Where tenants together do more by overlapping (launch-bound ones), paired
+// probes find that out and all grants are open; see ModeProbe. docs/arbiter.md has the whole, with
+// bounds.
 #pragma once
 
 #include <array>
@@ -34,8 +35,9 @@ inline constexpr std::uint64_t kForever = UINT64_MAX;
 // turns): 20 ms turns keep 98.5 to 99.2 % of the work, 5 ms ones 96 to 97 %.
 inline constexpr std::uint64_t kCycleNs = 50'000'000;
 inline constexpr std::uint64_t kLeastTurnNs = 10'000'000;
-// A seat that wants the GPU again after a pause and is behind ends another's turn after so long:
-// the slice that the hardware would have given it.
+// A seat that wants the GPU again after a pause, and is behind while the holder isn't, ends its
+// turn after so long. With 2 ms a tenant that works for 1 ms and pauses for 1 ms got 47 % of its
+// rate alone instead of 62 (model).
 inline constexpr std::uint64_t kLeastBeforePreemptionNs = 1'000'000;
 // Lag that is kept: credit that an idle seat saves up, and debt, as time at its own rate.
 inline constexpr std::uint64_t kCreditNs = 50'000'000;
@@ -45,16 +47,17 @@ inline constexpr std::uint64_t kPriorityBurstNs = 100'000'000;
 // In flight, as predicted GPU time: enough to keep the GPU fed, little enough that a turn ends when
 // it should; less while somebody of high priority may come at any time.
 inline constexpr std::uint64_t kInFlightNs = 1'000'000;
-inline constexpr std::uint64_t kInFlightBesidePriorityNs = 200'000;
+inline constexpr std::uint64_t kInFlightBesidePriorityNs = 150'000;
 // Work that overran its turn is waited for so long; then the others go beside it.
 inline constexpr std::uint64_t kMostDrainNs = 150'000'000;
 // The next grant is given so much before the GPU is predicted to be free: the wake-up of a waiting
-// thread (20 to 57 us) and its first launch fall into the tail of the other's work.
+// thread (20 to 57 us) and its first launch fall into the tail of the other's work. 100 us gain 0.2
+// points of the sum, and cost the smaller of two tenants 0.5 (model).
 inline constexpr std::uint64_t kEarlyNs = 60'000;
 // The turn of one that can come back at once ends so long after its work.
 inline constexpr std::uint64_t kStandingIdleNs = 50'000;
-// An idle seat's turn ends after twice its usual gap between work and the next launch, within
-// these.
+// An idle seat's turn ends after twice its usual gap between work and the next launch, at least the
+// first of these. A seat that has had neither work nor wants for the second is no rival any more.
 inline constexpr std::uint64_t kLeastIdleNs = 150'000;
 inline constexpr std::uint64_t kMostIdleNs = 1'000'000;
 // Who was given a turn and didn't use it is given the next so much later.
@@ -78,7 +81,8 @@ struct SeatView {
   std::uint64_t busy_until_ns = 0;  // when what it has in flight is predicted to be done
   std::uint64_t last_launch_ns = 0;
   std::uint64_t usual_gap_ns = 0;  // between the end of its work and the next launch
-  // GPU time of its completed work so far, as learned; known by marks, not predicted.
+  std::uint64_t work_ns = 0;       // GPU time of the work that it has submitted so far, as learned
+  // Of it, done; known by marks, not predicted.
   std::uint64_t done_ns = 0;
 };
 
@@ -108,6 +112,39 @@ class Arbiter {
   std::uint64_t step(std::uint64_t now_ns, std::span<const SeatView> seats,
                      std::span<Grant> grants);
 
+  // For Node, which steps several of them in two parts. What it decides for a GPU:
+  struct Ruling {
+    bool keeps = false;            // the present turn goes on, whoever waits
+    bool ends = false;             // it ends now
+    std::uint32_t next = kNoSeat;  // whose turn is next; kNoSeat: as usual
+    std::uint64_t begins_ns = 0;   // not much earlier than that
+  };
+  // What is true of all members of a gang together (node.h).
+  struct Membership {
+    bool is_member = false;
+    bool asks = false;             // one of them does
+    bool is_blocked = false;       // but somebody else is next on one of the GPUs
+    std::uint64_t idle_at_ns = 0;  // the last of them
+    std::int64_t behind_ns = 0;    // the least of them
+  };
+  void observe(std::uint64_t now_ns, std::span<const SeatView> seats);
+  std::uint64_t decide(std::uint64_t now_ns, std::span<const SeatView> seats,
+                       std::span<Grant> grants, const Ruling& ruling);
+  void disband(std::uint32_t seat) { books_[seat].gang = {}; }
+  void enlist(const SeatView& seat, const Membership& gang) { books_[seat.seat].gang = gang; }
+  void block(std::uint32_t seat) { books_[seat].gang.is_blocked = true; }
+  bool is_recent(std::uint64_t now_ns, std::uint32_t seat) const {
+    return is_recent(now_ns, books_[seat]);
+  }
+  bool asks(std::uint64_t now_ns, const SeatView& seat) const;
+  std::uint64_t idle_at_ns(const SeatView& seat) const;
+  std::int64_t behind_ns(std::uint32_t seat) const;
+  const SeatView* next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats,
+                               bool with_gangs) const;
+  // Whether the holder's turn would end now if it were not in a gang and nobody held it up.
+  bool turn_is_over(std::uint64_t now_ns, std::span<const SeatView> seats) const;
+  std::uint64_t drained_at_ns(std::uint64_t now_ns, std::span<const SeatView> seats) const;
+
   const Standing& standing(std::uint32_t seat) const { return books_[seat].standing; }
   // The seat whose turn it is; kNoSeat: nobody's, or everybody's.
   std::uint32_t holder() const { return overlaps() ? kNoSeat : holder_; }
@@ -120,16 +157,17 @@ class Arbiter {
     std::uint64_t active_ns = 0;        // when it last wanted the GPU or was on it
     std::uint64_t opened_ns = 0;        // when its turn began
     std::uint64_t done_ns = 0;          // its completed work at the last step,
-    std::uint64_t busy_until_ns = 0;    // as of the last step
+    std::uint64_t busy_until_ns = 0;    // as of the last step,
+    std::uint64_t work_ns = 0;          // and what it had submitted
     std::uint64_t done_at_open_ns = 0;  // when its turn began,
     std::uint64_t done_at_look_ns = 0;  // and when its progress was last looked at
     std::uint64_t alone_ppm = 0;        // completed work per time of its turns; 0: not known
     std::uint32_t turns = 0;            // that it is known from
     std::uint64_t unanswered_ns = 0;    // the want that it was given a turn for and didn't use it
     std::uint64_t ask_again_ns = 0;     // when it gets another all the same
+    Membership gang;
     bool active = false;
     bool arrived = false;  // has had no turn since it began to want after a pause
-    bool limited = false;  // its compute limit is what holds it, not its share
     bool spent = false;    // of high priority: has used up its burst
     bool coarse = false;   // its work comes in long pieces
     bool stands = false;   // of high priority: its grant is open without a turn
@@ -137,29 +175,31 @@ class Arbiter {
 
   void meet(std::uint64_t now_ns, std::span<const SeatView> seats);
   void settle(std::uint64_t now_ns, std::span<const SeatView> seats);
+  void balance(std::uint64_t now_ns, std::span<const SeatView> seats, std::uint64_t rates);
   void look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats);
   void set_rates(std::span<const SeatView> seats);
   void watch_progress(std::uint64_t now_ns, std::span<const SeatView> seats);
-  std::uint64_t take_turns(std::uint64_t now_ns, std::span<const SeatView> seats);
+  std::uint64_t take_turns(std::uint64_t now_ns, std::span<const SeatView> seats,
+                           const Ruling& ruling);
   void answer(std::span<const SeatView> seats, std::span<Grant> grants);
 
   std::uint64_t busy_since(std::uint64_t since_ns, std::uint64_t now_ns,
                            const SeatView& seat) const;
-  static Rate owed_rate(const Book& book);
   bool falls_short(std::uint64_t now_ns, std::span<const SeatView> seats);
   void begin_look(std::uint64_t now_ns, std::span<const SeatView> seats);
   const SeatView* find(std::span<const SeatView> seats, std::uint32_t seat) const;
-  const SeatView* next_in_line(std::uint64_t now_ns, std::span<const SeatView> seats) const;
+  std::uint64_t contended_end_ns(std::uint64_t now_ns) const;
+  bool follow(std::uint64_t now_ns, const SeatView& holder, const SeatView& next);
+  bool is_in_line(std::uint64_t now_ns, const SeatView& seat) const;
+  std::uint64_t all_idle_at_ns(const SeatView& seat) const;
+  std::int64_t key_ns(const SeatView& seat) const;
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;
   void begin_turn(std::uint64_t now_ns, const SeatView& seat);
   void end_turn(std::uint64_t now_ns, const SeatView& seat);
   static bool pauses(const SeatView& seat);
   static bool is_recent(std::uint64_t now_ns, const Book& book);
-  bool asks(std::uint64_t now_ns, const SeatView& seat) const;
   bool goes_first(const SeatView& seat) const;
-  std::int64_t behind_ns(std::uint32_t seat) const;
   std::uint64_t turn_ns(std::uint32_t seat) const;
-  std::uint64_t idle_at_ns(const SeatView& seat) const;
   std::uint64_t preempts_at(std::uint64_t now_ns, const SeatView& holder,
                             const SeatView& next) const;
   std::uint64_t watch_turn_until(std::uint64_t now_ns, const SeatView& holder) const;
@@ -171,6 +211,7 @@ class Arbiter {
   std::uint64_t turn_end_ns_ = 0;
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
   std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
+  std::uint32_t promised_ = kNoSeat;  // whom it was ended for
   std::uint64_t drained_by_ns_ = 0;   // it isn't waited for longer
   std::uint64_t late_ns_ = 0;         // what was launched before its turn began runs so much later,
   std::uint64_t late_from_ns_ = 0;    // as long as its end is predicted to be this

@@ -33,6 +33,8 @@ class InFlight {
     return expected_ns_ + kMostInFlightWaitNs * (1 + std::uint64_t{forced_});
   }
   void forced() { ++forced_; }
+  // Who waits for its turn marks what it launched last, so that it gets to know when all is done.
+  bool ends_with_mark() const { return work_ns_ == marked_ns_; }
   bool wants_mark() const { return work_ns_ - marked_ns_ >= kMarkEveryNs; }
 
   // `late_ns`: the GPU comes to it so much later than to a launch on an idle GPU (the first of a

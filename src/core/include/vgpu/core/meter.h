@@ -24,6 +24,8 @@ inline constexpr std::uint32_t kSampleAfterSurprise = 4;
 // somebody else falls into one launch, not into each.
 inline constexpr std::uint32_t kUncleanBelieved = 3;
 
+inline constexpr std::uint32_t kEarlySamples = 16;
+
 class Meter {
  public:
   const Cost& cost() const { return cost_; }
@@ -57,7 +59,9 @@ class Meter {
     if (clean && !clean_) cost_ = Cost();
     clean_ = clean;
     unclean_ = 0;
-    cost_.learn(sample_ns);
+    // Others only make samples longer: among the first, much shorter ones are worth more.
+    const bool is_short = cost_.samples() < kEarlySamples && sample_ns < cost_.mean_ns() / 10 * 9;
+    for (int times = is_short ? 3 : 1; times > 0; --times) cost_.learn(sample_ns);
     return 0;
   }
 

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vgpu/core/node.h"
+
+#include <algorithm>
+
+namespace vgpu::core {
+namespace {
+
+bool is_done(const SeatView& seat) { return seat.done_ns >= seat.work_ns; }
+
+}  // namespace
+
+std::uint64_t Node::step(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  for (std::size_t g = 0; g < gpus.size(); ++g) arbiters_[g].observe(now_ns, gpus[g].seats);
+  gang_count_ = 0;
+  if (gpus.size() > 1) find_gangs(now_ns, gpus);
+  Rulings rulings{};
+  hold_up(now_ns, gpus, rulings);
+  if (gang_count_ > 0) {
+    tell_members(now_ns);
+    find_torn(now_ns);
+    block_those_not_next(now_ns, gpus);
+    rule(now_ns, gpus, rulings);
+  }
+  std::uint64_t wake = kForever;
+  for (std::size_t g = 0; g < gpus.size(); ++g)
+    wake = std::min(wake, arbiters_[g].decide(now_ns, gpus[g].seats, gpus[g].grants, rulings[g]));
+  return std::min(wake, help_peers(now_ns, gpus));
+}
+
+// A tenant that wanted several GPUs lately and has one seat on each. With more seats than that
+// nobody can say which belong together.
+void Node::find_gangs(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  constexpr std::uint32_t kPlaces = 4 * kMaxSeats;
+  struct Found {
+    const SeatView* seat;
+    std::uint16_t gpu;
+    std::uint16_t gang;  // + 1; 0: only on one GPU so far
+  };
+  std::array<std::uint16_t, kPlaces> at;  // index + 1 into `found`, by hash of the tenant
+  at.fill(0);
+  std::array<Found, kMaxSeats> found;
+  std::uint16_t count = 0;
+  std::array<bool, kMostGangs> crowded{};
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    for (const SeatView& seat : gpus[g].seats) {
+      arbiters_[g].disband(seat.seat);
+      if (!arbiters_[g].is_recent(now_ns, seat.seat) || count == kMaxSeats) continue;
+      std::uint64_t place = (seat.tenant * 0x9e3779b97f4a7c15) >> 52;
+      while (at[place] != 0 && found[at[place] - 1u].seat->tenant != seat.tenant)
+        place = (place + 1) % kPlaces;
+      if (at[place] == 0) {
+        found[count] = {&seat, static_cast<std::uint16_t>(g), 0};
+        at[place] = ++count;
+        continue;
+      }
+      Found& first = found[at[place] - 1u];
+      if (first.gang == 0) {
+        if (gang_count_ == kMostGangs) continue;
+        gang_[gang_count_] = Gang();
+        gang_[gang_count_].tenant = seat.tenant;
+        gang_[gang_count_].seats[first.gpu] = first.seat;
+        crowded[gang_count_] = false;
+        first.gang = static_cast<std::uint16_t>(++gang_count_);
+      }
+      Gang& gang = gang_[first.gang - 1u];
+      if (gang.seats[g] != nullptr) crowded[first.gang - 1u] = true;
+      gang.seats[g] = &seat;
+    }
+  }
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    if (!crowded[i]) gang_[kept++] = gang_[i];
+  }
+  gang_count_ = kept;
+}
+
+// What is true of one member is true of all: one asks, so all do; all are idle, or none is.
+void Node::tell_members(std::uint64_t now_ns) {
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    Gang& gang = gang_[i];
+    Arbiter::Membership all;
+    all.is_member = true;
+    all.behind_ns = INT64_MAX;
+    std::uint32_t holding = 0;
+    std::uint32_t members = 0;
+    for (std::size_t g = 0; g < arbiters_.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      const SeatView& seat = *gang.seats[g];
+      ++members;
+      holding += arbiters_[g].holder() == seat.seat ? 1 : 0;
+      all.asks = all.asks || arbiters_[g].asks(now_ns, seat);
+      all.idle_at_ns = std::max(all.idle_at_ns, arbiters_[g].idle_at_ns(seat));
+      all.behind_ns = std::min(all.behind_ns, arbiters_[g].behind_ns(seat.seat));
+    }
+    gang.holds = holding == members;
+    for (std::size_t g = 0; g < arbiters_.size(); ++g) {
+      if (gang.seats[g] != nullptr) arbiters_[g].enlist(*gang.seats[g], all);
+    }
+  }
+}
+
+// Each round blocks one more gang at the least, so there are no more rounds than gangs.
+void Node::block_those_not_next(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  for (std::uint32_t round = 0; round < gang_count_; ++round) {
+    bool changed = false;
+    for (std::uint32_t i = 0; i < gang_count_; ++i) {
+      Gang& gang = gang_[i];
+      if (gang.blocked || gang.holds) continue;
+      for (std::size_t g = 0; g < gpus.size() && !gang.blocked; ++g) {
+        if (gang.seats[g] == nullptr || arbiters_[g].holder() == gang.seats[g]->seat) continue;
+        const SeatView* const next = arbiters_[g].next_in_line(now_ns, gpus[g].seats, true);
+        gang.blocked = next == nullptr || next->seat != gang.seats[g]->seat;
+      }
+      if (!gang.blocked) continue;
+      changed = true;
+      for (std::size_t g = 0; g < gpus.size(); ++g) {
+        if (gang.seats[g] != nullptr) arbiters_[g].block(gang.seats[g]->seat);
+      }
+    }
+    if (!changed) return;
+  }
+}
+
+// Its turn ends everywhere once it is over on each GPU where somebody waits.
+bool Node::must_end(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const {
+  bool is_over = false;
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    if (arbiters_[g].turn_is_over(now_ns, gpus[g].seats)) {
+      is_over = true;
+    } else if (arbiters_[g].next_in_line(now_ns, gpus[g].seats, true) != nullptr) {
+      return false;
+    }
+  }
+  return is_over;
+}
+
+bool Node::may_begin(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const {
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    const std::uint32_t holder = arbiters_[g].holder();
+    if (holder != kNoSeat && holder != gang.seats[g]->seat &&
+        !arbiters_[g].turn_is_over(now_ns, gpus[g].seats))
+      return false;
+  }
+  return true;
+}
+
+void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings) {
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    Gang& gang = gang_[i];
+    if (!gang.holds) continue;
+    const bool ends = must_end(now_ns, gang, gpus);
+    if (ends) remember_end(now_ns, gang);
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      rulings[g].ends = ends;
+      rulings[g].keeps = !ends;
+    }
+  }
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    Gang& gang = gang_[i];
+    if (gang.holds || gang.blocked) continue;
+    const bool begins = may_begin(now_ns, gang, gpus) && [&] {
+      for (std::size_t g = 0; g < gpus.size(); ++g) {
+        if (gang.seats[g] != nullptr && (rulings[g].keeps || rulings[g].next != kNoSeat))
+          return false;
+      }
+      return true;
+    }();
+    std::uint64_t drained_ns = 0;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] != nullptr)
+        drained_ns = std::max(
+            {drained_ns, arbiters_[g].drained_at_ns(now_ns, gpus[g].seats), rulings[g].begins_ns});
+    }
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      Arbiter::Ruling& ruling = rulings[g];
+      if (begins) {
+        ruling.ends = ruling.ends || arbiters_[g].holder() != kNoSeat;
+        ruling.next = gang.seats[g]->seat;
+        ruling.begins_ns = drained_ns;
+      } else if (arbiters_[g].holder() != kNoSeat && !ruling.ends && ruling.next == kNoSeat) {
+        ruling.keeps = true;  // nobody else begins a turn before it
+      }
+    }
+  }
+}
+
+Node::Ended& Node::ended_of(std::uint64_t tenant) {
+  Ended* place = &ended_[0];
+  for (Ended& each : ended_) {
+    if (each.tenant == tenant) return each;
+    if (each.until_ns < place->until_ns) place = &each;
+  }
+  *place = Ended();
+  place->tenant = tenant;
+  return *place;
+}
+
+void Node::remember_end(std::uint64_t now_ns, const Gang& gang) {
+  std::uint64_t expected_ns = now_ns;
+  for (const SeatView* const seat : gang.seats) {
+    if (seat != nullptr)
+      expected_ns = std::max(expected_ns, std::min(seat->busy_until_ns, now_ns + kMostDrainNs));
+  }
+  Ended& ended = ended_of(gang.tenant);
+  ended.expected_ns = expected_ns + kPeerSlotNs;
+  ended.until_ns = expected_ns + kMostStuckNs;
+}
+
+// A gang that was torn apart all the same (before it was known to be one; or its help ran out)
+// would pay for a kernel that spins, and fall behind ever more where that is: it is helped again.
+void Node::find_torn(std::uint64_t now_ns) {
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    const Gang& gang = gang_[i];
+    if (gang.holds) continue;
+    bool is_done_somewhere = false;
+    bool is_done_everywhere = true;
+    std::uint64_t last_launch_ns = 0;
+    for (const SeatView* const seat : gang.seats) {
+      if (seat == nullptr) continue;
+      is_done_somewhere = is_done_somewhere || is_done(*seat);
+      is_done_everywhere = is_done_everywhere && is_done(*seat);
+      last_launch_ns = std::max(last_launch_ns, seat->last_launch_ns);
+    }
+    if (!is_done_somewhere || is_done_everywhere || now_ns < last_launch_ns + kMostStuckNs)
+      continue;
+    Ended& ended = ended_of(gang.tenant);
+    if (now_ns < ended.until_ns || now_ns < ended.again_ns) continue;
+    ended.expected_ns = now_ns;
+    ended.until_ns = now_ns + kMostStuckNs;
+    ended.again_ns = now_ns + kHelpAgainNs;
+  }
+}
+
+// Nobody begins where a gang's last turn isn't known to be done everywhere. Where that is overdue
+// on some of its GPUs, those where it is done launch a little more: it is what the overdue work
+// waits for.
+void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings) {
+  for (Ended& ended : ended_) {
+    ended.is_stuck = false;
+    if (ended.until_ns <= now_ns) continue;
+    bool all_done = true;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      for (const SeatView& seat : gpus[g].seats) {
+        if (seat.tenant != ended.tenant) continue;
+        all_done = all_done && (arbiters_[g].holder() == seat.seat || is_done(seat));
+        if (seat.busy_until_ns > now_ns)
+          ended.until_ns = std::min(std::max(ended.until_ns, seat.busy_until_ns + kMostStuckNs),
+                                    ended.expected_ns + kMostDrainNs);
+      }
+    }
+    if (all_done) {
+      ended.until_ns = 0;
+      continue;
+    }
+    ended.is_stuck = now_ns >= ended.expected_ns;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      for (const SeatView& seat : gpus[g].seats) {
+        if (seat.tenant == ended.tenant)
+          rulings[g].begins_ns = std::min(ended.until_ns, now_ns + kPeerSlotNs);
+      }
+    }
+  }
+}
+
+std::uint64_t Node::help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  std::uint64_t wake = kForever;
+  for (const Ended& ended : ended_) {
+    if (ended.until_ns <= now_ns) continue;
+    wake = std::min(wake, now_ns + kPeerSlotNs / 2);
+    if (!ended.is_stuck) continue;
+    for (const Gpu& gpu : gpus) {
+      for (std::size_t i = 0; i < gpu.seats.size(); ++i) {
+        const SeatView& seat = gpu.seats[i];
+        if (seat.tenant != ended.tenant || !is_done(seat)) continue;
+        gpu.grants[i].end_ns = std::max(gpu.grants[i].end_ns, now_ns + kPeerSlotNs);
+        gpu.grants[i].in_flight_ns = kPeerInFlightNs;
+      }
+    }
+  }
+  return wake;
+}
+
+}  // namespace vgpu::core

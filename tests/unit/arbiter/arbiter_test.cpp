@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Single decisions of the arbiter and of the node, which the model (tests/model/arbiter) can't show
+// one by one. Seats that always have work, stepped each millisecond.
+#include "vgpu/core/arbiter.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "vgpu/core/node.h"
+
+namespace vgpu::core {
+namespace {
+
+constexpr std::uint64_t kMs = 1'000'000;
+
+SeatView seat(std::uint32_t number, std::uint64_t tenant, int share) {
+  SeatView view;
+  view.seat = number;
+  view.birth = number + 1;
+  view.tenant = tenant;
+  view.share_percent = static_cast<std::uint8_t>(share);
+  return view;
+}
+
+// What a process that always has work says after it was given `grant`.
+void saturate(SeatView& view, const Grant& grant, std::uint64_t now) {
+  if (now >= grant.end_ns) {
+    if (view.want_since_ns == 0) view.want_since_ns = now;
+    return;
+  }
+  view.want_since_ns = 0;
+  view.last_launch_ns = now;
+  view.work_ns += kMs;
+  view.done_ns = view.work_ns - kMs;
+  view.busy_until_ns = now + kMs;
+}
+
+TEST(Arbiter, WhoIsAloneIsNotCounted) {
+  auto arbiter = std::make_unique<Arbiter>();
+  const std::array<SeatView, 1> seats = {seat(0, 1, 30)};
+  std::array<Grant, 1> grants;
+  EXPECT_EQ(arbiter->step(kMs, seats, grants), kForever);
+  EXPECT_EQ(grants[0].end_ns, kForever);
+  EXPECT_EQ(grants[0].in_flight_ns, kForever);
+  EXPECT_FALSE(grants[0].counted);
+}
+
+TEST(Arbiter, OneOfTwoThatWantTheGpuHasIt) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 2> seats = {seat(0, 1, 30), seat(1, 2, 70)};
+  std::array<Grant, 2> grants;
+  std::array<int, 2> open{};
+  for (std::uint64_t now = kMs; now < 1'000 * kMs; now += kMs) {
+    arbiter->step(now, seats, grants);
+    const bool first = now < grants[0].end_ns;
+    const bool second = now < grants[1].end_ns;
+    ASSERT_FALSE(first && second) << now / kMs;
+    open[0] += first ? 1 : 0;
+    open[1] += second ? 1 : 0;
+    for (std::size_t i = 0; i < 2; ++i) saturate(seats[i], grants[i], now);
+  }
+  EXPECT_NEAR(open[0], 290, 25);
+  EXPECT_NEAR(open[1], 690, 25);
+}
+
+TEST(Arbiter, LagsOfThoseWhoWantTheGpuAddUpToNothingEvenIfNobodyUsesIt) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 3> seats = {seat(0, 1, 20), seat(1, 2, 30), seat(2, 3, 50)};
+  std::array<Grant, 3> grants;
+  for (SeatView& each : seats) each.want_since_ns = kMs;
+  for (std::uint64_t now = kMs; now < 400 * kMs; now += kMs) {
+    arbiter->step(now, seats, grants);
+    std::int64_t sum = 0;
+    for (const SeatView& each : seats) sum += arbiter->standing(each.seat).lag_ns;
+    ASSERT_LE(sum, 10) << now / kMs;
+    ASSERT_GE(sum, -10) << now / kMs;
+  }
+}
+
+TEST(Arbiter, WhoDoesNotUseItsTurnIsNotGivenItAgainAndAgain) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 2> seats = {seat(0, 1, 50), seat(1, 2, 50)};
+  std::array<Grant, 2> grants;
+  seats[0].want_since_ns = kMs;  // and is stopped
+  int held = 0;
+  for (std::uint64_t now = kMs; now < 1'000 * kMs; now += kMs / 2) {
+    arbiter->step(now, seats, grants);
+    held += arbiter->holder() == 0 ? 1 : 0;
+    saturate(seats[1], grants[1], now);
+  }
+  EXPECT_GT(held, 2);
+  EXPECT_LT(held, 40);  // 20 of 1,000 ms
+}
+
+// A rank that waits for a peer on another GPU is charged for it, and would never be next again.
+TEST(Node, AGangThatWasTornApartIsHelpedOverIt) {
+  auto arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, 2>, 2> seats = {
+      {{seat(0, 1, 10), seat(1, 2, 90)}, {seat(2, 1, 10), seat(3, 2, 90)}}};
+  std::array<std::array<Grant, 2>, 2> grants;
+  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
+                                         Node::Gpu{seats[1], grants[1]}};
+  SeatView& waits = seats[0][0];
+  SeatView& spins = seats[1][0];
+  waits.want_since_ns = kMs;
+  spins.want_since_ns = kMs;
+  spins.last_launch_ns = kMs;
+  spins.work_ns = kMs;
+  bool helped = false;
+  for (std::uint64_t now = kMs; now < 3'000 * kMs; now += kMs / 10) {
+    spins.busy_until_ns = now + kMs / 20;
+    node.step(now, gpus);
+    if (now > 2'000 * kMs) helped = helped || now < grants[0][0].end_ns;
+    saturate(seats[0][1], grants[0][1], now);
+    saturate(seats[1][1], grants[1][1], now);
+  }
+  EXPECT_TRUE(helped);
+}
+
+TEST(Node, AGangHasItsTurnOnAllItsGpusOrOnNone) {
+  auto arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, 2>, 2> seats = {
+      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 3, 50)}}};
+  std::array<std::array<Grant, 2>, 2> grants;
+  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
+                                         Node::Gpu{seats[1], grants[1]}};
+  int held = 0;
+  for (std::uint64_t now = kMs; now < 2'000 * kMs; now += kMs / 10) {
+    node.step(now, gpus);
+    const bool first = arbiters[0].holder() == 0;
+    const bool second = arbiters[1].holder() == 2;
+    if (now > 500 * kMs) {
+      ASSERT_EQ(node.gangs(), 1u);
+      ASSERT_EQ(first, second) << now / kMs;
+    }
+    held += first ? 1 : 0;
+    for (std::size_t g = 0; g < 2; ++g) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        saturate(seats[g][i], grants[g][i], now);
+        if (seats[g][i].busy_until_ns <= now) seats[g][i].done_ns = seats[g][i].work_ns;
+      }
+    }
+  }
+  EXPECT_GT(held, 8'000);
+}
+
+}  // namespace
+}  // namespace vgpu::core
