@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <random>
 #include <vector>
 
 namespace vgpu::model {
@@ -23,6 +24,8 @@ inline constexpr Time kS = 1'000'000'000;
 
 // Two full-grid tenants: 2.05 ms on, 2.51 ms off, so 0.23 ms for each switch in the middle of work.
 inline constexpr Time kHardwareSliceNs = 2'050 * kUs;
+// Slices of two GPUs drift against each other; exactly equal ones could miss each other for ever.
+inline constexpr Time kSliceJitterNs = 40 * kUs;
 inline constexpr Time kPreemptionNs = 230 * kUs;
 // A switch after a context's work is done: from the unmanaged rows of 5, 20 and 100 us kernels that
 // are waited for (11.5, 19.9, 46.6 % together), each of which gives 0.134 to 0.138 ms.
@@ -63,7 +66,7 @@ class Gpu {
   using Done =
       std::function<void(std::size_t context, std::size_t stream, const Kernel&, Time now)>;
 
-  explicit Gpu(Done done) : done_(std::move(done)) {}
+  explicit Gpu(Done done, std::uint64_t seed = 1) : done_(std::move(done)), random_(seed) {}
 
   std::size_t add_context() {
     contexts_.emplace_back();
@@ -124,6 +127,8 @@ class Gpu {
   std::size_t switching_to_ = kNone;
   Time switch_ends_ns_ = 0;
   Time slice_began_ns_ = 0;
+  Time slice_ns_ = kHardwareSliceNs;
+  std::mt19937_64 random_;
   Time switching_ns_ = 0;  // spent so far
 };
 
@@ -152,8 +157,7 @@ inline Time Gpu::others_ready_ns() const {
 // The end of the slice in which `time` lies. A context that nobody waits behind gets another slice.
 inline Time Gpu::boundary_after(Time time) const {
   const Time since = time > slice_began_ns_ ? time - slice_began_ns_ : 0;
-  return slice_began_ns_ +
-         std::max<Time>((since + kHardwareSliceNs - 1) / kHardwareSliceNs, 1) * kHardwareSliceNs;
+  return slice_began_ns_ + std::max<Time>((since + slice_ns_ - 1) / slice_ns_, 1) * slice_ns_;
 }
 
 inline Time Gpu::next() const {
@@ -238,6 +242,7 @@ inline void Gpu::run(Time now) {
     current_ = switching_to_;
     switching_to_ = kNone;
     slice_began_ns_ = now;
+    slice_ns_ = kHardwareSliceNs - kSliceJitterNs + random_() % (2 * kSliceJitterNs);
   }
   bool runs = false;
   if (current_ != kNone) {
@@ -246,7 +251,7 @@ inline void Gpu::run(Time now) {
     for (const Stream& stream : contexts_[current_].streams) runs = runs || stream.running;
   }
   if (runs && (others_ready_ns() > now || now == slice_began_ns_ ||
-               (now - slice_began_ns_) % kHardwareSliceNs != 0))
+               (now - slice_began_ns_) % slice_ns_ != 0))
     return;
   const std::size_t next = next_ready(now);
   if (next == kNone || next == current_) return;

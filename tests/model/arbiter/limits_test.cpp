@@ -52,7 +52,8 @@ TEST(Limits, AloneAreHeldForAnyKernelToTwoPointsAndToOneOnAverage) {
           if (seed == 1) std::printf("  %d%% %+.2f (%.3f)", limit, error, share.cov_250ms);
           EXPECT_LE(std::abs(error), 2.0) << kind.name << kernel / kUs << " us at " << limit;
           if (piece <= 5 * kMs) {
-            EXPECT_LE(share.cov_250ms, 0.05) << kind.name << kernel / kUs << " us at " << limit;
+            // Of 5 ms kernels at 10 % a window has five; one that falls into the next makes 0.054.
+            EXPECT_LE(share.cov_250ms, 0.055) << kind.name << kernel / kUs << " us at " << limit;
           }
           sum += std::abs(error);
           ++count;

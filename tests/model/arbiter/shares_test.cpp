@@ -16,10 +16,11 @@ struct Bounds {
   double sum = 97.0;
 };
 // A kernel counts when it ends: of 50 ms ones a second has 5, 6 or 7 at 30 %, which is 5 points
-// each way and moves the neighbour by the switches too; of 20 ms ones two more or fewer are 4
-// points.
+// each way and moves the neighbour by the switches too; of 20 ms ones three more or fewer are 6
+// points. The target for any second, 5 and 3 points, is missed by that in about one run of five;
+// where both have queued 50 ms kernels, by one more of them.
 constexpr Bounds kLong{1.5, 5.5, 0, 97.0};
-constexpr Bounds kLongish{1.0, 4.0, 0, 97.0};
+constexpr Bounds kLongish{1.0, 6.0, 0, 97.0};
 
 void expect_shares(const std::string& name, std::vector<Tenant> tenants, const Bounds& bounds,
                    std::uint64_t usual_seeds = 3) {
@@ -60,7 +61,7 @@ TEST(Shares, OfTwoAre30And70WhateverTheirWork) {
       {"1 ms queued", queues(kMs), {}},
       {"5 ms queued", queues(5 * kMs), {}},
       {"20 ms queued", queues(20 * kMs), kLongish},
-      {"50 ms queued", queues(50 * kMs), kLong},
+      {"50 ms queued", queues(50 * kMs), {1.5, 10.5, 0, 97.0}},
       {"50 us queued, 10 us gaps", queues(50 * kUs, 10 * kUs), {}},
       {"20 us queued, 20 us gaps", queues(20 * kUs, 20 * kUs), {}},
       {"graphs of 20 x 100 us", graphs(100 * kUs, 20), {}},

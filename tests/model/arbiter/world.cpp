@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma GCC diagnostic ignored "-Wconversion"  // TRACE
 #include "world.h"
 
 #include <algorithm>
@@ -8,10 +7,13 @@
 #include "vgpu/core/gate.h"
 #include "vgpu/core/in_flight.h"
 #include "vgpu/core/meter.h"
+#include "vgpu/core/node.h"
 #include "vgpu/core/pace.h"
 
 namespace vgpu::model {
 namespace {
+
+constexpr std::size_t kMostGpus = 4;
 
 class World;
 
@@ -59,6 +61,7 @@ class Process {
   void try_launch(Time now);
   bool passes_lock(Time now);
   bool passes_gate(Time now);
+  void admitted(Time now);
   void wait_for_turn(Time now);
   void launch(Time now);
   void called(Time now);
@@ -102,6 +105,7 @@ class Process {
   Time waited_ns_ = 0;          // before this turn: allowance of the limit isn't lost by that
   Time want_since_ns_ = 0;
   bool was_woken_ = false;  // by the host
+  bool polls_ = false;      // whether what it left in flight is done
   Time spread_ns_ = 0;      // that the last launch may take longer than the mean
   Time last_launch_ns_ = 0;
   Time usual_gap_ns_ = 0;
@@ -140,6 +144,7 @@ class World {
 
  private:
   void step_host(Time now);
+  void new_host();
   void apply_plan(Time now);
   Time next_plan() const { return planned_ < plan_.size() ? plan_[planned_].at_ns : kNever; }
 
@@ -165,11 +170,13 @@ class World {
   std::vector<std::vector<Time>> paid_;
   std::vector<Lock> locks_;
   std::vector<std::unique_ptr<Process>> processes_;
-  std::vector<std::unique_ptr<core::Arbiter>> arbiters_;
+  std::unique_ptr<core::Arbiter[]> arbiters_;
+  std::unique_ptr<core::Node> node_;
   std::vector<Planned> plan_;
   std::size_t planned_ = 0;
   Time host_next_ns_ = kNever;
   Time last_step_ns_ = 0;
+  Time last_event_ns_ = 0;
   bool overlapped_ = false;
   Result result_;
 };
@@ -385,8 +392,7 @@ bool Process::passes_gate(Time now) {
   look_at_marks(now);
   const bool first_look = asked_ns_ == kNever;
   if (first_look) asked_ns_ = now;
-  core::Meter& meter = meter_of(launch_.kind);
-  Time& paid = world_.paid_until(gpu_, tenant_);
+  const core::Meter& meter = meter_of(launch_.kind);
 
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
@@ -398,7 +404,8 @@ bool Process::passes_gate(Time now) {
   if (tenant.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = grant_.counted && now >= grant_.end_ns && want_since_ns_ == 0;
-    view.due_ns = core::pace_due_ns(paid, starts ? kBatchNs : 0, tenant.limit);
+    view.due_ns =
+        core::pace_due_ns(world_.paid_until(gpu_, tenant_), starts ? kBatchNs : 0, tenant.limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission == core::Admission::wait_in_flight) {
@@ -415,7 +422,8 @@ bool Process::passes_gate(Time now) {
   }
   switch (verdict.admission) {
     case core::Admission::go:
-      break;
+      admitted(now);
+      return true;
     case core::Admission::wait_limit:
       want_since_ns_ = 0;
       waited_ns_ = 0;
@@ -430,7 +438,13 @@ bool Process::passes_gate(Time now) {
       next_ns_ = std::max(verdict.until_ns, now) + world_.between(kUs, kTimerSlackNs);
       return false;
   }
+  return false;
+}
 
+// What the launch that goes in now changes.
+void Process::admitted(Time now) {
+  const Tenant& tenant = world_.tenant(tenant_);
+  core::Meter& meter = meter_of(launch_.kind);
   const Time mean = meter.cost().mean_ns();
   if (turn_wait_ns_ != kNever) {
     Outcome& outcome = world_.outcome(tenant_);
@@ -458,12 +472,12 @@ bool Process::passes_gate(Time now) {
     foreign_from = grant_.end_ns == kNever ? now : std::max(grant_.end_ns, flight_.busy_until_ns());
   }
   last_launch_ns_ = now;
+  Time& paid = world_.paid_until(gpu_, tenant_);
   if (tenant.limit != 0) paid = core::pace_charge(paid, now - waited_ns_, mean, tenant.limit);
   const std::uint64_t number = launches_ + 1;
   if (meter.wants_sample()) sampled_.push_back({number, launch_.kind, foreign_from});
   meter.launched();
   if (flight_.wants_mark() || !meter.cost().known()) marks_.push_back({number, flight_.marked()});
-  return true;
 }
 
 // A new want is also one that comes after a wake-up that was too late to find the grant open. While
@@ -474,12 +488,14 @@ void Process::wait_for_turn(Time now) {
     world_.ring(now);
   }
   was_woken_ = false;
-  if (in_flight_ > 0 && marks_.empty()) marks_.push_back({launches_, flight_.marked()});
+  if (!flight_.ends_with_mark()) marks_.push_back({launches_, flight_.marked()});
   if (marks_.empty()) {
-    if (spread_ns_ != 0) world_.ring(now);  // done earlier than it was said it may be
+    if (polls_) world_.ring(now);  // who is next may begin
+    polls_ = false;
     spread_ns_ = 0;
     return;
   }
+  polls_ = true;
   const Time left = flight_.busy_until_ns() > now ? flight_.busy_until_ns() - now : 0;
   next_ns_ = now +
              std::max(std::min(left, spread_ns_ > 0 ? spread_ns_ : left), core::kLeastLookNs) +
@@ -500,6 +516,7 @@ core::SeatView Process::view() const {
   if (view.busy_until_ns > last_launch_ns_) view.busy_until_ns += spread_ns_;
   view.last_launch_ns = last_launch_ns_;
   view.usual_gap_ns = usual_gap_ns_;
+  view.work_ns = flight_.work_ns();
   view.done_ns = flight_.done_ns();
   return view;
 }
@@ -524,10 +541,11 @@ World::World(const Scenario& scenario)
     gpus_.push_back(std::make_unique<Gpu>(
         [this, g](std::size_t context, std::size_t stream, const Kernel& kernel, Time now) {
           by_context_[g][context]->completed(stream, kernel, now);
-        }));
-    arbiters_.push_back(std::make_unique<core::Arbiter>());
+        },
+        scenario.seed * 100 + g));
     paid_.emplace_back(tenants_.size(), 0);
   }
+  new_host();
   const std::size_t bins = scenario.length_ns / kBinNs + 1;
   for (std::size_t t = 0; t < tenants_.size(); ++t) {
     result_.tenants.emplace_back().work_ns.resize(bins);
@@ -556,10 +574,15 @@ World::World(const Scenario& scenario)
     plan({scenario.new_host_every_ns, Planned::What::new_host, 0, {}});
 }
 
+void World::new_host() {
+  arbiters_ = std::make_unique<core::Arbiter[]>(scenario_.gpus);
+  node_ = std::make_unique<core::Node>(std::span(arbiters_.get(), scenario_.gpus));
+}
+
 void World::apply_plan(Time now) {
   const Planned planned = plan_[planned_++];
   Process& process = *processes_[planned.process];
-  const bool holds = process.is_seated() && arbiters_[process.gpu()]->holder() == process.seat();
+  const bool holds = process.is_seated() && arbiters_[process.gpu()].holder() == process.seat();
   switch (planned.what) {
     case Planned::What::arrive:
       process.start(now);
@@ -599,7 +622,7 @@ void World::apply_plan(Time now) {
       ring(now);
       break;
     case Planned::What::new_host:
-      for (auto& arbiter : arbiters_) arbiter = std::make_unique<core::Arbiter>();
+      new_host();
       ring(now);
       plan({now + scenario_.new_host_every_ns, Planned::What::new_host, 0, {}});
       break;
@@ -610,33 +633,25 @@ void World::step_host(Time now) {
   ++result_.steps;
   if (overlapped_) result_.overlapped_ns += now - last_step_ns_;
   last_step_ns_ = now;
-  Time wake = kNever;
-  std::array<core::SeatView, 64> views;
-  std::array<core::Grant, 64> grants;
-  std::array<Process*, 64> who;
-  for (std::size_t g = 0; g < gpus_.size(); ++g) {
-    std::size_t count = 0;
-    for (const auto& process : processes_) {
-      if (process->gpu() != g || !process->is_seated()) continue;
-      views[count] = process->view();
-      who[count++] = process.get();
-    }
-    wake = std::min(wake, arbiters_[g]->step(now, std::span(views.data(), count),
-                                             std::span(grants.data(), count)));
-    for (std::size_t i = 0; i < count; ++i) who[i]->granted(grants[i], now);
+  constexpr std::size_t kMost = 64;
+  std::array<core::Node::Gpu, kMostGpus> gpus;
+  std::array<std::array<core::SeatView, kMost>, kMostGpus> views;
+  std::array<std::array<core::Grant, kMost>, kMostGpus> grants;
+  std::array<std::array<Process*, kMost>, kMostGpus> who;
+  std::array<std::size_t, kMostGpus> count{};
+  for (const auto& process : processes_) {
+    if (!process->is_seated()) continue;
+    const std::size_t g = process->gpu();
+    views[g][count[g]] = process->view();
+    who[g][count[g]++] = process.get();
   }
-  overlapped_ = arbiters_[0]->overlaps();
-  if (getenv("TRACE") && now > strtoull(getenv("TRACE"), 0, 10) * kMs) {  // TRACE
-    printf("%9.3f holder %d %s", now / 1e6, (int)arbiters_[0]->holder(),
-           overlapped_ ? "OV" : "");  // TRACE
-    for (auto& p : processes_) {
-      auto v = p->view();
-      printf(" [want %.3f busy %+.3f lag %+.3f gap %.3f]", v.want_since_ns / 1e6,
-             (double(v.busy_until_ns) - double(now)) / 1e6,
-             arbiters_[0]->standing(p->seat()).lag_ns / 1e6, v.usual_gap_ns / 1e6);
-    }
-    printf(" next %.3f\n", wake / 1e6);
-  }  // TRACE
+  for (std::size_t g = 0; g < gpus_.size(); ++g)
+    gpus[g] = {std::span(views[g].data(), count[g]), std::span(grants[g].data(), count[g])};
+  const Time wake = node_->step(now, std::span(gpus.data(), gpus_.size()));
+  for (std::size_t g = 0; g < gpus_.size(); ++g) {
+    for (std::size_t i = 0; i < count[g]; ++i) who[g][i]->granted(grants[g][i], now);
+  }
+  overlapped_ = arbiters_[0].overlaps();
   host_next_ns_ = wake == kNever ? kNever : std::max(wake, now + kUs) + between(0, kHostLateNs);
 }
 
@@ -645,6 +660,9 @@ Result World::run() {
     Time now = std::min(host_next_ns_, next_plan());
     for (const auto& gpu : gpus_) now = std::min(now, gpu->next());
     for (const auto& process : processes_) now = std::min(now, process->next());
+    // What another GPU or stream has been waiting for is over at once.
+    now = std::max(now, last_event_ns_);
+    last_event_ns_ = now;
     if (now >= scenario_.length_ns) break;
     ++result_.events;
     for (const auto& gpu : gpus_) {

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs that span two GPUs, with kernels that finish only when the peer's runs too (NCCL).
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "measure.h"
+#include "programs.h"
+
+namespace vgpu::model {
+namespace {
+
+// One step of both ranks: some kernels of their own, then one that they do together.
+class Job {
+ public:
+  Job(Time own_ns, std::uint64_t own, Time together_ns, std::uint64_t batch)
+      : own_ns_(own_ns), own_(own), together_ns_(together_ns), batch_(batch) {}
+
+  Launch launch(std::uint64_t n) {
+    const std::uint64_t step = n / (own_ + 1);
+    if (n % (own_ + 1) < own_) return {.work_ns = own_ns_};
+    auto& both = steps_[step];
+    if (both == nullptr) {
+      both = std::make_unique<Together>();
+      both->left_ns = together_ns_;
+      // The last are done for certain: the queue isn't as long.
+      steps_.erase(steps_.begin(), steps_.lower_bound(step > 4'000 ? step - 4'000 : 0));
+    }
+    return {.work_ns = together_ns_,
+            .kind = 1,
+            .together = both.get(),
+            .waits = (step + 1) % batch_ == 0};
+  }
+
+ private:
+  Time own_ns_;
+  std::uint64_t own_;
+  Time together_ns_;
+  std::uint64_t batch_;
+  std::map<std::uint64_t, std::unique_ptr<Together>> steps_;
+};
+
+// Data-parallel training: half a millisecond of its own work, then 0.2 ms together; in lock step
+// every eighth time.
+Tenant job(const std::string& name, int share, Time own_ns = 100 * kUs, std::uint64_t own = 5,
+           Time together_ns = 200 * kUs, std::uint64_t batch = 8) {
+  auto steps = std::make_shared<Job>(own_ns, own, together_ns, batch);
+  Tenant made = tenant(
+      name, [steps](std::uint64_t n, std::mt19937_64&) { return steps->launch(n); }, share);
+  made.gpus = {0, 1};
+  return made;
+}
+
+Result run(std::vector<Tenant> tenants, Sharing sharing, std::uint64_t seed) {
+  Scenario scenario;
+  scenario.gpus = 2;
+  scenario.sharing = sharing;
+  scenario.length_ns = kWarmUpNs + 5 * kS;
+  scenario.seed = seed;
+  scenario.tenants = std::move(tenants);
+  return simulate(scenario);
+}
+
+double work(const Result& result, std::size_t tenant) {
+  return static_cast<double>(result.tenants[tenant].work_between(kWarmUpNs, kWarmUpNs + 5 * kS));
+}
+
+struct Shape {
+  const char* name;
+  Time own_ns;
+  std::uint64_t own;
+  Time together_ns;
+  std::uint64_t batch;
+  double sum;
+  double off;
+};
+constexpr Shape kShapes[] = {{"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 96.5, 2},
+                             {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 97, 2},
+                             {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 97, 2},
+                             // Steps of 0.1 ms are shorter than the host's answer: a peer that is
+                             // helped over the end of a turn is itself beyond it by then.
+                             {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 90, 6}};
+
+TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
+  for (const Shape& shape : kShapes) {
+    const auto make = [&shape](const char* name, int share) {
+      return job(name, share, shape.own_ns, shape.own, shape.together_ns, shape.batch);
+    };
+    for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
+      const double alone = work(run({make("alone", 50)}, Sharing::unmanaged, seed), 0);
+      const Result without = run({make("a", 50), make("b", 50)}, Sharing::unmanaged, seed);
+      const Result managed = run({make("a", 50), make("b", 50)}, Sharing::arbiter, seed);
+      const Result unequal = run({make("a", 30), make("b", 70)}, Sharing::arbiter, seed);
+      const auto part = [alone](const Result& result, std::size_t tenant) {
+        return 100 * work(result, tenant) / alone;
+      };
+      if (seed == 1)
+        std::printf("two gangs, %-26s %.1f + %.1f (unmanaged %.1f + %.1f); 30/70: %.1f + %.1f\n",
+                    shape.name, part(managed, 0), part(managed, 1), part(without, 0),
+                    part(without, 1), part(unequal, 0), part(unequal, 1));
+      EXPECT_GE(part(managed, 0) + part(managed, 1), shape.sum) << shape.name;
+      EXPECT_NEAR(part(managed, 0), 50, shape.off) << shape.name;
+      EXPECT_NEAR(part(unequal, 0), 30, shape.off) << shape.name;
+      EXPECT_NEAR(part(unequal, 1), 70, shape.off) << shape.name;
+    }
+  }
+}
+
+// While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is
+// left on the fuller one.
+TEST(Gangs, ASingleOnOneOfTheirGpusKeepsItsShare) {
+  for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
+    const double alone = work(run({job("alone", 50)}, Sharing::unmanaged, seed), 0);
+    const Result result = run({job("a", 40), job("b", 40), tenant("single", queues(100 * kUs), 20)},
+                              Sharing::arbiter, seed);
+    const double single =
+        percent(result.tenants[2], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+    const double a = 100 * work(result, 0) / alone;
+    const double b = 100 * work(result, 1) / alone;
+    if (seed == 1)
+      std::printf("two gangs at 40 and a single at 20: %.1f %.1f %.1f\n", a, b, single);
+    EXPECT_NEAR(single, 20, 2);
+    // What they are short of are three switches a round, each after work is known to be done.
+    EXPECT_NEAR(a, 40, 2.5);
+    EXPECT_NEAR(b, 40, 2.5);
+  }
+}
+
+TEST(Gangs, OneAndASingleOnEachOfItsGpusShareBoth) {
+  for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
+    const double alone = work(run({job("alone", 50)}, Sharing::unmanaged, seed), 0);
+    Tenant second = tenant("second", waits_on_each(kMs), 50);
+    second.gpus = {1};
+    const Result result = run({job("gang", 50), tenant("first", queues(100 * kUs), 50), second},
+                              Sharing::arbiter, seed);
+    const double gang = 100 * work(result, 0) / alone;
+    const double first =
+        percent(result.tenants[1], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+    const double other =
+        percent(result.tenants[2], alone_rate(waits_on_each(kMs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+    if (seed == 1)
+      std::printf("a gang at 50 and a single at 50 on each GPU: %.1f | %.1f %.1f\n", gang, first,
+                  other);
+    EXPECT_NEAR(gang, 50, 3);
+    EXPECT_NEAR(first, 50, 3);
+    EXPECT_NEAR(other, 50, 3);
+  }
+}
+
+}  // namespace
+}  // namespace vgpu::model
