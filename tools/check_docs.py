@@ -17,8 +17,8 @@ TOP = re.compile(r"^(src|sim|tests|docs|scripts|tools|fuzz|bench|cmake|packaging
 COMMAND = re.compile(r"(?:^|[\s`;|('])vgpu ([a-z]+)((?: (?!-- )[^`#|;]*)?)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 VARIABLE = re.compile(r"\b(?:VGPU|TF|TENSOR_FUSION)_[A-Z][A-Z_]*[A-Z]\b")
-# Options of the build, not of the product.
-BUILD_VARIABLES = {"VGPU_LIBFUZZER", "VGPU_SANITIZE"}
+# Options of the build and of tests, not of the product.
+BUILD_VARIABLES = {"VGPU_LIBFUZZER", "VGPU_SANITIZE", "VGPU_MODEL_ROUNDS", "VGPU_PLOTS"}
 SKIPPED = {"build", ".git", "shared"}
 
 
