@@ -119,6 +119,18 @@ class FreedInPool : public ::testing::Test {
     return account_.end(request, address, born_);
   }
 
+  FreedRanges::Doubtful doubtful() {
+    FreedRanges::Doubtful out;
+    account_.list_doubtful(out);
+    return out;
+  }
+  // An allocation of 1 MiB lies at kStart, another 30 MiB behind it.
+  static void note_neighbours(FreedRanges::Doubtful& out, std::uint64_t born_in_front,
+                              std::uint64_t born_behind) {
+    out.note_live(kStart, kMiB, born_in_front);
+    out.note_live(kStart + 31 * kMiB, kMiB, born_behind);
+  }
+
   FreedRanges::Storage storage_{};
   PoolAccount account_;
   std::uint64_t born_ = 0;
@@ -213,9 +225,7 @@ TEST_F(FreedInPool, IsInDoubtAfterATrimThatGrowthMayHide) {
   account_.begin_trim();
   account_.end_trim();
   settle(288 * kMiB);  // 64 more for the request, 32 fewer
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  EXPECT_TRUE(doubtful.any());
+  EXPECT_TRUE(doubtful().any());
 }
 
 TEST_F(FreedInPool, OutlivesDoubtBetweenAllocationsThatLeaveNoRoomForAStep) {
@@ -225,12 +235,10 @@ TEST_F(FreedInPool, OutlivesDoubtBetweenAllocationsThatLeaveNoRoomForAStep) {
   const std::uint64_t born_behind = born_;
   free(kStart + kMiB, 30 * kMiB);
   settle(64 * kMiB);
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  ASSERT_TRUE(doubtful.any());
-  doubtful.note_live(kStart, kMiB, born_in_front);
-  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_behind);
-  account_.resolve(doubtful);
+  FreedRanges::Doubtful ranges = doubtful();
+  ASSERT_TRUE(ranges.any());
+  note_neighbours(ranges, born_in_front, born_behind);
+  account_.resolve(ranges);
   EXPECT_TRUE(serves(30 * kMiB));
 }
 
@@ -241,12 +249,10 @@ TEST_F(FreedInPool, StaysInDoubtWhereANeighbourWasFreedSinceOneLooked) {
   const std::uint64_t born_behind = born_;
   free(kStart + kMiB, 30 * kMiB);
   settle(64 * kMiB);
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  doubtful.note_live(kStart, kMiB, born_in_front);
-  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_behind);
+  FreedRanges::Doubtful ranges = doubtful();
+  note_neighbours(ranges, born_in_front, born_behind);
   account_.begin_free(kStart, kMiB);
-  account_.resolve(doubtful);
+  account_.resolve(ranges);
   EXPECT_FALSE(serves(30 * kMiB));
 }
 
@@ -256,11 +262,9 @@ TEST_F(FreedInPool, IsForgottenWhereAnAllocationBesideItCameLater) {
   free(kStart + kMiB, 30 * kMiB);
   ASSERT_EQ(place(kStart + 31 * kMiB, kMiB), PoolAccount::Landing::unclear);
   settle(64 * kMiB);
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  doubtful.note_live(kStart, kMiB, born_in_front);
-  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_);
-  account_.resolve(doubtful);
+  FreedRanges::Doubtful ranges = doubtful();
+  note_neighbours(ranges, born_in_front, born_);
+  account_.resolve(ranges);
   EXPECT_FALSE(account_.has_freed(1));
 }
 
@@ -272,11 +276,9 @@ TEST_F(FreedInPool, IsForgottenWhereItWasPartedWhileOthersWereInTheDriver) {
   ASSERT_TRUE(account_.begin(kMiB, other, kGrant));
   ASSERT_EQ(place(kStart, kMiB), PoolAccount::Landing::in_freed);
   settle(64 * kMiB);
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  doubtful.note_live(kStart, kMiB, born_);
-  doubtful.note_live(kStart + 31 * kMiB, kMiB, born_behind);
-  account_.resolve(doubtful);
+  FreedRanges::Doubtful ranges = doubtful();
+  note_neighbours(ranges, born_, born_behind);
+  account_.resolve(ranges);
   EXPECT_FALSE(account_.has_freed(1));
 }
 
@@ -306,9 +308,7 @@ TEST_F(FreedInPool, IsVouchedForByAnExactReadingOnlyWhereThePoolGivesBack) {
   ASSERT_TRUE(account_.begin(kMiB, request, kGrant));
   EXPECT_TRUE(account_.wants_reading());
   free(kStart, 40 * kMiB);
-  FreedRanges::Doubtful doubtful;
-  account_.list_doubtful(doubtful);
-  EXPECT_TRUE(doubtful.any());
+  EXPECT_TRUE(doubtful().any());
 }
 
 TEST_F(FreedInPool, MakesAReadingThatIsUnderWayStaleWhereThePoolGivesBack) {

@@ -10,9 +10,6 @@
 
 namespace vgpu::limiter {
 
-// Whether a launch into the stream becomes a node of a graph, or would end a capture.
-bool is_captured(CUstream stream, bool per_thread);
-
 // The first launch of a function in the current context, from before the driver's call until after
 // it: local memory for all threads, and the code of the library that a CUkernel comes from. While
 // it lives a change is open. Ends with ran(), or without: then nothing is known to have been taken.

@@ -10,6 +10,7 @@
 
 #include "../enter.h"
 #include "../hooks.h"
+#include "capture.h"
 #include "code.h"
 #include "context.h"
 #include "settle.h"
@@ -201,7 +202,7 @@ template <class Call>
 CUresult run(CUgraphExec exec, CUstream stream, bool per_thread, Call call) {
   GraphMemory memory;
   if (!ledger().graphs.find(handle_of(exec), memory)) return call();
-  const bool is_first = memory.local_bytes != 0 && !is_captured(stream, per_thread);
+  const bool is_first = memory.local_bytes != 0 && capture_of(stream, per_thread) == Capture::none;
   return is_first ? run_first(exec, memory, call) : run_with_memory(exec, memory, call);
 }
 

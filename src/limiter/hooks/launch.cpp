@@ -6,6 +6,7 @@
 
 #include "../enter.h"
 #include "../hooks.h"
+#include "capture.h"
 #include "code.h"
 #include "context.h"
 #include "settle.h"
@@ -51,13 +52,6 @@ std::uint64_t fulfilled_buffer(std::uint64_t& promised, std::uint64_t& grown) {
 }
 
 }  // namespace
-
-bool is_captured(CUstream stream, bool per_thread) {
-  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  const auto query = per_thread ? real().cuStreamIsCapturing_ptsz : real().cuStreamIsCapturing;
-  return query != nullptr &&
-         (query(stream, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE);
-}
 
 FirstLaunch::FirstLaunch(CUfunction function)
     : function_(reinterpret_cast<std::uint64_t>(function)), place_(current_place()) {
@@ -161,7 +155,7 @@ CUresult launch(CUfunction function, CUstream stream, bool per_thread, Call call
   if (ledger().code.was_launched(reinterpret_cast<std::uint64_t>(function))) return call();
   FirstLaunch first(function);
   if (first.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
-  const bool captured = is_captured(stream, per_thread);
+  const bool captured = capture_of(stream, per_thread) != Capture::none;
   const CUresult result = call();
   if (result != CUDA_SUCCESS) return result;
   captured ? first.captured() : first.ran();

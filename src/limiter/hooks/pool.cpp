@@ -9,6 +9,7 @@
 
 #include "../enter.h"
 #include "../hooks.h"
+#include "capture.h"
 #include "free.h"
 #include "settle.h"
 #include "share_key.h"
@@ -119,13 +120,6 @@ Served serve(const Ask<Call>& ask, PoolAccount::Request& request) {
   if (may_have_grown) ledger().pools.note_change();
   if (request.wants_settlement) settle_pool(pool, driver_model::kPoolSlackBytes);
   return {result, may_have_grown};
-}
-
-bool is_capturing(CUstream stream, bool per_thread) {
-  CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  const auto query = per_thread ? real().cuStreamIsCapturing_ptsz : real().cuStreamIsCapturing;
-  return query != nullptr && query(stream, &status) == CUDA_SUCCESS &&
-         status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 CUmemoryPool driver_pool(const Pool& pool) {
@@ -269,7 +263,7 @@ CUresult allocate_async(Pool* pool, CUdeviceptr* ptr, std::uint64_t bytes, CUstr
                         bool per_thread, Call call) {
   ledger().graphs.note_possible();
   const bool is_charged = pool != nullptr && pool->charged && ptr != nullptr && bytes != 0;
-  if (!is_charged || is_capturing(stream, per_thread)) return call(ptr);
+  if (!is_charged || capture_of(stream, per_thread) == Capture::active) return call(ptr);
   const Ask<Call> ask{*pool, ptr, bytes, stream, per_thread, call};
   PoolAccount::Request request;
   if (begin(*pool, bytes, request)) return serve(ask, request).result;
