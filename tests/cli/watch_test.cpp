@@ -71,8 +71,8 @@ TEST_F(WatchTest, OfThoseThatHaveTheGpuOpenOnlyTheOneWithoutTheLimiterIsNamed) {
   expect_ended(
       shell("mkfifo " + fifo + "; exec 3<>" + fifo + "; " + CLIENT + " info fork=hold <&3 >" + out +
             "1 & sh -c 'exec " + CLIENT + " alloc=64 hold' <&3 >" + out +
-            "2 & until grep -q holding " + out + "1 && grep -q holding " + out + "2; do :; done; " +
-            STATIC_OPENER + " " + simulated_state_file()),
+            "2 & until grep -qs holding " + out + "1 && grep -qs holding " + out +
+            "2; do :; done; " + STATIC_OPENER + " " + simulated_state_file()),
       "statically linked");
 }
 
