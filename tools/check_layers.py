@@ -15,15 +15,16 @@ MAY_USE = {
     "src/core": ["base"],
     "src/platform": ["base"],
     "src/shm": ["base", "core", "platform"],
+    "src/host": ["base", "core", "platform", "shm"],
     "src/driver": ["base", "api"],
     "src/settings": ["base"],
-    "src/limiter": ["api", "base", "core", "platform", "shm", "driver", "settings"],
+    "src/limiter": ["api", "base", "core", "platform", "shm", "host", "driver", "settings"],
     "src/add_path": [],
     "src/cli": ["api", "base", "core", "platform", "shm", "settings"],
     # Nothing of the limiter: the simulated GPU must not share its mistakes.
     "sim": ["api", "base"],
 }
-EMBEDDED = ["src/base", "src/core", "src/platform", "src/shm", "src/driver", "src/settings", "src/limiter", "src/add_path"]
+EMBEDDED = ["src/base", "src/core", "src/platform", "src/shm", "src/host", "src/driver", "src/settings", "src/limiter", "src/add_path"]
 # Compiled away entirely: types, templates and constants.
 HEADER_ONLY = set(
     "algorithm array atomic bit cctype cerrno cinttypes climits compare concepts csignal cstdarg cstddef cstdint cstdio "

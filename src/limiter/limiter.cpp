@@ -8,6 +8,7 @@
 #include <new>
 
 #include "birth.h"
+#include "compute/submit.h"
 #include "enter.h"
 #include "ledger/process_ledger.h"
 #include "vgpu/driver/dispatch.h"
@@ -94,6 +95,7 @@ void Limiter::after_fork_in_child() {
 
 Phase Limiter::rejoin() {
   ledger().reset_after_fork();
+  reset_compute_after_fork();
   nvml_state_.store(0, std::memory_order_relaxed);  // NVML isn't initialised in a child
   return tenant_.join() == shm::Status::ok ? Phase::limited : Phase::refused;
 }
@@ -101,6 +103,7 @@ Phase Limiter::rejoin() {
 void Limiter::stop() {
   Limiter* limiter = active();
   if (limiter == nullptr) return;
+  release_hosting();
   shm::Tenant& tenant = limiter->tenant_;
   for (std::uint32_t gpu = 0; gpu < tenant.gpu_count(); ++gpu) {
     // The driver holds the memory until the kernel has closed its files: until then it stays

@@ -100,9 +100,10 @@ bool seat_is_dead(const SeatRecord& record, std::uint32_t seat, const Owner& own
 
 void clear_record(SeatRecord& record) {
   // Relaxed: published by the owner word's change to live.
-  for (Word* word : {&record.want_since_ns, &record.busy_until_ns, &record.last_launch_ns,
-                     &record.usual_gap_ns, &record.work_ns, &record.terms, &record.grant,
-                     &record.in_flight_ns, &record.rates, &record.lag_ns, &record.held_ns})
+  for (Word* word :
+       {&record.want_since_ns, &record.busy_until_ns, &record.last_launch_ns, &record.usual_gap_ns,
+        &record.work_ns, &record.done_ns, &record.terms, &record.grant, &record.in_flight_ns,
+        &record.rates, &record.lag_ns, &record.held_ns})
     word->store(0, std::memory_order_relaxed);
   record.announces.store(0, std::memory_order_relaxed);
   record.behind.store(0, std::memory_order_relaxed);
@@ -123,7 +124,77 @@ SeatSecond read_second(const HistoryRow& row, std::uint64_t second) {
   return out;
 }
 
+// A fingerprint of the tenant's id: seats of one tenant have the same.
+std::uint64_t tenant_number(const SeatRecord& record) {
+  std::uint64_t hash = 0;
+  for (const Word& word : record.tenant)
+    hash = (hash ^ word.load(std::memory_order_relaxed)) * 0x9e3779b97f4a7c15 + (hash >> 29);
+  return hash;
+}
+
+GpuUuid gpu_of(const SeatRecord& record) {
+  const std::uint64_t words[2] = {record.gpu[0].load(std::memory_order_relaxed),
+                                  record.gpu[1].load(std::memory_order_relaxed)};
+  GpuUuid gpu;
+  std::memcpy(gpu.bytes.data(), words, sizeof words);
+  return gpu;
+}
+
+// Work that is said to take longer is looked at again when that has passed.
+constexpr std::uint64_t kLongestPredictionNs = 60'000'000'000;
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
+void add(Word& word, std::uint64_t more) {
+  // One writer.
+  word.store(word.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
+}
+
 }  // namespace
+
+const Word& Seat::grant() const { return record_->grant; }
+std::uint64_t Seat::in_flight_ns() const {
+  return record_->in_flight_ns.load(std::memory_order_relaxed);
+}
+bool Seat::announces() const { return record_->announces.load(std::memory_order_relaxed) != 0; }
+HalfWord& Seat::turn() const { return record_->turn; }
+
+std::uint32_t Seat::behind() const {
+  const std::uint32_t behind = record_->behind.load(std::memory_order_relaxed);
+  return behind == 0 || behind > kSeats ? kNoSeat : behind - 1;
+}
+
+void Seat::report(const SeatReport& report) const {
+  record_->busy_until_ns.store(report.busy_until_ns, std::memory_order_relaxed);
+  record_->last_launch_ns.store(report.last_launch_ns, std::memory_order_relaxed);
+  record_->usual_gap_ns.store(report.usual_gap_ns, std::memory_order_relaxed);
+  record_->work_ns.store(report.work_ns, std::memory_order_relaxed);
+  record_->done_ns.store(report.done_ns, std::memory_order_relaxed);
+  // Release: who sees the want sees what is in flight.
+  record_->want_since_ns.store(report.want_since_ns, std::memory_order_release);
+}
+
+void Seat::set_terms(const Quota& quota) const {
+  record_->terms.store(pack_terms(quota), std::memory_order_relaxed);
+}
+
+void Seat::note(std::uint64_t now_ns, const SeatSecond& more) const {
+  const std::uint64_t second = now_ns / kSecondNs;
+  HistoryRow& row = record_->history[second % kHistorySeconds];
+  if (row.second.load(std::memory_order_relaxed) != second) {
+    row.second.store(0, std::memory_order_relaxed);
+    for (Word* word : {&row.work_ns, &row.launches, &row.waited_limit_ns, &row.waited_turn_ns,
+                       &row.waited_in_flight_ns, &row.delayed, &row.behind})
+      word->store(0, std::memory_order_relaxed);
+    row.second.store(second, std::memory_order_release);
+  }
+  add(row.work_ns, more.work_ns);
+  add(row.launches, more.launches);
+  add(row.waited_limit_ns, more.waited_limit_ns);
+  add(row.waited_turn_ns, more.waited_turn_ns);
+  add(row.waited_in_flight_ns, more.waited_in_flight_ns);
+  add(row.delayed, more.delayed);
+  if (more.behind != kNoSeat) row.behind.store(more.behind + 1, std::memory_order_relaxed);
+}
 
 Node::~Node() {
   platform::unmap(base_, kNodeBytes);
@@ -239,6 +310,66 @@ std::uint32_t Node::reap() {
   return count;
 }
 
+bool Node::view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::SeatView& out) const {
+  const SeatRecord& record = this->seat(seat);
+  const std::uint64_t seen = record.owner.load(std::memory_order_acquire);
+  if (Owner::unpack(seen).state != SlotState::live) return false;
+  const auto past = [now_ns](const Word& word) {
+    return std::min(word.load(std::memory_order_relaxed), now_ns);
+  };
+  gpu = gpu_of(record);
+  out = core::SeatView();
+  out.seat = seat;
+  out.birth = record.birth.load(std::memory_order_relaxed);
+  out.tenant = tenant_number(record);
+  Quota terms;
+  unpack_terms(record.terms.load(std::memory_order_relaxed), terms);
+  out.share_percent = terms.compute_share_percent;
+  out.limit_percent = terms.compute_limit_percent;
+  out.priority = terms.priority;
+  // Acquire: what is in flight is as of that want, or later.
+  out.want_since_ns = std::min(record.want_since_ns.load(std::memory_order_acquire), now_ns);
+  out.busy_until_ns =
+      std::min(record.busy_until_ns.load(std::memory_order_relaxed), now_ns + kLongestPredictionNs);
+  out.last_launch_ns = past(record.last_launch_ns);
+  out.usual_gap_ns = std::min(record.usual_gap_ns.load(std::memory_order_relaxed), kSecondNs);
+  out.work_ns = record.work_ns.load(std::memory_order_relaxed);
+  out.done_ns = std::min(record.done_ns.load(std::memory_order_relaxed), out.work_ns);
+  return record.owner.load() == seen;
+}
+
+void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
+                  const core::Grant& grant, const core::Standing& standing,
+                  std::uint32_t behind) const {
+  SeatRecord& record = this->seat(seat);
+  record.in_flight_ns.store(grant.in_flight_ns, std::memory_order_relaxed);
+  record.announces.store(grant.announces ? 1 : 0, std::memory_order_relaxed);
+  record.rates.store(std::uint64_t{static_cast<std::uint32_t>(standing.entitled)} << 32 |
+                         static_cast<std::uint32_t>(standing.rate),
+                     std::memory_order_relaxed);
+  record.lag_ns.store(static_cast<std::uint64_t>(standing.lag_ns), std::memory_order_relaxed);
+  record.held_ns.store(standing.held_ns, std::memory_order_relaxed);
+  record.behind.store(behind == kNoSeat ? 0 : behind + 1, std::memory_order_relaxed);
+  Quota terms;
+  unpack_terms(record.terms.load(std::memory_order_relaxed), terms);
+  const std::uint64_t word = core::GrantWord::pack(epoch, grant, terms.compute_limit_percent != 0);
+  const std::uint64_t before = record.grant.load(std::memory_order_relaxed);
+  // Also where another host, late, has overwritten it.
+  if (before != word) record.grant.store(word, std::memory_order_release);
+  const bool opens = now_ns < core::GrantWord::end_ns(word);
+  if (!opens || before == word || record.want_since_ns.load(std::memory_order_relaxed) == 0) return;
+  record.turn.fetch_add(1, std::memory_order_release);
+  platform::futex_wake_all(record.turn);
+}
+
+void Node::set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const {
+  for (std::uint32_t i = 0; i < seats(); ++i) {
+    SeatRecord& record = seat(i);
+    if (is_live(i) && gpu_of(record) == gpu && load_text(record.tenant).view() == tenant)
+      record.terms.store(pack_terms(quota), std::memory_order_relaxed);
+  }
+}
+
 bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const {
   const SeatRecord& record = this->seat(seat);
   const std::uint64_t seen = record.owner.load(std::memory_order_acquire);
@@ -248,9 +379,7 @@ bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const
   out.seat = seat;
   out.pid = owner.pid;
   out.pid_namespace = record.pid_namespace.load(std::memory_order_relaxed);
-  const std::uint64_t uuid[2] = {record.gpu[0].load(std::memory_order_relaxed),
-                                 record.gpu[1].load(std::memory_order_relaxed)};
-  std::memcpy(out.gpu.bytes.data(), uuid, sizeof uuid);
+  out.gpu = gpu_of(record);
   out.tenant = load_text(record.tenant);
   out.program = load_text(record.program);
   unpack_terms(record.terms.load(std::memory_order_relaxed), out.terms);
@@ -264,10 +393,9 @@ bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const
   out.entitled_ppm = static_cast<std::uint32_t>(rates >> 32);
   out.lag_ns = static_cast<std::int64_t>(record.lag_ns.load(std::memory_order_relaxed));
   out.held_ns = record.held_ns.load(std::memory_order_relaxed);
-  const std::uint32_t behind = record.behind.load(std::memory_order_relaxed);
-  out.behind = behind == 0 || behind > kSeats ? kNoSeat : behind - 1;
+  out.behind = Seat(this->seat(seat)).behind();
   out.is_open = now_ns < core::GrantWord::end_ns(record.grant.load(std::memory_order_relaxed));
-  const std::uint64_t second = now_ns / 1'000'000'000;
+  const std::uint64_t second = now_ns / kSecondNs;
   for (std::uint32_t i = 0; i + 1 < kHistorySeconds && i + 1 <= second; ++i) {
     const std::uint64_t wanted = second - 1 - i;
     out.seconds[i] = read_second(record.history[wanted % kHistorySeconds], wanted);

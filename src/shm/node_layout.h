@@ -63,8 +63,9 @@ struct alignas(kCacheLine) SeatRecord {
   Word last_launch_ns;
   Word usual_gap_ns;
   Word work_ns;  // GPU time submitted so far
-  Word terms;    // as in GpuRecord
-  std::uint8_t reserved1[16];
+  Word terms;    // as in GpuRecord; also by who changes the tenant's quota
+  Word done_ns;  // of work_ns, known to be done
+  std::uint8_t reserved1[8];
 
   Word grant;  // core/hosting.h: GrantWord; this line: writer: the host
   Word in_flight_ns;

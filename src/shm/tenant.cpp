@@ -16,6 +16,8 @@
 
 #include "segment.h"
 #include "state.h"
+#include "vgpu/core/pace.h"
+#include "vgpu/platform/clock.h"
 #include "vgpu/platform/fork_page.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/shm/node.h"
@@ -238,7 +240,16 @@ void Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
   if (gpu >= gpu_count()) return;
   GpuRecord& record = state_->segment.gpu(gpu);
   record.memory_limit_bytes.store(quota.memory_limit_bytes, std::memory_order_relaxed);
-  record.terms.store(pack_terms(quota), std::memory_order_relaxed);
+  Quota before;
+  unpack_terms(record.terms.exchange(pack_terms(quota), std::memory_order_relaxed), before);
+  const auto rescaled = [&](std::uint64_t paid) {
+    return core::pace_rescaled(paid, platform::monotonic_ns(), before.compute_limit_percent,
+                               quota.compute_limit_percent);
+  };
+  std::uint64_t paid = record.paid_until_ns.load(std::memory_order_relaxed);
+  while (!record.paid_until_ns.compare_exchange_weak(paid, rescaled(paid),
+                                                     std::memory_order_relaxed)) {
+  }
 }
 
 }  // namespace vgpu::shm

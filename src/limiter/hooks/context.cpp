@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "../compute/submit.h"
 #include "../enter.h"
 #include "../hooks.h"
 #include "settle.h"
@@ -156,6 +157,7 @@ CUresult destroy_context(std::uint64_t handle, Call call) {
   Context taken;
   if (!ledger().contexts.take(handle, taken)) return call();
   ledger().code.forget_launches();
+  ContextEnd end(static_cast<int>(taken.gpu), handle);
   {
     ChangeScope change;
     const CUresult result = call();
@@ -163,6 +165,7 @@ CUresult destroy_context(std::uint64_t handle, Call call) {
       ledger().contexts.add(handle, taken);
       return result;
     }
+    end.finish(true);
     release_context(taken);
   }
   settle(static_cast<int>(taken.gpu));
@@ -201,10 +204,12 @@ CUresult end_primary(CUdevice device, Call call) {
   if (gpu == kNoGpu) return call();
   bool ended = false;
   {
+    ContextEnd end(gpu, ledger().contexts.primary(static_cast<std::uint32_t>(gpu)));
     ChangeScope change;
     const CUresult result = call();
     if (result != CUDA_SUCCESS) return result;
     ended = release_ended_primary(device, gpu);
+    end.finish(ended);
   }
   if (ended) settle(gpu);
   return CUDA_SUCCESS;
@@ -348,8 +353,10 @@ CUresult cuGreenCtxCreate(CUgreenCtx* context, CUdevResourceDesc desc, CUdevice 
 CUresult cuGreenCtxDestroy(CUgreenCtx context) {
   Context taken;
   const bool known = ledger().contexts.take(handle_of(context), taken);
+  ContextEnd end(known ? static_cast<int>(taken.gpu) : kNoGpu, handle_of(context));
   ChangeScope change;
   const CUresult result = real().cuGreenCtxDestroy(context);
+  end.finish(result == CUDA_SUCCESS);
   if (known && result != CUDA_SUCCESS) ledger().contexts.add(handle_of(context), taken);
   if (known && result == CUDA_SUCCESS) note_implicit_change(static_cast<int>(taken.gpu));
   return result;

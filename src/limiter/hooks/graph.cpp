@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "../compute/submit.h"
 #include "../enter.h"
 #include "../hooks.h"
 #include "capture.h"
@@ -198,6 +199,7 @@ CUresult run_first(CUgraphExec exec, const GraphMemory& memory, Call call) {
   return CUDA_SUCCESS;
 }
 
+// Takes the memory of an upload or launch.
 template <class Call>
 CUresult run(CUgraphExec exec, CUstream stream, bool per_thread, Call call) {
   GraphMemory memory;
@@ -329,12 +331,19 @@ CUresult cuGraphUpload_ptsz(CUgraphExec graph_exec, CUstream stream) {
 }
 
 CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream) {
-  return run(graph, stream, false, [&] { return real().cuGraphLaunch(graph, stream); });
+  return submit([&] { return graph_work(graph); }, stream, false,
+                [&] {
+                  return run(graph, stream, false,
+                             [&] { return real().cuGraphLaunch(graph, stream); });
+                });
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec graph_exec, CUstream stream) {
-  return run(graph_exec, stream, true,
-             [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
+  return submit([&] { return graph_work(graph_exec); }, stream, true,
+                [&] {
+                  return run(graph_exec, stream, true,
+                             [&] { return real().cuGraphLaunch_ptsz(graph_exec, stream); });
+                });
 }
 
 CUresult cuGraphExecUpdate(CUgraphExec graph_exec, CUgraph graph, CUgraphNode* error_node_out,
@@ -385,6 +394,7 @@ CUresult cuGraphExecDestroy(CUgraphExec graph_exec) {
   GraphMemory memory;
   const bool known = ledger().graphs.find(handle_of(graph_exec), memory);
   ledger().graphs.remove(handle_of(graph_exec));
+  forget_work(handle_of(graph_exec));
   ChangeScope change;
   const CUresult result = real().cuGraphExecDestroy(graph_exec);
   if (known && result != CUDA_SUCCESS) ledger().graphs.add(handle_of(graph_exec), memory);

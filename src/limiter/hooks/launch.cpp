@@ -4,6 +4,7 @@
 // same holds: the graph will run it.
 #include <algorithm>
 
+#include "../compute/submit.h"
 #include "../enter.h"
 #include "../hooks.h"
 #include "capture.h"
@@ -150,8 +151,9 @@ using namespace limiter;
 
 namespace {
 
+// The first launch of a function charges what it takes.
 template <class Call>
-CUresult launch(CUfunction function, CUstream stream, bool per_thread, Call call) {
+CUresult charged(CUfunction function, CUstream stream, bool per_thread, Call call) {
   if (ledger().code.was_launched(reinterpret_cast<std::uint64_t>(function))) return call();
   FirstLaunch first(function);
   if (first.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -162,37 +164,64 @@ CUresult launch(CUfunction function, CUstream stream, bool per_thread, Call call
   return result;
 }
 
+// `make_work()`: the function with its grid, as costs are learned by.
+template <class MakeWork, class Call>
+CUresult launch(CUfunction function, CUstream stream, bool per_thread, MakeWork make_work,
+                Call call) {
+  return submit(make_work, stream, per_thread,
+                [&] { return charged(function, stream, per_thread, call); });
+}
+
+Work grid_work(CUfunction function, int width, int height) {
+  return kernel_work(function, static_cast<unsigned>(width), static_cast<unsigned>(height), 1, 0, 0,
+                     0);
+}
+
 template <class Call>
 CUresult launch(const CUlaunchConfig* config, CUfunction function, bool per_thread, Call call) {
-  return config == nullptr ? call() : launch(function, config->hStream, per_thread, call);
+  if (config == nullptr) return call();
+  const auto make_work = [&] {
+    return kernel_work(function, config->gridDimX, config->gridDimY, config->gridDimZ,
+                       config->blockDimX, config->blockDimY, config->blockDimZ);
+  };
+  return launch(function, config->hStream, per_thread, make_work, call);
 }
 
 }  // namespace
 
 CUresult cuLaunch(CUfunction function) {
-  return launch(function, nullptr, false, [&] { return real().cuLaunch(function); });
+  return launch(
+      function, nullptr, false, [&] { return kernel_work(function); },
+      [&] { return real().cuLaunch(function); });
 }
 
 CUresult cuLaunchGrid(CUfunction function, int grid_width, int grid_height) {
-  return launch(function, nullptr, false,
-                [&] { return real().cuLaunchGrid(function, grid_width, grid_height); });
+  return launch(
+      function, nullptr, false, [&] { return grid_work(function, grid_width, grid_height); },
+      [&] { return real().cuLaunchGrid(function, grid_width, grid_height); });
 }
 
 CUresult cuLaunchGridAsync(CUfunction function, int grid_width, int grid_height, CUstream stream) {
-  return launch(function, stream, false, [&] {
-    return real().cuLaunchGridAsync(function, grid_width, grid_height, stream);
-  });
+  return launch(
+      function, stream, false, [&] { return grid_work(function, grid_width, grid_height); },
+      [&] { return real().cuLaunchGridAsync(function, grid_width, grid_height, stream); });
 }
 
 CUresult cuLaunchKernel(CUfunction function, unsigned int grid_dim_x, unsigned int grid_dim_y,
                         unsigned int grid_dim_z, unsigned int block_dim_x, unsigned int block_dim_y,
                         unsigned int block_dim_z, unsigned int shared_mem_bytes, CUstream stream,
                         void** kernel_params, void** extra) {
-  return launch(function, stream, false, [&] {
-    return real().cuLaunchKernel(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x,
-                                 block_dim_y, block_dim_z, shared_mem_bytes, stream, kernel_params,
-                                 extra);
-  });
+  return launch(
+      function, stream, false,
+      [&] {
+        return kernel_work(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x, block_dim_y,
+                           block_dim_z);
+      },
+      [&] {
+        return real().cuLaunchKernel(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x,
+                                     block_dim_y, block_dim_z, shared_mem_bytes, stream,
+                                     kernel_params, extra);
+      });
 }
 
 CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_dim_x, unsigned int grid_dim_y,
@@ -200,11 +229,17 @@ CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_dim_x, unsig
                              unsigned int block_dim_y, unsigned int block_dim_z,
                              unsigned int shared_mem_bytes, CUstream stream, void** kernel_params,
                              void** extra) {
-  return launch(function, stream, true, [&] {
-    return real().cuLaunchKernel_ptsz(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x,
-                                      block_dim_y, block_dim_z, shared_mem_bytes, stream,
-                                      kernel_params, extra);
-  });
+  return launch(
+      function, stream, true,
+      [&] {
+        return kernel_work(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x, block_dim_y,
+                           block_dim_z);
+      },
+      [&] {
+        return real().cuLaunchKernel_ptsz(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x,
+                                          block_dim_y, block_dim_z, shared_mem_bytes, stream,
+                                          kernel_params, extra);
+      });
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** kernel_params,
@@ -225,11 +260,17 @@ CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_dim_x,
                                    unsigned int block_dim_x, unsigned int block_dim_y,
                                    unsigned int block_dim_z, unsigned int shared_mem_bytes,
                                    CUstream stream, void** kernel_params) {
-  return launch(function, stream, false, [&] {
-    return real().cuLaunchCooperativeKernel(function, grid_dim_x, grid_dim_y, grid_dim_z,
-                                            block_dim_x, block_dim_y, block_dim_z, shared_mem_bytes,
-                                            stream, kernel_params);
-  });
+  return launch(
+      function, stream, false,
+      [&] {
+        return kernel_work(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x, block_dim_y,
+                           block_dim_z);
+      },
+      [&] {
+        return real().cuLaunchCooperativeKernel(function, grid_dim_x, grid_dim_y, grid_dim_z,
+                                                block_dim_x, block_dim_y, block_dim_z,
+                                                shared_mem_bytes, stream, kernel_params);
+      });
 }
 
 CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int grid_dim_x,
@@ -237,11 +278,17 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int grid_d
                                         unsigned int block_dim_x, unsigned int block_dim_y,
                                         unsigned int block_dim_z, unsigned int shared_mem_bytes,
                                         CUstream stream, void** kernel_params) {
-  return launch(function, stream, true, [&] {
-    return real().cuLaunchCooperativeKernel_ptsz(function, grid_dim_x, grid_dim_y, grid_dim_z,
-                                                 block_dim_x, block_dim_y, block_dim_z,
-                                                 shared_mem_bytes, stream, kernel_params);
-  });
+  return launch(
+      function, stream, true,
+      [&] {
+        return kernel_work(function, grid_dim_x, grid_dim_y, grid_dim_z, block_dim_x, block_dim_y,
+                           block_dim_z);
+      },
+      [&] {
+        return real().cuLaunchCooperativeKernel_ptsz(function, grid_dim_x, grid_dim_y, grid_dim_z,
+                                                     block_dim_x, block_dim_y, block_dim_z,
+                                                     shared_mem_bytes, stream, kernel_params);
+      });
 }
 
 // Each part runs in its own stream's context; a function belongs to one, so what it takes is
@@ -254,9 +301,11 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS* launch_params_
     if (first.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
     first.captured();
   }
+  MultiSubmission submissions(launch_params_list, count);
   ChangeScope change;
   const CUresult result =
       real().cuLaunchCooperativeKernelMultiDevice(launch_params_list, num_devices, flags);
+  submissions.ended(result);
   for (unsigned int i = 0; result == CUDA_SUCCESS && i < count; ++i)
     FirstLaunch(launch_params_list[i].function).ran();
   return result;

@@ -5,6 +5,7 @@
 // also a moment to measure what was loaded lazily: the program waits anyway.
 #include "synchronise.h"
 
+#include "../compute/submit.h"
 #include "../hooks.h"
 #include "free.h"
 #include "settle.h"
@@ -23,10 +24,10 @@ CUresult settled(CUresult result) {
   return result;
 }
 
-// `waited_for()`: the number of the stream that the call waits for, kEveryStream, or kNoStream
-// where that isn't known.
+// `wait`: what the call's return proves of work in flight. `waited_for()`: the number of the stream
+// that the call waits for, kEveryStream, or kNoStream where that isn't known.
 template <class Call, class WaitedFor>
-CUresult synchronise(Call call, WaitedFor waited_for) {
+CUresult synchronise(ProgramWait wait, Call call, WaitedFor waited_for) {
   PoolTable& pools = ledger().pools;
   const bool orders = pools.has_unordered();
   const std::uint64_t epoch = orders ? pools.begin_epoch() : 0;
@@ -35,6 +36,7 @@ CUresult synchronise(Call call, WaitedFor waited_for) {
     const SynchronisationScope scope;
     result = call();
   }
+  wait.ended(result);
   if (orders && result == CUDA_SUCCESS) {
     const std::uint64_t stream = waited_for();
     if (stream != FreedRanges::kNoStream) pools.order(stream, epoch);
@@ -50,27 +52,33 @@ std::uint64_t streams_of_context() {
 }  // namespace
 
 CUresult cuCtxSynchronize() {
-  return synchronise([] { return real().cuCtxSynchronize(); }, streams_of_context);
+  return synchronise(
+      ProgramWait(), [] { return real().cuCtxSynchronize(); }, streams_of_context);
 }
 
 CUresult cuCtxSynchronize_v2(CUcontext context) {
-  return synchronise([&] { return real().cuCtxSynchronize_v2(context); }, streams_of_context);
+  return synchronise(
+      ProgramWait(ProgramWait::kSomething), [&] { return real().cuCtxSynchronize_v2(context); },
+      streams_of_context);
 }
 
 // What an event stands for isn't known here.
 CUresult cuEventSynchronize(CUevent event) {
-  return synchronise([&] { return real().cuEventSynchronize(event); },
-                     [] { return FreedRanges::kNoStream; });
+  return synchronise(
+      ProgramWait(ProgramWait::kSomething), [&] { return real().cuEventSynchronize(event); },
+      [] { return FreedRanges::kNoStream; });
 }
 
 CUresult cuStreamSynchronize(CUstream stream) {
-  return synchronise([&] { return real().cuStreamSynchronize(stream); },
-                     [&] { return stream_number(stream, false); });
+  return synchronise(
+      ProgramWait(stream, false), [&] { return real().cuStreamSynchronize(stream); },
+      [&] { return stream_number(stream, false); });
 }
 
 CUresult cuStreamSynchronize_ptsz(CUstream stream) {
-  return synchronise([&] { return real().cuStreamSynchronize_ptsz(stream); },
-                     [&] { return stream_number(stream, true); });
+  return synchronise(
+      ProgramWait(stream, true), [&] { return real().cuStreamSynchronize_ptsz(stream); },
+      [&] { return stream_number(stream, true); });
 }
 
 }  // namespace vgpu::hooks

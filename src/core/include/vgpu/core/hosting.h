@@ -50,21 +50,30 @@ struct Hosting {
   }
 };
 
-// A grant's end, and by which host. Two ends are meant by name: open to a seat that is alone on its
-// GPU (one load, nothing is counted), and open until further notice.
+// A grant's end, and by which host. Three ends are meant by name: open to a seat that is alone on
+// its GPU and has no compute limit (one load, nothing is counted), open to one that is alone and
+// has a limit, and open until further notice.
 struct GrantWord {
   static constexpr std::uint64_t kAlone = kTimeMask;
   static constexpr std::uint64_t kOpen = kTimeMask - 1;
+  static constexpr std::uint64_t kAloneUnderLimit = kTimeMask - 2;
 
-  static constexpr std::uint64_t pack(std::uint16_t epoch, const Grant& grant) {
-    std::uint64_t end = grant.end_ns == kForever ? (grant.counted ? kOpen : kAlone) : 0;
+  static constexpr std::uint64_t pack(std::uint16_t epoch, const Grant& grant,
+                                      bool has_limit = false) {
+    const std::uint64_t alone = has_limit ? kAloneUnderLimit : kAlone;
+    std::uint64_t end = grant.end_ns == kForever ? (grant.counted ? kOpen : alone) : 0;
     if (grant.end_ns != kForever && grant.end_ns != 0) end = pack_time(grant.end_ns);
     return std::uint64_t{epoch} << 48 | end;
   }
   static constexpr bool is_alone(std::uint64_t word) { return (word & kTimeMask) == kAlone; }
+  // Others have the GPU too: what is launched has to be accounted for.
+  static constexpr bool is_counted(std::uint64_t word) {
+    const std::uint64_t end = word & kTimeMask;
+    return end != kAlone && end != kAloneUnderLimit;
+  }
   static constexpr std::uint64_t end_ns(std::uint64_t word) {
     const std::uint64_t end = word & kTimeMask;
-    return end >= kOpen ? kForever : unpack_time(end);
+    return end >= kAloneUnderLimit ? kForever : unpack_time(end);
   }
   static constexpr std::uint16_t epoch(std::uint64_t word) {
     return static_cast<std::uint16_t>(word >> 48);

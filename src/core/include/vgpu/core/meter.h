@@ -42,6 +42,10 @@ class Meter {
     if (!cost_.known()) ++unmeasured_;
     if (more_ > 0) --more_;
   }
+  // A launch of unknown cost that no sample will come of.
+  void lost() {
+    if (unmeasured_ > 0) --unmeasured_;
+  }
   // Gives the GPU time by which the launches so far were taken for too short: not zero only when
   // the cost becomes known.
   std::uint64_t sampled(std::uint64_t sample_ns, bool clean) {

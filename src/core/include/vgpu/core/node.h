@@ -27,7 +27,7 @@
 
 namespace vgpu::core {
 
-inline constexpr std::uint32_t kMostGpus = 16;
+inline constexpr std::uint32_t kMostGpus = 32;
 inline constexpr std::uint32_t kMostGangs = 64;  // tenants beyond that aren't kept together
 // After a gang's turn, where work is overdue on one of its GPUs, its peers may launch for so long
 // at a time, a little at a time; until nothing of it has been going on for so long.
@@ -46,8 +46,8 @@ class Node {
   // One Arbiter for each GPU, at most kMostGpus; they outlive the Node, which alone steps them.
   explicit Node(std::span<Arbiter> arbiters) : arbiters_(arbiters) {}
 
-  // As Arbiter::step, for all GPUs; `gpus` has one entry for each Arbiter, in their order. A seat's
-  // number is its own on all GPUs.
+  // As Arbiter::step, for all GPUs; `gpus` has one entry for each of the first Arbiters, in their
+  // order, and never fewer than before. A seat's number is its own on all GPUs.
   std::uint64_t step(std::uint64_t now_ns, std::span<const Gpu> gpus);
 
   std::uint32_t gangs() const { return gang_count_; }

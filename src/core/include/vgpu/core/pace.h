@@ -33,4 +33,13 @@ constexpr std::uint64_t pace_due_ns(std::uint64_t paid_until_ns, std::uint64_t b
   return paid_until_ns + std::min(paid_by_ns(batch_ns, limit_percent), kPaceBurstNs / 2);
 }
 
+// The word when the limit changes: what is owed still is owed at the new one. 0 percent: no limit.
+constexpr std::uint64_t pace_rescaled(std::uint64_t paid_until_ns, std::uint64_t now_ns,
+                                      std::uint32_t before_percent, std::uint32_t after_percent) {
+  if (paid_until_ns <= now_ns || before_percent == 0 || before_percent == after_percent)
+    return paid_until_ns;
+  if (after_percent == 0) return now_ns;
+  return now_ns + (paid_until_ns - now_ns) * before_percent / after_percent;
+}
+
 }  // namespace vgpu::core

@@ -15,6 +15,7 @@
 #include "vgpu/base/fixed_string.h"
 #include "vgpu/base/gpu_uuid.h"
 #include "vgpu/base/quota.h"
+#include "vgpu/core/arbiter.h"
 #include "vgpu/shm/tenant.h"
 
 namespace vgpu::shm {
@@ -59,6 +60,38 @@ struct SeatFacts {
   SeatSecond seconds[kHistorySeconds - 1];
 };
 
+// What a process says of itself on a GPU; core::SeatView has the meanings.
+struct SeatReport {
+  std::uint64_t want_since_ns = 0;
+  std::uint64_t busy_until_ns = 0;
+  std::uint64_t last_launch_ns = 0;
+  std::uint64_t usual_gap_ns = 0;
+  std::uint64_t work_ns = 0;
+  std::uint64_t done_ns = 0;
+};
+
+// The calling process's own seat. Its node stays open as long as this is used. Reports and notes
+// come from one thread at a time.
+class Seat {
+ public:
+  Seat() = default;
+  explicit Seat(SeatRecord& record) : record_(&record) {}
+  bool is_taken() const { return record_ != nullptr; }
+
+  const std::atomic<std::uint64_t>& grant() const;  // core/hosting.h: GrantWord
+  std::uint64_t in_flight_ns() const;
+  bool announces() const;
+  std::uint32_t behind() const;              // who has the GPU; kNoSeat: nobody in particular
+  std::atomic<std::uint32_t>& turn() const;  // futex: counts up when the grant is opened
+  void report(const SeatReport& report) const;
+  void set_terms(const Quota& quota) const;
+  // Adds to the row of that second.
+  void note(std::uint64_t now_ns, const SeatSecond& more) const;
+
+ private:
+  SeatRecord* record_ = nullptr;
+};
+
 class Node {
  public:
   Node() = default;
@@ -81,7 +114,17 @@ class Node {
   std::uint32_t reap();
 
   SeatRecord& seat(std::uint32_t seat) const;  // below kSeats
-  std::uint32_t seats() const;                 // none at or above this was ever taken
+
+  // For the host. What a live seat says, with its times bounded; false: it isn't one.
+  bool view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::SeatView& out) const;
+  // Its grant and what people are shown of it. Wakes it where it waits and the grant is open.
+  void answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
+              const core::Grant& grant, const core::Standing& standing, std::uint32_t behind) const;
+
+  // New terms for the live seats of a tenant on a GPU.
+  void set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const;
+
+  std::uint32_t seats() const;  // none at or above this was ever taken
   bool is_live(std::uint32_t seat) const;
   std::atomic<std::uint64_t>& host() const;
   std::atomic<std::uint32_t>& doorbell() const;

@@ -103,6 +103,8 @@ class Tenant {
   int gpu_position(const GpuUuid& uuid) const;  // -1: not among the tenant's GPUs
   std::uint64_t memory_limit_bytes(std::uint32_t gpu) const;
   Quota quota(std::uint32_t gpu) const;
+  // What is owed under a compute limit is owed under the new one too. The seats of the tenant have
+  // to be told (shm/node.h: set_terms, ring).
   void set_quota(std::uint32_t gpu, const Quota& quota);
   // The word of the compute limit (core/pace.h), one for all processes of the tenant.
   std::uint64_t paid_until_ns(std::uint32_t gpu) const;

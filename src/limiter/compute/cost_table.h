@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of the costs of kinds of work on one GPU. A table of fixed size on pages of its
+// own: a kind lives in one of the eight places of its set, and a new one takes that of the kind
+// which was launched least lately. Who was forgotten is learned anew. Under the gate's lock.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "vgpu/core/meter.h"
+#include "work.h"
+
+namespace vgpu::limiter {
+
+class CostTable {
+ public:
+  // nullptr: no memory. The pointer is good until the next find() of another kind.
+  core::Meter* find(const Work& work) {
+    if (!map()) return nullptr;
+    Entry* const set = set_of(work);
+    Entry* oldest = set;
+    ++beat_;
+    for (Entry* each = set; each != set + kWays; ++each) {
+      if (each->work == work) {
+        each->used = beat_;
+        return &each->meter;
+      }
+      if (each->used < oldest->used) oldest = each;
+    }
+    *oldest = Entry{work, beat_, core::Meter()};
+    return &oldest->meter;
+  }
+  // As find(), but nullptr where it isn't known.
+  core::Meter* known(const Work& work) {
+    if (entries_ == nullptr) return nullptr;
+    Entry* const set = set_of(work);
+    for (Entry* each = set; each != set + kWays; ++each) {
+      if (each->work == work) return &each->meter;
+    }
+    return nullptr;
+  }
+  // Whatever has this id is another thing from now on.
+  void forget(std::uint64_t id) {
+    for (Entry* each = entries_; each != nullptr && each != entries_ + kEntries; ++each) {
+      if (each->work.id == id) *each = Entry();
+    }
+  }
+  void reset_after_fork() {
+    for (Entry* each = entries_; each != nullptr && each != entries_ + kEntries; ++each)
+      *each = Entry();
+  }
+
+ private:
+  static constexpr std::size_t kWays = 8;
+  static constexpr std::size_t kEntries = 4096;
+  struct Entry {
+    Work work;
+    std::uint64_t used = 0;
+    core::Meter meter;
+  };
+  static_assert((kEntries & (kEntries - 1)) == 0);
+
+  Entry* set_of(const Work& work) const {
+    const std::uint64_t hash = mix_work(work.id * 0xff51afd7ed558ccd, work.shape);
+    return entries_ + ((hash >> 20) & (kEntries / kWays - 1)) * kWays;
+  }
+  bool map() {
+    if (entries_ != nullptr) return true;
+    void* const pages = ::mmap(nullptr, kEntries * sizeof(Entry), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return false;
+    entries_ = static_cast<Entry*>(pages);
+    for (std::size_t i = 0; i < kEntries; ++i) new (entries_ + i) Entry();
+    return true;
+  }
+
+  Entry* entries_ = nullptr;
+  std::uint64_t beat_ = 0;
+};
+
+}  // namespace vgpu::limiter

@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gpu_gate.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "../limiter.h"
+#include "service.h"
+#include "vgpu/core/pace.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/platform/futex.h"
+
+namespace vgpu::limiter {
+namespace {
+
+using core::Admission;
+using core::GrantWord;
+
+// A tenant under a compute limit saves up so much GPU time before it asks others for a turn.
+constexpr std::uint64_t kBatchNs = 10'000'000;
+// Between two looks whether a host is in office, and whether the limit has been changed.
+constexpr std::uint64_t kMostTurnSleepNs = 10'000'000;
+constexpr std::uint64_t kMostLimitSleepNs = 50'000'000;
+// Between two questions to the same event: it costs 0.3 us (H200).
+constexpr std::uint64_t kLeastAskNs = 10'000;
+constexpr std::uint64_t kMostAskNs = 100'000;
+// So many samples measure the empty interval too; the least of them is what two events cost.
+constexpr std::uint32_t kEmptyPairs = 8;
+
+CUresult record(CUevent event, const Target& target) {
+  return target.per_thread ? real().cuEventRecord_ptsz(event, target.stream)
+                           : real().cuEventRecord(event, target.stream);
+}
+
+bool is_done(CUevent event) { return real().cuEventQuery(event) != CUDA_ERROR_NOT_READY; }
+
+// Nanoseconds between two events that are done; 0: the driver doesn't say.
+std::uint64_t between(CUevent begin, CUevent end) {
+  float milliseconds = 0;
+  const auto ask = real().cuEventElapsedTime_v2 != nullptr ? real().cuEventElapsedTime_v2
+                                                           : real().cuEventElapsedTime;
+  if (ask == nullptr || ask(&milliseconds, begin, end) != CUDA_SUCCESS || !(milliseconds > 0))
+    return 0;
+  return static_cast<std::uint64_t>(static_cast<double>(milliseconds) * 1e6);
+}
+
+}  // namespace
+
+constinit const std::atomic<std::uint64_t> GpuGate::closed_{0};
+constinit const std::atomic<std::uint64_t> GpuGate::unshared_{GrantWord::kAlone};
+constinit const std::atomic<std::uint64_t> GpuGate::unshared_under_limit_{
+    GrantWord::kAloneUnderLimit};
+
+// ---- the seat ----
+
+void GpuGate::take_seat(int gpu) {
+  SeatState state = SeatState::none;
+  if (!seat_state_.compare_exchange_strong(state, SeatState::taking)) {
+    while (seat_state_.load(std::memory_order_acquire) != SeatState::taken) sched_yield();
+    return;
+  }
+  gpu_ = static_cast<std::uint32_t>(gpu);
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  shm::Node* const node = Service::get().node();
+  const shm::TenantSpec spec = tenant.spec();
+  std::uint32_t number = shm::kNoSeat;
+  const std::uint64_t now = platform::monotonic_ns();
+  if (node != nullptr && node->take_seat(spec.gpus[gpu_].uuid, spec.id.view(), now, number) ==
+                             shm::Status::ok) {
+    seat_ = shm::Seat(node->seat(number));
+    seat_.set_terms(tenant.quota(gpu_));
+    grant_.store(&seat_.grant(), std::memory_order_release);
+    node->ring();
+  } else {
+    grant_.store(limit_percent() == 0 ? &unshared_ : &unshared_under_limit_,
+                 std::memory_order_release);
+  }
+  seat_state_.store(SeatState::taken, std::memory_order_release);
+}
+
+std::uint32_t GpuGate::limit_percent() const {
+  return Limiter::active()->tenant().quota(gpu_).compute_limit_percent;
+}
+
+void GpuGate::reset_after_fork() {
+  lock_.reset();
+  grant_.store(&closed_, std::memory_order_relaxed);
+  seat_state_.store(SeatState::none, std::memory_order_relaxed);
+  seat_ = shm::Seat();
+  looking_.store(false, std::memory_order_relaxed);
+  ending_.store(0, std::memory_order_relaxed);
+  look_due_ns_.store(UINT64_MAX, std::memory_order_relaxed);
+  flight_ = core::InFlight();
+  costs_.reset_after_fork();
+  events_.clear();
+  marks_.clear();
+  samples_.clear();
+  passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = waited_ns_ = 0;
+  has_stream_ = has_streams_ = false;
+}
+
+void GpuGate::report() {
+  if (!seat_.is_taken()) return;
+  std::uint64_t busy_until = flight_.busy_until_ns();
+  if (busy_until > last_launch_ns_) busy_until += spread_ns_;
+  seat_.report({want_since_ns_, busy_until, last_launch_ns_, usual_gap_ns_, flight_.work_ns(),
+                flight_.done_ns()});
+}
+
+// ---- admission ----
+
+Ticket GpuGate::admit(const Work& work, const Target& target) {
+  Waiter waiter;
+  std::uint64_t now = platform::monotonic_ns();
+  waiter.asked_ns = waiter.looked_ns = now;
+  shm::Node* const node = seat_.is_taken() ? Service::get().node() : nullptr;
+  for (;;) {
+    if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
+    // Read before the grant: a change after that wakes the wait at once.
+    const std::uint32_t turn =
+        node == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
+    const Look look = this->look(now, work, target, waiter);
+    if (look.rings) node->ring();
+    if (look.verdict.admission == Admission::go) return look.ticket;
+    if (look.marks) put_mark(target, look.position);
+    const bool for_turn = look.verdict.admission == Admission::wait_turn;
+    const std::uint64_t most = for_turn ? kMostTurnSleepNs : kMostLimitSleepNs;
+    const std::uint64_t until = std::min(look.verdict.until_ns, now + most);
+    if (node == nullptr) {
+      std::atomic<std::uint32_t> nobody{0};
+      platform::futex_wait(nobody, 0, until);
+    } else {
+      if (for_turn) Service::get().expect_answer(now, waiter.turn_wait_ns);
+      platform::futex_wait(seat_.turn(), turn, until);
+      waiter.was_woken = seat_.turn().load(std::memory_order_acquire) != turn;
+    }
+    now = platform::monotonic_ns();
+    if (look.verdict.admission == Admission::wait_in_flight &&
+        now >= waiter.asked_ns + core::kMostIdleStreamWaitNs) {
+      const auto query = target.per_thread ? real().cuStreamQuery_ptsz : real().cuStreamQuery;
+      waiter.stream_is_idle = query != nullptr && query(target.stream) == CUDA_SUCCESS;
+    }
+  }
+}
+
+GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& target,
+                            Waiter& waiter) {
+  Look look;
+  std::uint64_t grant = this->grant().load(std::memory_order_acquire);
+  if (seat_.is_taken()) {
+    const core::Hosting lease = core::Hosting::unpack(
+        Service::get().node()->host().load(std::memory_order_acquire));
+    // Of a host that isn't in office any more.
+    if (lease.epoch != GrantWord::epoch(grant)) grant = 0;
+    // Open until further notice: nobody waits, so nobody else notices that no host looks.
+    if (GrantWord::is_counted(grant) && GrantWord::end_ns(grant) == core::kForever)
+      Service::get().expect_answer(now, 0);
+  }
+  SpinGuard guard(lock_);
+  core::Meter unknown;
+  core::Meter* meter = costs_.find(work);
+  if (meter == nullptr) meter = &unknown;
+  look.verdict = judge(now, grant, *meter, waiter);
+  note_wait(now, waiter, look.verdict.admission);
+  switch (look.verdict.admission) {
+    case Admission::go:
+      let_in(now, grant, *meter, target, waiter, look);
+      break;
+    case Admission::wait_limit:
+      want_since_ns_ = 0;
+      waited_ns_ = 0;
+      break;
+    case Admission::wait_turn:
+      hold_for_turn(now, waiter, look);
+      break;
+    case Admission::wait_in_flight:
+      want_since_ns_ = 0;  // it has its turn
+      break;
+  }
+  report();
+  return look;
+}
+
+core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core::Meter& meter,
+                             const Waiter& waiter) {
+  core::GateView view;
+  view.grant_end_ns = GrantWord::end_ns(grant);
+  const bool counted = GrantWord::is_counted(grant);
+  view.in_flight_ns = counted && seat_.is_taken() ? seat_.in_flight_ns() : core::kForever;
+  view.busy_until_ns = flight_.busy_until_ns();
+  view.unmeasured = meter.unmeasured();
+  view.cost_ns = meter.cost().high_ns();
+  view.spread_ns = spread_ns_;
+  const std::uint32_t limit = limit_percent();
+  if (limit != 0) {
+    // A batch is saved up only where starting costs others a turn, and by who has nothing going.
+    const bool starts = counted && now >= view.grant_end_ns && want_since_ns_ == 0;
+    view.due_ns = core::pace_due_ns(Limiter::active()->tenant().paid_until_ns(gpu_),
+                                    starts ? kBatchNs : 0, limit);
+  }
+  core::Verdict verdict = core::judge_launch(now, view);
+  if (verdict.admission != Admission::wait_in_flight) return verdict;
+  std::uint64_t forced_at = flight_.forced_at_ns();
+  if (waiter.stream_is_idle) forced_at = std::min(forced_at, now);
+  if (now >= forced_at) {
+    flight_.forced();
+    return {};
+  }
+  verdict.until_ns = std::min({verdict.until_ns, forced_at,
+                               std::max(now + 1, waiter.asked_ns + core::kMostIdleStreamWaitNs)});
+  return verdict;
+}
+
+// What the launch that goes in now changes.
+void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
+                     const Target& target, const Waiter& waiter, Look& look) {
+  const std::uint64_t mean = meter.cost().mean_ns();
+  const bool has_waited = waiter.turn_wait_ns != 0;
+  if (has_waited) waited_ns_ = now - waiter.turn_wait_ns;
+  const std::uint64_t busy_until = flight_.busy_until_ns();
+  const bool was_idle = busy_until <= waiter.asked_ns;
+  if (was_idle && last_launch_ns_ != 0) {
+    const std::uint64_t gap = std::min(waiter.asked_ns - busy_until, core::kMostIdleNs);
+    usual_gap_ns_ = (usual_gap_ns_ * 7 + gap) / 8;
+  } else if (!was_idle) {
+    usual_gap_ns_ = usual_gap_ns_ * 7 / 8;
+  }
+  look.rings = seat_.is_taken() && seat_.announces() && busy_until <= now;
+  want_since_ns_ = 0;
+  flight_.launched(now, mean, has_waited ? core::kTurnSwitchNs : 0);
+  spread_ns_ = meter.cost().high_ns() - mean;
+  last_launch_ns_ = now;
+  pay(now, mean);
+
+  Ticket& ticket = look.ticket;
+  const bool counted = GrantWord::is_counted(grant);
+  const std::uint64_t grant_end = GrantWord::end_ns(grant);
+  // Alone; or in a turn, after which the others wait for what is predicted to be in flight.
+  ticket.foreign_from_ns = core::kForever;
+  if (counted)
+    ticket.foreign_from_ns =
+        grant_end == core::kForever ? now : std::max(grant_end, flight_.busy_until_ns());
+  ticket.was_idle = was_idle;
+  ticket.measured = meter.wants_sample();
+  meter.launched();
+  // Behind the last ones of a turn too: in whichever stream they are, it is known when they are
+  // done.
+  const bool ends_turn = counted && flight_.busy_until_ns() >= grant_end;
+  if (flight_.wants_mark() || !meter.cost().known() || ends_turn) {
+    ticket.marked = true;
+    ticket.position = flight_.marked();
+  }
+  if (seat_.is_taken()) {
+    shm::SeatSecond more;
+    more.work_ns = mean;
+    more.launches = 1;
+    more.delayed = now != waiter.asked_ns ? 1 : 0;
+    seat_.note(now, more);
+  }
+  if (!has_stream_) {
+    stream_ = target.stream;
+    stream_per_thread_ = target.per_thread;
+    has_stream_ = true;
+  } else if (stream_ != target.stream || stream_per_thread_ != target.per_thread) {
+    has_streams_ = true;
+  }
+}
+
+// A new want is also one that comes after a wake-up that was too late to find the grant open. While
+// work of its own is in flight it looks now and then whether that is done, for the host to know.
+void GpuGate::hold_for_turn(std::uint64_t now, Waiter& waiter, Look& look) {
+  if (waiter.turn_wait_ns == 0) waiter.turn_wait_ns = now;
+  if (want_since_ns_ == 0 || waiter.was_woken) {
+    want_since_ns_ = now;
+    look.rings = true;
+  }
+  waiter.was_woken = false;
+  if (!flight_.ends_with_mark()) {
+    look.marks = true;
+    look.position = flight_.marked();
+  }
+  if (marks_.empty() && !look.marks) {
+    look.rings = look.rings || waiter.polls;  // who is next may begin
+    waiter.polls = false;
+    spread_ns_ = 0;
+    return;
+  }
+  waiter.polls = true;
+  const std::uint64_t busy_until = flight_.busy_until_ns();
+  const std::uint64_t left = busy_until > now ? busy_until - now : 0;
+  look.verdict.until_ns =
+      now + std::max(std::min(left, spread_ns_ > 0 ? spread_ns_ : left), core::kLeastLookNs);
+}
+
+// The time since the last look went to what was waited for then.
+void GpuGate::note_wait(std::uint64_t now, Waiter& waiter, Admission next) {
+  const std::uint64_t waited = now - waiter.looked_ns;
+  if (waiter.waits_for != Admission::go && seat_.is_taken()) {
+    shm::SeatSecond more;
+    if (waiter.waits_for == Admission::wait_limit) more.waited_limit_ns = waited;
+    if (waiter.waits_for == Admission::wait_in_flight) more.waited_in_flight_ns = waited;
+    if (waiter.waits_for == Admission::wait_turn) {
+      more.waited_turn_ns = waited;
+      more.behind = seat_.behind();
+    }
+    seat_.note(now, more);
+  }
+  waiter.looked_ns = now;
+  waiter.waits_for = next;
+}
+
+void GpuGate::pay(std::uint64_t now, std::uint64_t cost_ns) {
+  const std::uint32_t limit = limit_percent();
+  if (limit == 0) return;
+  shm::Tenant& tenant = Limiter::active()->tenant();
+  std::uint64_t paid = tenant.paid_until_ns(gpu_);
+  while (!tenant.move_paid_until(gpu_, paid,
+                                 core::pace_charge(paid, now - waited_ns_, cost_ns, limit))) {
+  }
+}
+
+// ---- events ----
+
+CUevent GpuGate::event_for(std::uint64_t context, EventKind kind) {
+  {
+    SpinGuard guard(lock_);
+    if (const CUevent event = events_.take(context, kind)) return event;
+  }
+  return EventPool::create(kind);
+}
+
+void GpuGate::return_event(CUevent event, std::uint64_t context, EventKind kind) {
+  if (event == nullptr) return;
+  {
+    SpinGuard guard(lock_);
+    if (events_.give_back(event, context, kind)) return;
+  }
+  if (real().cuEventDestroy_v2 != nullptr) real().cuEventDestroy_v2(event);
+}
+
+void GpuGate::put_mark(const Target& target, std::uint64_t position) {
+  const CUevent event = event_for(target.context, EventKind::mark);
+  if (event != nullptr && record(event, target) == CUDA_SUCCESS) {
+    SpinGuard guard(lock_);
+    if (!marks_.full()) {
+      marks_.push({event, target.context, position});
+      look_due_ns_.store(0, std::memory_order_relaxed);
+      return;
+    }
+  }
+  // What isn't marked is predicted.
+  return_event(event, target.context, EventKind::mark);
+}
+
+bool GpuGate::wants_empty_pair() {
+  SpinGuard guard(lock_);
+  return empty_pairs_ < kEmptyPairs;
+}
+
+void GpuGate::measured(const Work& work, const Target& target, const Ticket& ticket,
+                       const Measurement& measurement) {
+  if (measurement.begin != nullptr && measurement.end != nullptr) {
+    SpinGuard guard(lock_);
+    if (!samples_.full()) {
+      samples_.push({measurement.begin, measurement.first, measurement.end, target.context, work,
+                     ticket.foreign_from_ns, measurement.launched_ns, measurement.host_ns,
+                     measurement.launched_ns, ticket.was_idle});
+      look_due_ns_.store(0, std::memory_order_relaxed);
+      return;
+    }
+  }
+  for (const CUevent event : {measurement.begin, measurement.first, measurement.end})
+    return_event(event, target.context, EventKind::timing);
+  not_measured(work);
+}
+
+void GpuGate::not_measured(const Work& work) {
+  SpinGuard guard(lock_);
+  if (core::Meter* const meter = costs_.known(work)) meter->lost();
+}
+
+// One thread at a time asks; the others go on with what is known. Only at a mark or sample that is
+// the first in its queue, so what was passed is passed for all before it.
+void GpuGate::look_at_events(std::uint64_t now) {
+  if (looking_.exchange(true, std::memory_order_seq_cst)) return;
+  if (ending_.load(std::memory_order_seq_cst) == 0) {
+    while (look_at_sample(now)) {
+    }
+    while (look_at_mark()) {
+    }
+    SpinGuard guard(lock_);
+    const bool has_mark = !marks_.empty();
+    flight_.looked(now, passed_mark_ns_, has_mark ? marks_.front().position : 0);
+    std::uint64_t due = UINT64_MAX;
+    if (has_mark || !samples_.empty()) {
+      const std::uint64_t rest =
+          has_mark ? flight_.work_ns() - std::min(flight_.work_ns(), marks_.front().position) : 0;
+      const std::uint64_t busy_until = flight_.busy_until_ns();
+      const std::uint64_t predicted = busy_until > rest ? busy_until - rest : 0;
+      due = std::clamp(predicted, now + kLeastAskNs, now + kMostAskNs);
+      if (!samples_.empty()) due = now + kLeastAskNs;
+    }
+    look_due_ns_.store(due, std::memory_order_relaxed);
+  }
+  looking_.store(false, std::memory_order_seq_cst);
+}
+
+// False: there is none, or it isn't done.
+bool GpuGate::look_at_mark() {
+  Mark mark;
+  {
+    SpinGuard guard(lock_);
+    if (marks_.empty()) return false;
+    mark = marks_.front();
+  }
+  if (mark.event != nullptr && !is_done(mark.event)) return false;
+  {
+    SpinGuard guard(lock_);
+    passed_mark_ns_ = std::max(passed_mark_ns_, marks_.front().position);
+    marks_.pop();
+  }
+  return_event(mark.event, mark.context, EventKind::mark);
+  return true;
+}
+
+bool GpuGate::look_at_sample(std::uint64_t now) {
+  Sample sample;
+  {
+    SpinGuard guard(lock_);
+    if (samples_.empty()) return false;
+    sample = samples_.front();
+  }
+  std::uint64_t elapsed = 0;
+  std::uint64_t empty = 0;
+  if (sample.begin != nullptr) {
+    if (!is_done(sample.end)) {
+      SpinGuard guard(lock_);
+      samples_.front().unfinished_ns = now;
+      return false;
+    }
+    const bool has_empty = sample.first != nullptr;
+    elapsed = between(has_empty ? sample.first : sample.begin, sample.end);
+    if (has_empty) empty = between(sample.begin, sample.first);
+    for (const CUevent event : {sample.begin, sample.first, sample.end})
+      return_event(event, sample.context, EventKind::timing);
+  }
+  SpinGuard guard(lock_);
+  if (sample.first != nullptr && empty_pairs_ < kEmptyPairs) {
+    ++empty_pairs_;
+    empty_pair_ns_ = std::min(empty_pair_ns_, empty);
+  }
+  samples_.pop();
+  if (elapsed == 0) {
+    if (core::Meter* const meter = costs_.known(sample.work)) meter->lost();
+    return true;
+  }
+  // Behind other work the GPU goes from event to kernel to event at once; an idle one has done the
+  // first event before the program's thread has submitted the kernel.
+  const std::uint64_t overhead =
+      sample.was_idle ? sample.host_ns : (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
+  learn(now, sample, std::max<std::uint64_t>(elapsed - std::min(elapsed, overhead), 500));
+  return true;
+}
+
+void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sample_ns) {
+  core::Meter* const meter = costs_.known(sample.work);
+  if (meter == nullptr) return;
+  // It ended after it was last seen unfinished, and not before it can have.
+  const std::uint64_t ended =
+      std::min(now, std::max(sample.unfinished_ns, sample.launched_ns + sample_ns));
+  const std::uint64_t more = meter->sampled(sample_ns, ended <= sample.foreign_from_ns);
+  if (more == 0) return;
+  // What was taken for shorter is paid for now.
+  flight_.correct(more);
+  passed_mark_ns_ += more;
+  for (std::size_t i = 0; i < marks_.size(); ++i) marks_[i].position += more;
+  pay(now, more);
+}
+
+// ---- what the program's own waiting proves ----
+
+std::uint64_t GpuGate::submitted_ns() {
+  SpinGuard guard(lock_);
+  return flight_.work_ns();
+}
+
+bool GpuGate::uses_only(CUstream stream, bool per_thread) {
+  SpinGuard guard(lock_);
+  return !has_stream_ ||
+         (!has_streams_ && stream_ == stream && stream_per_thread_ == per_thread);
+}
+
+void GpuGate::waited(std::uint64_t position) {
+  const std::uint64_t now = platform::monotonic_ns();
+  look_at_events(now);
+  bool rings = false;
+  {
+    SpinGuard guard(lock_);
+    if (position != 0) {
+      passed_mark_ns_ = std::max(passed_mark_ns_, position);
+      if (position == flight_.work_ns()) {
+        flight_.all_done(now);
+        spread_ns_ = 0;
+        has_stream_ = has_streams_ = false;
+      } else {
+        flight_.looked(now, passed_mark_ns_, 0);
+      }
+    }
+    report();
+    rings = seat_.is_taken() && seat_.announces();
+  }
+  if (rings) Service::get().node()->ring();
+}
+
+// ---- the end of contexts and kinds ----
+
+void GpuGate::begin_context_end() {
+  ending_.fetch_add(1, std::memory_order_seq_cst);
+  while (looking_.load(std::memory_order_seq_cst)) sched_yield();
+}
+
+void GpuGate::finish_context_end(std::uint64_t context, bool ended) {
+  if (ended) {
+    SpinGuard guard(lock_);
+    events_.forget(context);
+    for (std::size_t i = 0; i < marks_.size(); ++i) {
+      if (marks_[i].context == context) marks_[i].event = nullptr;
+    }
+    for (std::size_t i = 0; i < samples_.size(); ++i) {
+      if (samples_[i].context == context) samples_[i].begin = nullptr;
+    }
+  }
+  ending_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void GpuGate::forget(std::uint64_t work_id) {
+  SpinGuard guard(lock_);
+  costs_.forget(work_id);
+}
+
+}  // namespace vgpu::limiter

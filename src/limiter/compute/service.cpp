@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <new>
+
+#include "../environment.h"
+#include "../limiter.h"
+#include "../log.h"
+#include "vgpu/driver/real_loader.h"
+#include "vgpu/host/host.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/platform/futex.h"
+
+namespace vgpu::limiter {
+namespace {
+
+// Never destroyed: the thread may be inside while the process exits.
+alignas(shm::Node) std::byte g_node[sizeof(shm::Node)];
+alignas(host::Host) std::byte g_host[sizeof(host::Host)];
+
+shm::Node& own_node() { return *std::launder(reinterpret_cast<shm::Node*>(g_node)); }
+host::Host& own_host() { return *std::launder(reinterpret_cast<host::Host*>(g_host)); }
+
+constexpr std::size_t kStackBytes = 512 * 1024;
+
+// By name: glibc 2.34 moved these to a new version, and the limiter loads into older ones.
+template <class Function>
+Function* libc_function(const char* name, Function* linked) {
+#if defined(VGPU_PLAIN_EXPORTS)
+  static_cast<void>(name);
+  return linked;
+#else
+  static_cast<void>(linked);
+  return reinterpret_cast<Function*>(driver::real_loader().dlsym(RTLD_DEFAULT, name));
+#endif
+}
+#if defined(VGPU_PLAIN_EXPORTS)
+#define VGPU_LIBC(name) libc_function(#name, &::name)
+#else
+#define VGPU_LIBC(name) libc_function<decltype(::name)>(#name, nullptr)
+#endif
+
+}  // namespace
+
+struct ServiceStorage {
+  static constinit Service service;
+};
+constinit Service ServiceStorage::service;
+
+Service& Service::get() { return ServiceStorage::service; }
+
+shm::Node* Service::node() {
+  for (;;) {
+    State state = state_.load(std::memory_order_acquire);
+    if (state == State::open) return &own_node();
+    if (state == State::unavailable) return nullptr;
+    if (state == State::unopened && state_.compare_exchange_strong(state, State::opening)) open();
+    sched_yield();
+  }
+}
+
+void Service::open() {
+  shm::Node* const node = new (g_node) shm::Node;
+  const shm::StateDir directory = shm::state_dir(own_variable);
+  const bool opened =
+      directory.error == 0 && shm::Node::open(directory, *node) == shm::Status::ok;
+  new (g_host) host::Host(*node);
+  const bool served = opened && begin_thread();
+  if (!served) {
+    say(opened ? "no thread for the arbiter can be started: compute shares don't bind this process"
+               : "the state of compute shares can't be opened: they don't bind this process");
+  }
+  state_.store(served ? State::open : State::unavailable, std::memory_order_release);
+}
+
+bool Service::begin_thread() {
+  const auto create = VGPU_LIBC(pthread_create);
+  const auto mask = VGPU_LIBC(pthread_sigmask);
+  const auto set_stack = VGPU_LIBC(pthread_attr_setstacksize);
+  if (create == nullptr || mask == nullptr || set_stack == nullptr) return false;
+  pthread_attr_t attributes;
+  if (::pthread_attr_init(&attributes) != 0) return false;
+  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  set_stack(&attributes, kStackBytes);
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  // The thread inherits the mask: no signal of the program's is ever taken in it.
+  if (mask(SIG_SETMASK, &all, &before) != 0) return false;
+  pthread_t thread;
+  has_thread_ = create(&thread, &attributes, thread_main, this) == 0;
+  mask(SIG_SETMASK, &before, nullptr);
+  ::pthread_attr_destroy(&attributes);
+  return has_thread_;
+}
+
+void* Service::thread_main(void* self) { static_cast<Service*>(self)->serve(); }
+
+void Service::serve() {
+  ::prctl(PR_SET_NAME, "vgpu-arbiter");
+  ::prctl(PR_SET_TIMERSLACK, 1'000UL);
+  while (state_.load(std::memory_order_acquire) != State::open) sched_yield();
+  shm::Node& node = own_node();
+  host::Host& host = own_host();
+  for (;;) {
+    const std::uint32_t prods = prods_.load(std::memory_order_acquire);
+    if (!host.hosts() && !host.take_over(platform::monotonic_ns(), waiting_since_ns_.load())) {
+      platform::futex_wait(prods_, prods, UINT64_MAX);
+      continue;
+    }
+    // Read before the step: what is said after it rings again.
+    const std::uint32_t bell = node.doorbell().load(std::memory_order_acquire);
+    const std::uint64_t wake_ns = host.step(platform::monotonic_ns());
+    if (wake_ns != 0) platform::futex_wait(node.doorbell(), bell, wake_ns);
+  }
+}
+
+void Service::expect_answer(std::uint64_t now_ns, std::uint64_t waiting_since_ns) {
+  const core::Hosting lease =
+      core::Hosting::unpack(own_node().host().load(std::memory_order_acquire));
+  if (!lease.may_be_taken_over(now_ns, waiting_since_ns)) return;
+  waiting_since_ns_.store(waiting_since_ns);
+  prods_.fetch_add(1, std::memory_order_release);
+  platform::futex_wake_all(prods_);
+}
+
+void Service::release() {
+  if (state_.load(std::memory_order_acquire) == State::open) own_host().release();
+}
+
+void Service::reset_after_fork() {
+  // Closing the file here leaves the parent's locks as they are: they belong to the open file, which
+  // the parent has too.
+  if (state_.load(std::memory_order_relaxed) == State::open) {
+    own_host().~Host();
+    own_node().~Node();
+  }
+  state_.store(State::unopened, std::memory_order_relaxed);
+  has_thread_ = false;
+  prods_.store(0, std::memory_order_relaxed);
+  waiting_since_ns_.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace vgpu::limiter

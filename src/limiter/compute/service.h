@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// This process's part in the arbitration: the node segment, and a thread that hosts the arbiter for
+// all processes when nobody else does. The thread is born with the first launch, has all signals
+// blocked, never calls the driver, and sleeps unless it hosts. Any thread may call.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "vgpu/shm/node.h"
+
+namespace vgpu::limiter {
+
+class Service {
+ public:
+  static Service& get();
+
+  // The node segment; nullptr where there is none (said once): then nobody shares with this process
+  // by agreement. The first call opens it and begins the thread.
+  shm::Node* node();
+  // Somebody has waited since then. Sees to it that a host answers: the present one, or this
+  // process. Cheap where a host is in office.
+  void expect_answer(std::uint64_t now_ns, std::uint64_t waiting_since_ns);
+  // At exit: another process is to host.
+  void release();
+  // In a forked child, before it uses the GPU: the parent's seats and thread are the parent's.
+  void reset_after_fork();
+
+ private:
+  Service() = default;
+  friend struct ServiceStorage;
+  enum class State : std::uint32_t { unopened, opening, open, unavailable };
+
+  void open();
+  bool begin_thread();
+  static void* thread_main(void* self);
+  [[noreturn]] void serve();
+
+  std::atomic<State> state_{State::unopened};
+  bool has_thread_ = false;
+  std::atomic<std::uint32_t> prods_{0};  // futex: counts up when the thread is to look
+  std::atomic<std::uint64_t> waiting_since_ns_{0};
+};
+
+}  // namespace vgpu::limiter
