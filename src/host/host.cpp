@@ -34,8 +34,8 @@ struct Host::Workspace {
   // As if nothing had been seen yet.
   void begin() {
     gpu_count = 0;
-    new (node) core::Node(
-        std::span(reinterpret_cast<core::Arbiter*>(arbiters[0]), core::kMostGpus));
+    new (node)
+        core::Node(std::span(reinterpret_cast<core::Arbiter*>(arbiters[0]), core::kMostGpus));
   }
 };
 

@@ -379,6 +379,7 @@ bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const
   out.seat = seat;
   out.pid = owner.pid;
   out.pid_namespace = record.pid_namespace.load(std::memory_order_relaxed);
+  out.start_time_ticks = record.start_ticks.load(std::memory_order_relaxed);
   out.gpu = gpu_of(record);
   out.tenant = load_text(record.tenant);
   out.program = load_text(record.program);
@@ -394,7 +395,9 @@ bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const
   out.lag_ns = static_cast<std::int64_t>(record.lag_ns.load(std::memory_order_relaxed));
   out.held_ns = record.held_ns.load(std::memory_order_relaxed);
   out.behind = Seat(this->seat(seat)).behind();
-  out.is_open = now_ns < core::GrantWord::end_ns(record.grant.load(std::memory_order_relaxed));
+  const std::uint64_t grant = record.grant.load(std::memory_order_relaxed);
+  out.is_open = now_ns < core::GrantWord::end_ns(grant);
+  out.is_alone = core::GrantWord::is_alone(grant);
   const std::uint64_t second = now_ns / kSecondNs;
   for (std::uint32_t i = 0; i + 1 < kHistorySeconds && i + 1 <= second; ++i) {
     const std::uint64_t wanted = second - 1 - i;

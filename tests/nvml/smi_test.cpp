@@ -52,7 +52,7 @@ TEST(NvidiaSmi, ShowsTheLimitAndNoProcessForTheOldVariableKeyedByUuid) {
                                     "|   0  vgpu simulated H200            Off |   "
                                     "00000000:18:00.0 Off |                  N/A |\n"
                                     "| N/A   30C    P0             70W /  700W |       0MiB /   "
-                                    "1024MiB |     N/A      Default |\n"
+                                    "1024MiB |      0%      Default |\n"
                                     "|                                         |                   "
                                     "     |                  N/A |\n"
                                     "+-----------------------------------------+-------------------"
@@ -86,7 +86,7 @@ TEST(NvidiaSmi, CsvIsByteClean) {
       run(smi({"--query-gpu=index,memory.used,memory.free,memory.total,utilization.gpu",
                "--format=csv,noheader,nounits"}),
           tenant);
-  EXPECT_EQ(bare.out, "0, 0, 2046, 2048, [N/A]\n1, 0, 2046, 2048, [N/A]\n");
+  EXPECT_EQ(bare.out, "0, 0, 2046, 2048, 0\n1, 0, 2046, 2048, 0\n");
   EXPECT_EQ(bare.err, "");
   const Output full = run(smi({"--query-gpu=index,memory.total", "--format=csv"}), tenant);
   EXPECT_EQ(full.out, "index, memory.total [MiB]\n0, 2048 MiB\n1, 2048 MiB\n");
@@ -115,7 +115,7 @@ TEST(NvidiaSmi, ShowsTheTenantsProcessInTableQueryAndMonitor) {
   const Output monitor = run(smi({"pmon", "-c", "1"}), tenant);
   EXPECT_TRUE(std::regex_search(
       monitor.out, std::regex("\n    0 +" + pid +
-                              "     C      -      -      -      -      -      -    nvml_probe")))
+                              "     C      0      0      -      -      -      -    nvml_probe")))
       << monitor.out;
   const Output table = run(smi({}), tenant);
   EXPECT_TRUE(std::regex_search(table.out, std::regex("\\|    0   N/A  N/A +" + pid +

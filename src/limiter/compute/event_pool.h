@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events for marks and samples. They belong to a context and end with it; what isn't in use waits
-// here to be used again, so in the long run none is created. Under the gate's lock but for create().
+// here to be used again, so in the long run none is created. Under the gate's lock but for
+// create().
 #pragma once
 
 #include <cstddef>

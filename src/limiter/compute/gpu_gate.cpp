@@ -66,8 +66,8 @@ void GpuGate::take_seat(int gpu) {
   const shm::TenantSpec spec = tenant.spec();
   std::uint32_t number = shm::kNoSeat;
   const std::uint64_t now = platform::monotonic_ns();
-  if (node != nullptr && node->take_seat(spec.gpus[gpu_].uuid, spec.id.view(), now, number) ==
-                             shm::Status::ok) {
+  if (node != nullptr &&
+      node->take_seat(spec.gpus[gpu_].uuid, spec.id.view(), now, number) == shm::Status::ok) {
     seat_ = shm::Seat(node->seat(number));
     seat_.set_terms(tenant.quota(gpu_));
     grant_.store(&seat_.grant(), std::memory_order_release);
@@ -118,8 +118,7 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
   for (;;) {
     if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
     // Read before the grant: a change after that wakes the wait at once.
-    const std::uint32_t turn =
-        node == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
+    const std::uint32_t turn = node == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
     const Look look = this->look(now, work, target, waiter);
     if (look.rings) node->ring();
     if (look.verdict.admission == Admission::go) return look.ticket;
@@ -149,8 +148,8 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   Look look;
   std::uint64_t grant = this->grant().load(std::memory_order_acquire);
   if (seat_.is_taken()) {
-    const core::Hosting lease = core::Hosting::unpack(
-        Service::get().node()->host().load(std::memory_order_acquire));
+    const core::Hosting lease =
+        core::Hosting::unpack(Service::get().node()->host().load(std::memory_order_acquire));
     // Of a host that isn't in office any more.
     if (lease.epoch != GrantWord::epoch(grant)) grant = 0;
     // Open until further notice: nobody waits, so nobody else notices that no host looks.
@@ -487,8 +486,7 @@ std::uint64_t GpuGate::submitted_ns() {
 
 bool GpuGate::uses_only(CUstream stream, bool per_thread) {
   SpinGuard guard(lock_);
-  return !has_stream_ ||
-         (!has_streams_ && stream_ == stream && stream_per_thread_ == per_thread);
+  return !has_stream_ || (!has_streams_ && stream_ == stream && stream_per_thread_ == per_thread);
 }
 
 void GpuGate::waited(std::uint64_t position) {

@@ -33,15 +33,17 @@ struct Target {
 struct Ticket {
   bool measured = false;
   bool marked = false;
-  bool was_idle = false;             // nothing was in flight before it, as predicted
-  std::uint64_t position = 0;        // of the mark
+  bool was_idle = false;              // nothing was in flight before it, as predicted
+  std::uint64_t position = 0;         // of the mark
   std::uint64_t foreign_from_ns = 0;  // others were kept out until then, at the least
 };
 
 class GpuGate {
  public:
   // Nothing has to be waited or accounted for: one load.
-  bool is_open() const { return core::GrantWord::is_alone(grant().load(std::memory_order_acquire)); }
+  bool is_open() const {
+    return core::GrantWord::is_alone(grant().load(std::memory_order_acquire));
+  }
   // The word that is_open() looks at.
   const std::atomic<std::uint64_t>& grant() const {
     return *grant_.load(std::memory_order_acquire);
@@ -147,9 +149,9 @@ class GpuGate {
   std::uint32_t gpu_ = 0;
   shm::Seat seat_;
 
-  SpinLock lock_;  // of all that follows, but for the next three
-  std::atomic<bool> looking_{false};  // a thread asks events how far they are
-  std::atomic<std::uint32_t> ending_{0};  // contexts that are being ended
+  SpinLock lock_;                              // of all that follows, but for the next three
+  std::atomic<bool> looking_{false};           // a thread asks events how far they are
+  std::atomic<std::uint32_t> ending_{0};       // contexts that are being ended
   std::atomic<std::uint64_t> look_due_ns_{0};  // events aren't asked before
 
   core::InFlight flight_;
@@ -165,7 +167,7 @@ class GpuGate {
   std::uint64_t waited_ns_ = 0;  // before this turn: allowance of the limit isn't lost by that
   std::uint64_t empty_pair_ns_ = UINT64_MAX;  // between two timing events with nothing between
   std::uint32_t empty_pairs_ = 0;             // that were measured
-  CUstream stream_ = nullptr;  // all since the last complete wait went into this one
+  CUstream stream_ = nullptr;                 // all since the last complete wait went into this one
   bool stream_per_thread_ = false;
   bool has_stream_ = false;
   bool has_streams_ = false;  // into several

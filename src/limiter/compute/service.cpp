@@ -68,8 +68,7 @@ shm::Node* Service::node() {
 void Service::open() {
   shm::Node* const node = new (g_node) shm::Node;
   const shm::StateDir directory = shm::state_dir(own_variable);
-  const bool opened =
-      directory.error == 0 && shm::Node::open(directory, *node) == shm::Status::ok;
+  const bool opened = directory.error == 0 && shm::Node::open(directory, *node) == shm::Status::ok;
   new (g_host) host::Host(*node);
   const bool served = opened && begin_thread();
   if (!served) {
@@ -135,8 +134,8 @@ void Service::release() {
 }
 
 void Service::reset_after_fork() {
-  // Closing the file here leaves the parent's locks as they are: they belong to the open file, which
-  // the parent has too.
+  // Closing the file here leaves the parent's locks as they are: they belong to the open file,
+  // which the parent has too.
   if (state_.load(std::memory_order_relaxed) == State::open) {
     own_host().~Host();
     own_node().~Node();

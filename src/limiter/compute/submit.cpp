@@ -140,10 +140,9 @@ MultiSubmission::MultiSubmission(const CUDA_LAUNCH_PARAMS* parts, unsigned count
     const CUDA_LAUNCH_PARAMS& part = parts[i];
     const InContextOf context(part.hStream);
     if (!context.is_current()) continue;
-    submissions_[i].emplace(
-        kernel_work(part.function, part.gridDimX, part.gridDimY, part.gridDimZ, part.blockDimX,
-                    part.blockDimY, part.blockDimZ),
-        part.hStream, false);
+    submissions_[i].emplace(kernel_work(part.function, part.gridDimX, part.gridDimY, part.gridDimZ,
+                                        part.blockDimX, part.blockDimY, part.blockDimZ),
+                            part.hStream, false);
   }
 }
 

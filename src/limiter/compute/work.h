@@ -38,7 +38,6 @@ inline Work graph_work(CUgraphExec exec) { return {reinterpret_cast<std::uint64_
 // Handles are addresses; these aren't.
 inline constexpr std::uint64_t kFillId = 1;
 inline constexpr std::uint64_t kCopyId = 2;
-inline constexpr std::uint64_t kBatchId = 3;
 
 // Sizes within an eighth of each other are one kind.
 constexpr std::uint64_t size_class(std::uint64_t bytes) {
@@ -46,15 +45,12 @@ constexpr std::uint64_t size_class(std::uint64_t bytes) {
   return bytes >> above << above;
 }
 
-// A few microseconds at most: less than what asking costs. Bytes on an H200 at 2 TB/s and more.
-inline constexpr std::uint64_t kSmallTransferBytes = 1 << 20;
-
-// No work where it is too small to matter.
+// No bytes are no work.
 constexpr Work fill_work(std::uint64_t bytes) {
-  return bytes < kSmallTransferBytes ? Work{} : Work{kFillId, size_class(bytes)};
+  return bytes == 0 ? Work{} : Work{kFillId, size_class(bytes)};
 }
 constexpr Work copy_work(std::uint64_t bytes) {
-  return bytes < kSmallTransferBytes ? Work{} : Work{kCopyId, size_class(bytes)};
+  return bytes == 0 ? Work{} : Work{kCopyId, size_class(bytes)};
 }
 
 }  // namespace vgpu::limiter

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How busy a GPU is, which NVML only knows of all tenants together: not supported, which nvidia-smi
-// prints as N/A, until there is a figure of the tenant's own. The driver sees the arguments first
-// and writes to places of ours.
+// How busy a GPU is, which NVML only knows of all tenants together. The SMs' figure is the tenant's
+// own, by the GPU time of its launches; for what the limiter doesn't see (encoders and the like,
+// counters) the answer is not supported, which nvidia-smi prints as N/A. The driver sees the
+// arguments first and writes to places of ours.
+#include <algorithm>
+#include <array>
+
+#include "../compute/usage.h"
 #include "../hooks.h"
 #include "nvml_view.h"
 
@@ -16,6 +21,72 @@ nvmlReturn_t unsupported(nvmlReturn_t result) {
   const bool answered =
       is_list_answer(result) || result == NVML_ERROR_NOT_FOUND || result == NVML_ERROR_NO_DATA;
   return answered ? NVML_ERROR_NOT_SUPPORTED : result;
+}
+
+// What the tenant's own processes do on a GPU.
+class OwnUse {
+ public:
+  // `whole`: of the GPU.
+  OwnUse(int position, const nvmlUtilization_t& whole) : whole_(whole) {
+    if (position != Limiter::kNoPosition) use_ = tenant_use(position, uses_);
+  }
+  bool is_known() const { return use_.is_known; }
+  std::uint64_t until_us() const { return use_.until_us; }
+  std::size_t size() const { return use_.listed; }
+  const ProcessUse& operator[](std::size_t i) const { return uses_[i]; }
+  unsigned percent(std::size_t i) const {
+    return uses_[i].is_alone ? whole_.gpu : std::min(uses_[i].percent, 100U);
+  }
+  // The memory's part isn't known by process: as much of it as of the SMs.
+  nvmlUtilization_t rates() const {
+    unsigned sum = 0;
+    for (std::size_t i = 0; i < size(); ++i) sum += percent(i);
+    sum = std::min(sum, 100U);
+    const unsigned whole = std::max(whole_.gpu, sum);
+    return {sum, whole == 0 ? 0 : whole_.memory * sum / whole};
+  }
+
+ private:
+  nvmlUtilization_t whole_;
+  std::array<ProcessUse, 128> uses_;
+  TenantUse use_;
+};
+
+struct OwnSample {
+  unsigned pid = 0;  // in the caller's PID namespace
+  unsigned percent = 0;
+  unsigned long long time_us = 0;
+};
+
+// One sample for each process of the tenant that did anything in the last second, unless the
+// caller has seen that second. `result`: of the driver, asked about a list with no room.
+template <class Write>
+nvmlReturn_t answer_samples(nvmlReturn_t result, nvmlDevice_t device, bool has_list,
+                            unsigned int* count, unsigned long long last_seen_us, Write write) {
+  const bool answered = is_list_answer(result) || result == NVML_ERROR_NOT_FOUND;
+  const int position = answered ? nvml_position(device) : Limiter::kNoPosition;
+  if (position == Limiter::kNoPosition) return unsupported(result);
+  nvmlUtilization_t whole{};
+  if (real_nvml().nvmlDeviceGetUtilizationRates(device, &whole) != NVML_SUCCESS) whole = {};
+  const OwnUse own(position, whole);
+  if (!own.is_known()) return unsupported(result);
+  std::array<OwnSample, 128> samples;
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const std::int32_t pid = visible_pid(own[i].pid, own[i].pid_namespace, own[i].start_time_ticks);
+    if (pid <= 0 || own.percent(i) == 0 || own.until_us() <= last_seen_us) continue;
+    samples[found++] = {static_cast<unsigned>(pid), own.percent(i), own.until_us()};
+  }
+  // No list: how much room is enough, whatever comes.
+  if (!has_list) {
+    *count = static_cast<unsigned>(samples.size());
+    return NVML_ERROR_INSUFFICIENT_SIZE;
+  }
+  if (found == 0) {
+    *count = 0;
+    return NVML_ERROR_NOT_FOUND;
+  }
+  return answer_list(found, has_list, count, [&](std::size_t i) { write(i, samples[i]); });
 }
 
 bool is_utilization(nvmlSamplingType_t type) {
@@ -47,23 +118,38 @@ nvmlReturn_t engine(EngineQuery real_function, nvmlDevice_t device, unsigned int
 }  // namespace
 
 nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t* rates) {
-  nvmlUtilization_t scratch;
-  return unsupported(
-      real_nvml().nvmlDeviceGetUtilizationRates(device, rates == nullptr ? nullptr : &scratch));
+  nvmlUtilization_t whole{};
+  const nvmlReturn_t result =
+      real_nvml().nvmlDeviceGetUtilizationRates(device, rates == nullptr ? nullptr : &whole);
+  const int position = result == NVML_SUCCESS ? nvml_position(device) : Limiter::kNoPosition;
+  const OwnUse own(position, whole);
+  if (result != NVML_SUCCESS || !own.is_known()) return unsupported(result);
+  *rates = own.rates();
+  return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t*,
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
+                                             nvmlProcessUtilizationSample_t* samples,
                                              unsigned int* count, unsigned long long last_seen_us) {
   unsigned int none = 0;
-  return unsupported(real_nvml().nvmlDeviceGetProcessUtilization(
-      device, nullptr, count == nullptr ? nullptr : &none, last_seen_us));
+  const nvmlReturn_t result = real_nvml().nvmlDeviceGetProcessUtilization(
+      device, nullptr, count == nullptr ? nullptr : &none, last_seen_us);
+  return answer_samples(result, device, samples != nullptr, count, last_seen_us,
+                        [&](std::size_t i, const OwnSample& sample) {
+                          samples[i] = {sample.pid, sample.time_us, sample.percent, 0, 0, 0};
+                        });
 }
 
 nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device,
                                                    nvmlProcessesUtilizationInfo_t* info) {
   if (info == nullptr) return real_nvml().nvmlDeviceGetProcessesUtilizationInfo(device, info);
   nvmlProcessesUtilizationInfo_t none{info->version, 0, info->lastSeenTimeStamp, nullptr};
-  return unsupported(real_nvml().nvmlDeviceGetProcessesUtilizationInfo(device, &none));
+  const nvmlReturn_t result = real_nvml().nvmlDeviceGetProcessesUtilizationInfo(device, &none);
+  return answer_samples(result, device, info->procUtilArray != nullptr, &info->processSamplesCount,
+                        info->lastSeenTimeStamp, [&](std::size_t i, const OwnSample& sample) {
+                          info->procUtilArray[i] = {
+                              sample.time_us, sample.pid, sample.percent, 0, 0, 0, 0, 0};
+                        });
 }
 
 nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type,

@@ -70,22 +70,6 @@ void for_each_pid(Visit visit) {
   close(fd);
 }
 
-// A process of another PID namespace has a number here only if that namespace lies inside of this
-// one. Its start time is the same everywhere, and together with its number there it names one
-// process. 0: it has none.
-std::int32_t visible_pid(const shm::ProcessView& process, std::uint64_t own_namespace) {
-  if (process.pid_namespace == own_namespace || process.pid_namespace == 0) return process.pid;
-  std::int32_t found = 0;
-  for_each_pid([&](std::int32_t pid) {
-    if (innermost_pid(pid) != process.pid ||
-        platform::start_time_ticks(pid) != process.start_time_ticks)
-      return false;
-    found = pid;
-    return true;
-  });
-  return found;
-}
-
 template <class T>
 T* map_array(std::size_t count) {
   void* memory =
@@ -94,6 +78,22 @@ T* map_array(std::size_t count) {
 }
 
 }  // namespace
+
+// A process of another PID namespace has a number here only if that namespace lies inside of this
+// one. Its start time is the same everywhere, and together with its number there it names one
+// process.
+std::int32_t visible_pid(std::int32_t pid, std::uint64_t pid_namespace,
+                         std::uint64_t start_time_ticks) {
+  if (pid_namespace == platform::pid_namespace() || pid_namespace == 0) return pid;
+  std::int32_t found = 0;
+  for_each_pid([&](std::int32_t each) {
+    if (innermost_pid(each) != pid || platform::start_time_ticks(each) != start_time_ticks)
+      return false;
+    found = each;
+    return true;
+  });
+  return found;
+}
 
 int nvml_position(nvmlDevice_t device) {
   if (device == nullptr) return Limiter::kNoPosition;
@@ -136,12 +136,12 @@ ShownProcesses::ShownProcesses(int position) {
   if (views != nullptr && processes_ != nullptr && position != Limiter::kNoPosition) {
     shm::Tenant& tenant = Limiter::active()->tenant();
     tenant.reap();
-    const std::uint64_t own_namespace = platform::pid_namespace();
     const std::size_t live = tenant.processes({views, shm::kMaxSlots});
     for (std::size_t i = 0; i < live; ++i) {
       const std::uint64_t used_bytes = views[i].charged_bytes[position];
       if (used_bytes == 0) continue;
-      const std::int32_t pid = visible_pid(views[i], own_namespace);
+      const std::int32_t pid =
+          visible_pid(views[i].pid, views[i].pid_namespace, views[i].start_time_ticks);
       if (pid > 0) processes_[size_++] = {static_cast<std::uint32_t>(pid), used_bytes};
     }
   }

@@ -30,6 +30,10 @@ ShownGpus shown_gpus();
 // The driver's handle of a position.
 nvmlReturn_t nvml_handle(int position, nvmlDevice_t* device);
 
+// The number in this process's PID namespace of a process that has `pid` in its own; 0: none.
+std::int32_t visible_pid(std::int32_t pid, std::uint64_t pid_namespace,
+                         std::uint64_t start_time_ticks);
+
 // A process of the tenant that holds something on a GPU, by its number in the caller's PID
 // namespace.
 struct ShownProcess {

@@ -41,6 +41,7 @@ struct SeatFacts {
   std::uint32_t seat = 0;
   std::int32_t pid = 0;  // in its own PID namespace
   std::uint64_t pid_namespace = 0;
+  std::uint64_t start_time_ticks = 0;
   GpuUuid gpu;
   FixedString<kMaxName> tenant;
   FixedString<kMaxName> program;
@@ -56,6 +57,7 @@ struct SeatFacts {
   std::uint64_t held_ns = 0;
   std::uint32_t behind = kNoSeat;  // who has the GPU
   bool is_open = false;            // its grant lets launches through
+  bool is_alone = false;           // on its GPU, and without a compute limit: it counts nothing
   // seconds[0] is the last whole second, seconds[1] the one before, ...
   SeatSecond seconds[kHistorySeconds - 1];
 };
