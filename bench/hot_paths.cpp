@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -28,10 +29,13 @@ using Figures = std::map<std::string, double>;  // by name of the path
 struct Mode {
   const char* name;
   bool loaded;
-  const char* limit;
+  const char* memory_limit;
+  const char* compute_limit;
 };
-constexpr Mode kModes[] = {
-    {"without", false, nullptr}, {"loaded", true, nullptr}, {"limited", true, "64GiB"}};
+constexpr Mode kModes[] = {{"without", false, nullptr, nullptr},
+                           {"loaded", true, nullptr, nullptr},
+                           {"limited", true, "64GiB", nullptr},
+                           {"gated", true, "64GiB", "100"}};
 
 constexpr int kBatch = 256;  // calls between two drains: less than what a stream holds
 
@@ -108,7 +112,11 @@ Figures run_child(const Mode& mode, const std::string& folder, std::vector<std::
       "PATH=/usr/bin:/bin", "LD_LIBRARY_PATH=" VGPU_SIMULATED_DIR, "VGPU_SIM_DEVICES=h200",
       "VGPU_SIM_STATE=" + folder, "VGPU_STATE_DIR=" + folder + "/tenants"};
   if (mode.loaded) environment.push_back("LD_PRELOAD=" VGPU_LIMITER);
-  if (mode.limit != nullptr) environment.push_back(std::string("VGPU_MEMORY_LIMIT=") + mode.limit);
+  const auto add = [&](const char* name, const char* value) {
+    if (value != nullptr) environment.push_back(std::string(name) + "=" + value);
+  };
+  add("VGPU_MEMORY_LIMIT", mode.memory_limit);
+  add("VGPU_COMPUTE_LIMIT", mode.compute_limit);
   arguments.insert(arguments.begin(), "hot_paths");
   std::vector<char*> argv;
   std::vector<char*> envp;
@@ -185,14 +193,18 @@ int print_table(int rounds, const std::vector<std::string>& flags) {
   int status = 0;
   if (!measure_modes(rounds, flags, least, status)) return status;
   std::printf("Hot paths on the simulated GPU, nanoseconds a call, least of %d rounds\n\n", rounds);
-  std::printf("%-24s%12s%12s%10s%12s%10s\n", "", "without", "loaded", "added", "limited", "added");
+  std::printf("%-24s%12s", "", kModes[0].name);
+  for (const Mode& mode : std::span(kModes).subspan(1)) std::printf("%12s%10s", mode.name, "added");
+  std::printf("\n");
   for (const Path& path : bench::paths()) {
     if (!least["without"].contains(path.name)) continue;  // filtered out
     const double without = least["without"][path.name];
-    const double loaded = least["loaded"][path.name];
-    const double limited = least["limited"][path.name];
-    std::printf("%-24s%12.1f%12.1f%10.1f%12.1f%10.1f\n", path.name, without, loaded,
-                loaded - without, limited, limited - without);
+    std::printf("%-24s%12.1f", path.name, without);
+    for (const Mode& mode : std::span(kModes).subspan(1)) {
+      const double ns = least[mode.name][path.name];
+      std::printf("%12.1f%10.1f", ns, ns - without);
+    }
+    std::printf("\n");
   }
   return 0;
 }

@@ -112,6 +112,10 @@ std::uint64_t pack_terms(const Quota& quota) {
          (static_cast<std::uint64_t>(quota.compute_source) << 40);
 }
 
+std::uint32_t limit_percent_of(std::uint64_t terms) {
+  return std::min<std::uint32_t>((terms >> 8) & 0xff, 100);
+}
+
 void unpack_terms(std::uint64_t terms, Quota& quota) {
   const auto byte = [terms](unsigned index) {
     return static_cast<std::uint8_t>(terms >> (8 * index));

@@ -225,6 +225,11 @@ Quota Tenant::quota(std::uint32_t gpu) const {
   return quota;
 }
 
+std::uint32_t Tenant::compute_limit_percent(std::uint32_t gpu) const {
+  if (gpu >= gpu_count()) return 0;
+  return limit_percent_of(state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed));
+}
+
 std::uint64_t Tenant::paid_until_ns(std::uint32_t gpu) const {
   return gpu < gpu_count() ? state_->segment.gpu(gpu).paid_until_ns.load(std::memory_order_relaxed)
                            : 0;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "../enter.h"
 #include "../limiter.h"
 #include "service.h"
 #include "vgpu/core/pace.h"
@@ -61,26 +62,23 @@ void GpuGate::take_seat(int gpu) {
     return;
   }
   gpu_ = static_cast<std::uint32_t>(gpu);
-  shm::Tenant& tenant = Limiter::active()->tenant();
+  tenant_ = &Limiter::active()->tenant();
   shm::Node* const node = Service::get().node();
-  const shm::TenantSpec spec = tenant.spec();
+  const shm::TenantSpec spec = tenant_->spec();
   std::uint32_t number = shm::kNoSeat;
   const std::uint64_t now = platform::monotonic_ns();
   if (node != nullptr &&
       node->take_seat(spec.gpus[gpu_].uuid, spec.id.view(), now, number) == shm::Status::ok) {
     seat_ = shm::Seat(node->seat(number));
-    seat_.set_terms(tenant.quota(gpu_));
+    seat_.set_terms(tenant_->quota(gpu_));
+    node_ = node;
     grant_.store(&seat_.grant(), std::memory_order_release);
     node->ring();
   } else {
-    grant_.store(limit_percent() == 0 ? &unshared_ : &unshared_under_limit_,
+    grant_.store(tenant_->compute_limit_percent(gpu_) == 0 ? &unshared_ : &unshared_under_limit_,
                  std::memory_order_release);
   }
   seat_state_.store(SeatState::taken, std::memory_order_release);
-}
-
-std::uint32_t GpuGate::limit_percent() const {
-  return Limiter::active()->tenant().quota(gpu_).compute_limit_percent;
 }
 
 void GpuGate::reset_after_fork() {
@@ -88,6 +86,7 @@ void GpuGate::reset_after_fork() {
   grant_.store(&closed_, std::memory_order_relaxed);
   seat_state_.store(SeatState::none, std::memory_order_relaxed);
   seat_ = shm::Seat();
+  node_ = nullptr;
   looking_.store(false, std::memory_order_relaxed);
   ending_.store(0, std::memory_order_relaxed);
   look_due_ns_.store(UINT64_MAX, std::memory_order_relaxed);
@@ -114,19 +113,18 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
   Waiter waiter;
   std::uint64_t now = platform::monotonic_ns();
   waiter.asked_ns = waiter.looked_ns = now;
-  shm::Node* const node = seat_.is_taken() ? Service::get().node() : nullptr;
   for (;;) {
     if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
     // Read before the grant: a change after that wakes the wait at once.
-    const std::uint32_t turn = node == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
+    const std::uint32_t turn = node_ == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
     const Look look = this->look(now, work, target, waiter);
-    if (look.rings) node->ring();
+    if (look.rings) node_->ring();
     if (look.verdict.admission == Admission::go) return look.ticket;
     if (look.marks) put_mark(target, look.position);
     const bool for_turn = look.verdict.admission == Admission::wait_turn;
     const std::uint64_t most = for_turn ? kMostTurnSleepNs : kMostLimitSleepNs;
     const std::uint64_t until = std::min(look.verdict.until_ns, now + most);
-    if (node == nullptr) {
+    if (node_ == nullptr) {
       std::atomic<std::uint32_t> nobody{0};
       platform::futex_wait(nobody, 0, until);
     } else {
@@ -138,6 +136,7 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
     if (look.verdict.admission == Admission::wait_in_flight &&
         now >= waiter.asked_ns + core::kMostIdleStreamWaitNs) {
       const auto query = target.per_thread ? real().cuStreamQuery_ptsz : real().cuStreamQuery;
+      const RelaxedCapture relaxed;
       waiter.stream_is_idle = query != nullptr && query(target.stream) == CUDA_SUCCESS;
     }
   }
@@ -149,7 +148,7 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   std::uint64_t grant = this->grant().load(std::memory_order_acquire);
   if (seat_.is_taken()) {
     const core::Hosting lease =
-        core::Hosting::unpack(Service::get().node()->host().load(std::memory_order_acquire));
+        core::Hosting::unpack(node_->host().load(std::memory_order_acquire));
     // Of a host that isn't in office any more.
     if (lease.epoch != GrantWord::epoch(grant)) grant = 0;
     // Open until further notice: nobody waits, so nobody else notices that no host looks.
@@ -191,12 +190,10 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();
   view.spread_ns = spread_ns_;
-  const std::uint32_t limit = limit_percent();
-  if (limit != 0) {
+  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = counted && now >= view.grant_end_ns && want_since_ns_ == 0;
-    view.due_ns = core::pace_due_ns(Limiter::active()->tenant().paid_until_ns(gpu_),
-                                    starts ? kBatchNs : 0, limit);
+    view.due_ns = core::pace_due_ns(tenant_->paid_until_ns(gpu_), starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission != Admission::wait_in_flight) return verdict;
@@ -310,11 +307,10 @@ void GpuGate::note_wait(std::uint64_t now, Waiter& waiter, Admission next) {
 }
 
 void GpuGate::pay(std::uint64_t now, std::uint64_t cost_ns) {
-  const std::uint32_t limit = limit_percent();
+  const std::uint32_t limit = tenant_->compute_limit_percent(gpu_);
   if (limit == 0) return;
-  shm::Tenant& tenant = Limiter::active()->tenant();
-  std::uint64_t paid = tenant.paid_until_ns(gpu_);
-  while (!tenant.move_paid_until(gpu_, paid,
+  std::uint64_t paid = tenant_->paid_until_ns(gpu_);
+  while (!tenant_->move_paid_until(gpu_, paid,
                                  core::pace_charge(paid, now - waited_ns_, cost_ns, limit))) {
   }
 }
@@ -339,6 +335,7 @@ void GpuGate::return_event(CUevent event, std::uint64_t context, EventKind kind)
 }
 
 void GpuGate::put_mark(const Target& target, std::uint64_t position) {
+  const RelaxedCapture relaxed;
   const CUevent event = event_for(target.context, EventKind::mark);
   if (event != nullptr && record(event, target) == CUDA_SUCCESS) {
     SpinGuard guard(lock_);
@@ -384,6 +381,7 @@ void GpuGate::not_measured(const Work& work) {
 void GpuGate::look_at_events(std::uint64_t now) {
   if (looking_.exchange(true, std::memory_order_seq_cst)) return;
   if (ending_.load(std::memory_order_seq_cst) == 0) {
+    const RelaxedCapture relaxed;
     while (look_at_sample(now)) {
     }
     while (look_at_mark()) {
@@ -508,7 +506,7 @@ void GpuGate::waited(std::uint64_t position) {
     report();
     rings = seat_.is_taken() && seat_.announces();
   }
-  if (rings) Service::get().node()->ring();
+  if (rings) node_->ring();
 }
 
 // ---- the end of contexts and kinds ----

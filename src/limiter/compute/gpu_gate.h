@@ -18,6 +18,7 @@
 #include "vgpu/core/hosting.h"
 #include "vgpu/core/in_flight.h"
 #include "vgpu/shm/node.h"
+#include "vgpu/shm/tenant.h"
 #include "work.h"
 
 namespace vgpu::limiter {
@@ -137,7 +138,6 @@ class GpuGate {
   void pay(std::uint64_t now_ns, std::uint64_t cost_ns);
   void note_wait(std::uint64_t now_ns, Waiter& waiter, core::Admission next);
   void report();
-  std::uint32_t limit_percent() const;
 
   std::atomic<const std::atomic<std::uint64_t>*> grant_{&closed_};
   static constinit const std::atomic<std::uint64_t> closed_;
@@ -146,7 +146,10 @@ class GpuGate {
   static constinit const std::atomic<std::uint64_t> unshared_under_limit_;
 
   std::atomic<SeatState> seat_state_{SeatState::none};
+  // Written once, before seat_state_ says `taken`.
   std::uint32_t gpu_ = 0;
+  shm::Tenant* tenant_ = nullptr;
+  shm::Node* node_ = nullptr;  // nullptr: no arbiter knows this process, and it has no seat
   shm::Seat seat_;
 
   SpinLock lock_;                              // of all that follows, but for the next three

@@ -67,7 +67,6 @@ Submission::Submission(const Work& work, CUstream stream, bool per_thread) : wor
   GpuGate* const gate = current_gate(context);
   if (gate == nullptr || gate->is_open()) return;
   if (capture_of(stream, per_thread) != Capture::none) return;
-  RelaxedCapture relaxed;
   gate_ = gate;
   target_ = {stream, per_thread, context};
   ticket_ = gate->admit(work, target_);
@@ -85,6 +84,7 @@ CUevent Submission::timing_event() {
 }
 
 void Submission::begin_measurement() {
+  const RelaxedCapture relaxed;
   measurement_.begin = timing_event();
   if (measurement_.begin != nullptr && gate_->wants_empty_pair())
     measurement_.first = timing_event();
@@ -93,6 +93,7 @@ void Submission::begin_measurement() {
 
 void Submission::end_measurement(CUresult result) {
   measurement_.host_ns = platform::monotonic_ns() - measurement_.launched_ns;
+  const RelaxedCapture relaxed;
   if (result == CUDA_SUCCESS && measurement_.begin != nullptr) measurement_.end = timing_event();
   gate_->measured(work_, target_, ticket_, measurement_);
 }
@@ -103,7 +104,6 @@ void Submission::ended(CUresult result) {
     if (result != CUDA_SUCCESS) gate_->not_measured(work_);
     return;
   }
-  RelaxedCapture relaxed;
   if (ticket_.measured) end_measurement(result);
   if (ticket_.marked && result == CUDA_SUCCESS) gate_->put_mark(target_, ticket_.position);
 }
@@ -181,7 +181,6 @@ ProgramWait::ProgramWait(Unknown) : gate_(gate_to_tell()) {}
 
 void ProgramWait::ended(CUresult result) {
   if (gate_ == nullptr || result != CUDA_SUCCESS) return;
-  RelaxedCapture relaxed;
   gate_->waited(position_);
 }
 

@@ -143,5 +143,6 @@ class Node {
 
 std::uint64_t pack_terms(const Quota& quota);
 void unpack_terms(std::uint64_t terms, Quota& quota);
+std::uint32_t limit_percent_of(std::uint64_t terms);
 
 }  // namespace vgpu::shm
