@@ -42,6 +42,7 @@ struct Op {
   std::uint64_t ticket = 0;
   std::uint64_t submit_ns = 0;
   std::uint64_t remaining_ns = 0;
+  std::uint64_t work_ns = 0;  // on the SMs, in all
   std::uint64_t resume_ns = 0;
   std::uint64_t threads = 0;  // of the device's resident threads
   std::vector<Point> after;
@@ -93,6 +94,7 @@ class Engine {
     std::uint64_t lost_ns = 0;
     Turn next;
     std::uint64_t retry_ns = 0;
+    std::uint64_t work_ns = 0;  // of all that is queued for it or running on it
     std::uint64_t threads = 0;
     int running = 0;
     std::uint64_t busy_from_ns = 0;

@@ -45,6 +45,8 @@ struct alignas(64)
   std::atomic<std::uint64_t> busy_ns;
   std::atomic<std::uint64_t> seen_ns;
   std::uint64_t turn_ended_ns;  // when the turn that was taken away ended
+  std::uint64_t work_ns;        // device time that its work needs at the most, as of
+  std::uint64_t asked_ns;       // when it last asked, less the turns that others have ended since
   std::uint32_t has_context;
 };
 
@@ -693,11 +695,27 @@ void DeviceState::add_busy(int device, std::uint64_t ns) {
   use.seen_ns.store(now_ns(), std::memory_order_relaxed);
 }
 
+// A process that doesn't say any more what it does may be stopped; its work is done without it.
+void DeviceState::take_off_work_locked(int device, std::uint32_t slot, std::uint64_t at_ns) {
+  constexpr std::uint64_t kSilentNs = 20'000'000;
+  SharedDevice& shared = shared_->devices[device];
+  SlotUse& use = shared_->slots[slot].use[device];
+  const std::uint64_t from = std::max(shared.turn_start_ns, use.asked_ns);
+  if (use.work_ns != kNeverEnds && at_ns > from) use.work_ns -= std::min(use.work_ns, at_ns - from);
+  const std::uint64_t bit = 1ull << (slot % 64);
+  if (use.work_ns != 0 || at_ns < use.asked_ns + kSilentNs ||
+      (shared.waiting[slot / 64] & bit) == 0)
+    return;
+  shared.waiting[slot / 64] &= ~bit;
+  --shared.waiting_count;
+}
+
 // Ends the holder's turn and gives it to the next in the round that waits, if any.
 void DeviceState::pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_t switch_ns) {
   SharedDevice& shared = shared_->devices[device];
   const std::uint32_t old = shared.holder;
   if (old != kNobody) {
+    if (old != slot_) take_off_work_locked(device, old, at_ns);
     shared_->slots[old].use[device].turn_ended_ns = at_ns;
     shared.last_holder = old;
   }
@@ -716,9 +734,11 @@ void DeviceState::pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_
   }
 }
 
-Turn DeviceState::want(int device, std::uint64_t now) {
+Turn DeviceState::want(int device, std::uint64_t now, std::uint64_t work_ns) {
   const Lock lock(*this, device);
   SharedDevice& shared = shared_->devices[device];
+  shared_->slots[slot_].use[device].work_ns = work_ns;
+  shared_->slots[slot_].use[device].asked_ns = now;
   const std::uint64_t bit = 1ull << (slot_ % 64);
   if ((shared.waiting[slot_ / 64] & bit) == 0) {
     shared.waiting[slot_ / 64] |= bit;

@@ -215,6 +215,31 @@ TEST_F(DeviceStateTest, TurnsPassWhenTheirTimeIsOverEvenIfTheirHolderIsStopped) 
   kill(first.pid(), SIGCONT);
 }
 
+TEST_F(DeviceStateTest, TheWorkOfAStoppedProcessEndsWithoutIt) {
+  constexpr std::uint64_t kStart = 1'000'000'000;
+  Process first({[](DeviceState& state) -> std::uint64_t {
+    return state.want(0, kStart, 10'000'000).mine ? 1 : 0;
+  }});
+  // How much of so much time it gets, asking at the end of each turn.
+  const auto share_until = [](std::uint64_t from_ms, std::uint64_t to_ms) {
+    return [=](DeviceState& state) -> std::uint64_t {
+      std::uint64_t got = 0;
+      for (std::uint64_t now = kStart + from_ms * 1'000'000; now < kStart + to_ms * 1'000'000;
+           now += 100'000)
+        got += state.want(0, now).mine ? 1 : 0;
+      return got / ((to_ms - from_ms) / 10);
+    };
+  };
+  Process second({share_until(0, 20), share_until(100, 200)});
+  EXPECT_EQ(first.step(), 1u);
+  kill(first.pid(), SIGSTOP);
+  const std::uint64_t percent_beside_it = second.step();
+  EXPECT_GE(percent_beside_it, 30u);
+  EXPECT_LE(percent_beside_it, 70u);
+  EXPECT_EQ(second.step(), 100u);
+  kill(first.pid(), SIGCONT);
+}
+
 TEST_F(DeviceStateTest, AProcessThatIsAloneKeepsItsTurn) {
   Process process({[](DeviceState& state) -> std::uint64_t {
     const Turn first = state.want(0, 1'000'000'000);

@@ -95,7 +95,7 @@ void GpuGate::reset_after_fork() {
   events_.clear();
   marks_.clear();
   samples_.clear();
-  passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = waited_ns_ = 0;
+  passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = 0;
   has_stream_ = has_streams_ = false;
 }
 
@@ -159,6 +159,7 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   core::Meter unknown;
   core::Meter* meter = costs_.find(work);
   if (meter == nullptr) meter = &unknown;
+  if (!waiter.has_asked) ask(now, meter->cost().mean_ns(), waiter);
   look.verdict = judge(now, grant, *meter, waiter);
   note_wait(now, waiter, look.verdict.admission);
   switch (look.verdict.admission) {
@@ -167,7 +168,6 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
       break;
     case Admission::wait_limit:
       want_since_ns_ = 0;
-      waited_ns_ = 0;
       break;
     case Admission::wait_turn:
       hold_for_turn(now, waiter, look);
@@ -180,6 +180,21 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   return look;
 }
 
+// Takes the launch's place under its tenant's limit.
+void GpuGate::ask(std::uint64_t now, std::uint64_t cost_ns, Waiter& waiter) {
+  waiter.has_asked = true;
+  waiter.limit = tenant_->compute_limit_percent(gpu_);
+  if (waiter.limit != 0) waiter.place_ns = pay(now, cost_ns, waiter.limit);
+}
+
+// Gives the place under the limit that the payment began at.
+std::uint64_t GpuGate::pay(std::uint64_t now, std::uint64_t cost_ns, std::uint32_t limit) {
+  std::uint64_t paid = tenant_->paid_until_ns(gpu_);
+  while (!tenant_->move_paid_until(gpu_, paid, core::pace_charge(paid, now, cost_ns, limit))) {
+  }
+  return core::pace_place_ns(paid, now);
+}
+
 core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core::Meter& meter,
                              const Waiter& waiter) {
   core::GateView view;
@@ -190,10 +205,12 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();
   view.spread_ns = spread_ns_;
-  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); limit != 0) {
+  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); waiter.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = counted && now >= view.grant_end_ns && want_since_ns_ == 0;
-    view.due_ns = core::pace_due_ns(tenant_->paid_until_ns(gpu_), starts ? kBatchNs : 0, limit);
+    const std::uint64_t place =
+        core::pace_rescaled(waiter.place_ns, waiter.asked_ns, waiter.limit, limit);
+    view.due_ns = limit == 0 ? 0 : core::pace_due_ns(place, starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission != Admission::wait_in_flight) return verdict;
@@ -213,7 +230,6 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
                      const Target& target, const Waiter& waiter, Look& look) {
   const std::uint64_t mean = meter.cost().mean_ns();
   const bool has_waited = waiter.turn_wait_ns != 0;
-  if (has_waited) waited_ns_ = now - waiter.turn_wait_ns;
   const std::uint64_t busy_until = flight_.busy_until_ns();
   const bool was_idle = busy_until <= waiter.asked_ns;
   if (was_idle && last_launch_ns_ != 0) {
@@ -227,7 +243,6 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   flight_.launched(now, mean, has_waited ? core::kTurnSwitchNs : 0);
   spread_ns_ = meter.cost().high_ns() - mean;
   last_launch_ns_ = now;
-  pay(now, mean);
 
   Ticket& ticket = look.ticket;
   const bool counted = GrantWord::is_counted(grant);
@@ -304,15 +319,6 @@ void GpuGate::note_wait(std::uint64_t now, Waiter& waiter, Admission next) {
   }
   waiter.looked_ns = now;
   waiter.waits_for = next;
-}
-
-void GpuGate::pay(std::uint64_t now, std::uint64_t cost_ns) {
-  const std::uint32_t limit = tenant_->compute_limit_percent(gpu_);
-  if (limit == 0) return;
-  std::uint64_t paid = tenant_->paid_until_ns(gpu_);
-  while (!tenant_->move_paid_until(gpu_, paid,
-                                 core::pace_charge(paid, now - waited_ns_, cost_ns, limit))) {
-  }
 }
 
 // ---- events ----
@@ -472,7 +478,8 @@ void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sampl
   flight_.correct(more);
   passed_mark_ns_ += more;
   for (std::size_t i = 0; i < marks_.size(); ++i) marks_[i].position += more;
-  pay(now, more);
+  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); limit != 0)
+    pay(now, more, limit);
 }
 
 // ---- what the program's own waiting proves ----

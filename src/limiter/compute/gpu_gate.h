@@ -110,9 +110,12 @@ class GpuGate {
   // What a thread that is held back remembers from look to look.
   struct Waiter {
     std::uint64_t asked_ns = 0;
+    std::uint64_t place_ns = 0;  // under the limit as it was then; where limit isn't 0
+    std::uint32_t limit = 0;
     std::uint64_t turn_wait_ns = 0;  // since when it has been waiting for a turn; 0: it isn't
     std::uint64_t looked_ns = 0;     // until when what it waited for is noted
     core::Admission waits_for = core::Admission::go;
+    bool has_asked = false;
     bool was_woken = false;
     bool polls = false;
     bool stream_is_idle = false;
@@ -135,7 +138,8 @@ class GpuGate {
   bool look_at_mark();
   bool look_at_sample(std::uint64_t now_ns);
   void learn(std::uint64_t now_ns, const Sample& sample, std::uint64_t sample_ns);
-  void pay(std::uint64_t now_ns, std::uint64_t cost_ns);
+  void ask(std::uint64_t now_ns, std::uint64_t cost_ns, Waiter& waiter);
+  std::uint64_t pay(std::uint64_t now_ns, std::uint64_t cost_ns, std::uint32_t limit_percent);
   void note_wait(std::uint64_t now_ns, Waiter& waiter, core::Admission next);
   void report();
 
@@ -167,7 +171,6 @@ class GpuGate {
   std::uint64_t last_launch_ns_ = 0;
   std::uint64_t usual_gap_ns_ = 0;
   std::uint64_t want_since_ns_ = 0;
-  std::uint64_t waited_ns_ = 0;  // before this turn: allowance of the limit isn't lost by that
   std::uint64_t empty_pair_ns_ = UINT64_MAX;  // between two timing events with nothing between
   std::uint32_t empty_pairs_ = 0;             // that were measured
   CUstream stream_ = nullptr;                 // all since the last complete wait went into this one

@@ -31,8 +31,8 @@ TenantUse tenant_use(int position, std::span<ProcessUse> out) {
   const shm::TenantSpec spec = Limiter::active()->tenant().spec();
   const shm::StateDir directory = shm::state_dir(own_variable);
   shm::Node node;
-  const shm::Status status = directory.error == 0 ? shm::Node::look(directory, node)
-                                                  : shm::Status::unavailable;
+  const shm::Status status =
+      directory.error == 0 ? shm::Node::look(directory, node) : shm::Status::unavailable;
   use.is_known = status == shm::Status::ok || status == shm::Status::not_found;
   if (status != shm::Status::ok) return use;
   const std::uint64_t now = platform::monotonic_ns();

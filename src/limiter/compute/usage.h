@@ -20,10 +20,10 @@ struct ProcessUse {
 };
 
 struct TenantUse {
-  bool is_known = false;     // false: nobody counts here
+  bool is_known = false;       // false: nobody counts here
   std::uint64_t until_us = 0;  // the end of that second, since 1970
-  std::size_t count = 0;     // live processes of the tenant that have used the GPU
-  std::size_t listed = 0;    // of them, in `out`
+  std::size_t count = 0;       // live processes of the tenant that have used the GPU
+  std::size_t listed = 0;      // of them, in `out`
 };
 
 // `position`: of the GPU in the tenant.

@@ -3,6 +3,7 @@
 // others.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "measure.h"
@@ -133,6 +134,26 @@ TEST(Limits, AreLimitsAlsoForAnElasticTenantWhoseNeighboursLeaveTime) {
   report("20 up to 40 | paced", scenario, measured);
   EXPECT_NEAR(measured.shares[0].mean, 40, 1.5);
   EXPECT_GE(measured.shares[1].mean, 50);
+}
+
+TEST(Limits, OfSeveralProcessesComeRoundAmongThem) {
+  for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
+    for (const bool beside : {false, true}) {
+      Scenario scenario;
+      scenario.seed = seed;
+      scenario.length_ns = kWarmUpNs + 10 * kS;
+      scenario.tenants = {tenant("four", queues(kMs), 30, 30)};
+      scenario.tenants[0].processes = 4;
+      if (beside) scenario.tenants.push_back(tenant("other", queues(kMs), 70));
+      const Measured measured = measure(scenario);
+      if (seed == 1)
+        report(beside ? "fixed 30 by four | 70" : "fixed 30 by four", scenario, measured);
+      EXPECT_NEAR(measured.shares[0].mean, 30, 2.0) << beside;
+      const std::vector<std::uint64_t>& each = measured.result.tenants[0].by_sibling;
+      const auto [least, most] = std::minmax_element(each.begin(), each.end());
+      EXPECT_GE(*least * 4, *most * 3) << beside << ": " << *least << " to " << *most;
+    }
+  }
 }
 
 // It works for a second, sleeps for a minute, and works on.

@@ -21,8 +21,14 @@ class World;
 class Process {
  public:
   Process(World& world, std::size_t tenant, std::size_t gpu, std::size_t context,
-          std::uint32_t seat, std::uint64_t seed)
-      : world_(world), tenant_(tenant), gpu_(gpu), context_(context), seat_(seat), random_(seed) {}
+          std::uint32_t seat, std::size_t sibling, std::uint64_t seed)
+      : world_(world),
+        tenant_(tenant),
+        gpu_(gpu),
+        context_(context),
+        seat_(seat),
+        sibling_(sibling),
+        random_(seed) {}
 
   Time next() const { return is_stopped_ ? kNever : next_ns_; }
   void start(Time now);
@@ -60,6 +66,7 @@ class Process {
   };
   void try_launch(Time now);
   bool passes_lock(Time now);
+  void ask(const core::Meter& meter, Time now);
   bool passes_gate(Time now);
   void admitted(Time now);
   void wait_for_turn(Time now);
@@ -79,6 +86,7 @@ class Process {
   std::size_t gpu_;
   std::size_t context_;
   std::uint32_t seat_;
+  std::size_t sibling_;  // its number among its tenant's processes on this GPU
   std::mt19937_64 random_;
 
   At at_ = At::unborn;
@@ -102,7 +110,7 @@ class Process {
   core::Grant grant_;
   Time asked_ns_ = kNever;      // since when the present launch has been at the gate
   Time turn_wait_ns_ = kNever;  // since when it has been waiting for a turn
-  Time waited_ns_ = 0;          // before this turn: allowance of the limit isn't lost by that
+  Time place_ns_ = kNever;      // under the compute limit
   Time want_since_ns_ = 0;
   bool was_woken_ = false;  // by the host
   bool polls_ = false;      // whether what it left in flight is done
@@ -270,6 +278,7 @@ void Process::launch(Time now) {
   ++in_flight_;
   ++in_stream_[launch_.stream];
   ++world_.outcome(tenant_).launches;
+  ++world_.outcome(tenant_).by_sibling[sibling_];
   has_launch_ = false;
   Kernel kernel;
   kernel.work_ns = launch_.work_ns;
@@ -384,15 +393,25 @@ void Process::learn(const Sample& sample, Time now) {
   passed_mark_ns_ += more;
   for (Mark& mark : marks_) mark.work_ns += more;
   Time& paid = world_.paid_until(gpu_, tenant_);
-  paid = core::pace_charge(paid, now - waited_ns_, more, world_.tenant(tenant_).limit);
+  paid = core::pace_charge(paid, now, more, world_.tenant(tenant_).limit);
+}
+
+// Takes the launch's place under its tenant's limit.
+void Process::ask(const core::Meter& meter, Time now) {
+  asked_ns_ = now;
+  place_ns_ = kNever;
+  const std::uint32_t limit = world_.tenant(tenant_).limit;
+  if (limit == 0) return;
+  Time& paid = world_.paid_until(gpu_, tenant_);
+  place_ns_ = core::pace_place_ns(paid, now);
+  paid = core::pace_charge(paid, now, meter.cost().mean_ns(), limit);
 }
 
 bool Process::passes_gate(Time now) {
-  const Tenant& tenant = world_.tenant(tenant_);
   look_at_marks(now);
   const bool first_look = asked_ns_ == kNever;
-  if (first_look) asked_ns_ = now;
   const core::Meter& meter = meter_of(launch_.kind);
+  if (first_look) ask(meter, now);
 
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
@@ -401,11 +420,10 @@ bool Process::passes_gate(Time now) {
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();
   view.spread_ns = spread_ns_;
-  if (tenant.limit != 0) {
+  if (place_ns_ != kNever) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = grant_.counted && now >= grant_.end_ns && want_since_ns_ == 0;
-    view.due_ns =
-        core::pace_due_ns(world_.paid_until(gpu_, tenant_), starts ? kBatchNs : 0, tenant.limit);
+    view.due_ns = core::pace_due_ns(place_ns_, starts ? kBatchNs : 0, world_.tenant(tenant_).limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission == core::Admission::wait_in_flight) {
@@ -426,7 +444,6 @@ bool Process::passes_gate(Time now) {
       return true;
     case core::Admission::wait_limit:
       want_since_ns_ = 0;
-      waited_ns_ = 0;
       next_ns_ = std::max(verdict.until_ns, now) + world_.between(kUs, kTimerSlackNs);
       return false;
     case core::Admission::wait_turn:
@@ -443,14 +460,12 @@ bool Process::passes_gate(Time now) {
 
 // What the launch that goes in now changes.
 void Process::admitted(Time now) {
-  const Tenant& tenant = world_.tenant(tenant_);
   core::Meter& meter = meter_of(launch_.kind);
   const Time mean = meter.cost().mean_ns();
   if (turn_wait_ns_ != kNever) {
     Outcome& outcome = world_.outcome(tenant_);
     if (turn_wait_ns_ >= kWarmUpNs)
       outcome.most_wait_ns = std::max(outcome.most_wait_ns, now - turn_wait_ns_);
-    waited_ns_ = now - turn_wait_ns_;
   }
   const Time busy_until = flight_.busy_until_ns();
   const bool was_idle = busy_until <= asked_ns_;
@@ -472,8 +487,6 @@ void Process::admitted(Time now) {
     foreign_from = grant_.end_ns == kNever ? now : std::max(grant_.end_ns, flight_.busy_until_ns());
   }
   last_launch_ns_ = now;
-  Time& paid = world_.paid_until(gpu_, tenant_);
-  if (tenant.limit != 0) paid = core::pace_charge(paid, now - waited_ns_, mean, tenant.limit);
   const std::uint64_t number = launches_ + 1;
   if (meter.wants_sample()) sampled_.push_back({number, launch_.kind, foreign_from});
   meter.launched();
@@ -550,13 +563,15 @@ World::World(const Scenario& scenario)
   for (std::size_t t = 0; t < tenants_.size(); ++t) {
     result_.tenants.emplace_back().work_ns.resize(bins);
     result_.tenants.back().ends.resize(bins);
+    result_.tenants.back().by_sibling.resize(static_cast<std::size_t>(tenants_[t].processes));
     const Tenant& tenant = tenants_[t];
     for (const std::size_t g : tenant.gpus) {
       for (int i = 0; i < tenant.processes; ++i) {
         const std::size_t p = processes_.size();
         const std::size_t context = gpus_[g]->add_context();
-        processes_.push_back(std::make_unique<Process>(
-            *this, t, g, context, static_cast<std::uint32_t>(p), scenario.seed * 1'000 + p));
+        processes_.push_back(
+            std::make_unique<Process>(*this, t, g, context, static_cast<std::uint32_t>(p),
+                                      static_cast<std::size_t>(i), scenario.seed * 1'000 + p));
         by_context_[g].push_back(processes_.back().get());
         using What = Planned::What;
         // Nobody starts at the same instant.

@@ -92,7 +92,8 @@ struct Outcome {
   std::vector<Time> latencies_ns;
   Time most_wait_ns = 0;  // for a turn, after the warm-up
   std::uint64_t launches = 0;
-  std::uint64_t forced = 0;  // launches beyond the bound because nothing progressed
+  std::vector<std::uint64_t> by_sibling;  // the same, for each of its processes on a GPU
+  std::uint64_t forced = 0;               // launches beyond the bound because nothing progressed
 
   Time work_between(Time from, Time to) const;
   std::uint64_t launch_count_between(Time from, Time to) const;

@@ -72,6 +72,8 @@ struct Turn {
       0;  // not mine: when to ask again at the latest; wake_word() changes if it is sooner
 };
 
+inline constexpr std::uint64_t kNeverEnds = ~std::uint64_t{0};  // device time
+
 class DeviceState {
  public:
   // Attaches to the machine-wide state, which comes to life with the first process that does. A
@@ -113,10 +115,12 @@ class DeviceState {
   // own to give.
   bool leave(int device, std::uint64_t number);
 
-  // Time slices. want() registers this process's work and says whether it may run; done() ends a
+  // Time slices. want() registers this process's work, of so much device time at the most, and says
+  // whether it may run. The device finishes that whether the process lives on or is stopped: of one
+  // that doesn't ask any more nothing is left once its turns have been that long. done() ends a
   // turn early, at the time when the last work was done; ended_ns() tells a process that lost its
   // turn when that was.
-  Turn want(int device, std::uint64_t now_ns);
+  Turn want(int device, std::uint64_t now_ns, std::uint64_t work_ns = kNeverEnds);
   void done(int device, std::uint64_t at_ns);
   std::uint64_t turn_ended_ns(int device);
   // A futex word in shared memory that changes when this process gets a turn (or wakes itself).
@@ -140,6 +144,7 @@ class DeviceState {
   void recompute_locked(int device);
   void note_most_locked(int device);
   void leave_shares_locked(int device, std::uint32_t slot);
+  void take_off_work_locked(int device, std::uint32_t slot, std::uint64_t at_ns);
   void pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_t switch_ns);
   class Lock;
 

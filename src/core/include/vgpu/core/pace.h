@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The compute limit: GPU time of at most so many percent of the wall time. One word for a tenant on
-// a GPU, the time at which what it used is paid for: a launch is due when that time has come, and
-// moves it on by its cost divided by the limit. (The generic cell rate algorithm, ITU-T I.371, with
-// debt: a cost that turns out higher is added later.) Unused time is forgotten beyond a burst, so
-// idling saves up no more than that. Pure; times in nanoseconds of one clock.
+// a GPU, the time at which what it asked for is paid: a launch that is asked for is due at that
+// time, and moves it on by its cost divided by the limit. (The generic cell rate algorithm, ITU-T
+// I.371, with debt: a cost that turns out higher is added later.) Unused time is forgotten beyond a
+// burst, so idling saves up no more than that. Pure; times in nanoseconds of one clock.
 #pragma once
 
 #include <algorithm>
@@ -19,18 +19,24 @@ constexpr std::uint64_t paid_by_ns(std::uint64_t cost_ns, std::uint32_t limit_pe
   return limit_percent == 0 ? 0 : cost_ns * 100 / limit_percent;
 }
 
-// The word after a launch of `cost_ns`.
-constexpr std::uint64_t pace_charge(std::uint64_t paid_until_ns, std::uint64_t now_ns,
-                                    std::uint64_t cost_ns, std::uint32_t limit_percent) {
+// When a launch that is asked for now may go: each takes the next free place, so processes of one
+// tenant, and threads, come round in the order in which they asked.
+constexpr std::uint64_t pace_place_ns(std::uint64_t paid_until_ns, std::uint64_t now_ns) {
   const std::uint64_t oldest = now_ns > kPaceBurstNs ? now_ns - kPaceBurstNs : 0;
-  return std::max(paid_until_ns, oldest) + paid_by_ns(cost_ns, limit_percent);
+  return std::max(paid_until_ns, oldest);
 }
 
-// When the next launch is due. `batch_ns`: GPU time that has to be saved up first, where starting
-// costs others something (a turn); never more than half of a burst.
-constexpr std::uint64_t pace_due_ns(std::uint64_t paid_until_ns, std::uint64_t batch_ns,
+// The word once a place for `cost_ns` is taken.
+constexpr std::uint64_t pace_charge(std::uint64_t paid_until_ns, std::uint64_t now_ns,
+                                    std::uint64_t cost_ns, std::uint32_t limit_percent) {
+  return pace_place_ns(paid_until_ns, now_ns) + paid_by_ns(cost_ns, limit_percent);
+}
+
+// When it is due. `batch_ns`: GPU time that has to be saved up first, where starting costs others
+// something (a turn); never more than half of a burst.
+constexpr std::uint64_t pace_due_ns(std::uint64_t place_ns, std::uint64_t batch_ns,
                                     std::uint32_t limit_percent) {
-  return paid_until_ns + std::min(paid_by_ns(batch_ns, limit_percent), kPaceBurstNs / 2);
+  return place_ns + std::min(paid_by_ns(batch_ns, limit_percent), kPaceBurstNs / 2);
 }
 
 // The word when the limit changes: what is owed still is owed at the new one. 0 percent: no limit.
