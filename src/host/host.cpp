@@ -5,6 +5,7 @@
 #include <new>
 
 #include "vgpu/platform/file.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::host {
 
@@ -51,14 +52,14 @@ bool Host::take_over(std::uint64_t now_ns, std::uint64_t waiting_since_ns) {
   const core::Hosting after = before.taken_over(now_ns);
   if (!node_.host().compare_exchange_strong(word, after.pack(), std::memory_order_acq_rel))
     return false;
+  shm::step(core::Step::host_taken_over);
   work_->begin();
   epoch_.store(after.epoch + 1u, std::memory_order_release);
   return true;
 }
 
 // False: the lease is another's by now.
-bool Host::renew(std::uint64_t now_ns) {
-  const std::uint32_t epoch = epoch_.load(std::memory_order_acquire);
+bool Host::renew(std::uint64_t now_ns, std::uint32_t epoch) {
   std::uint64_t word = node_.host().load(std::memory_order_acquire);
   const core::Hosting lease = core::Hosting::unpack(word);
   if (epoch == 0 || lease.epoch + 1u != epoch || lease.deadline_ns == 0) return false;
@@ -101,9 +102,8 @@ void Host::read_seats(std::uint64_t now_ns) {
 }
 
 // True if anybody waits or has rivals, so that the host has to be there.
-bool Host::write_grants(std::uint64_t now_ns) {
+bool Host::write_grants(std::uint64_t now_ns, std::uint16_t epoch) {
   bool is_needed = false;
-  const auto epoch = static_cast<std::uint16_t>(epoch_.load(std::memory_order_relaxed) - 1);
   for (std::uint32_t gpu = 0; gpu < work_->gpu_count; ++gpu) {
     const core::Arbiter& arbiter = work_->arbiter(gpu);
     for (std::uint32_t i = work_->begins[gpu]; i < work_->begins[gpu + 1]; ++i) {
@@ -119,13 +119,16 @@ bool Host::write_grants(std::uint64_t now_ns) {
 }
 
 std::uint64_t Host::step(std::uint64_t now_ns) {
-  if (!renew(now_ns)) {
+  const std::uint32_t epoch = epoch_.load(std::memory_order_acquire);
+  if (!renew(now_ns, epoch)) {
     epoch_.store(0, std::memory_order_release);
     return 0;
   }
+  shm::step(core::Step::host_renewed);
   if (now_ns > reaped_ns_ + kReapEveryNs) {
     node_.reap();
     reaped_ns_ = now_ns;
+    shm::step(core::Step::host_reaped);
   }
   read_seats(now_ns);
   std::array<core::Node::Gpu, core::kMostGpus> gpus;
@@ -138,13 +141,13 @@ std::uint64_t Host::step(std::uint64_t now_ns) {
   }
   const std::uint64_t wake =
       work_->arbiter_of_all().step(now_ns, std::span(gpus.data(), work_->gpu_count));
+  shm::step(core::Step::host_decided);
   // Another host may have come while this one was stopped: then these grants are worth nothing.
-  if (core::Hosting::unpack(node_.host().load(std::memory_order_acquire)).epoch + 1u !=
-      epoch_.load(std::memory_order_relaxed)) {
+  if (core::Hosting::unpack(node_.host().load(std::memory_order_acquire)).epoch + 1u != epoch) {
     epoch_.store(0, std::memory_order_release);
     return 0;
   }
-  const bool is_needed = write_grants(now_ns);
+  const bool is_needed = write_grants(now_ns, static_cast<std::uint16_t>(epoch - 1));
   return is_needed ? std::min(wake, now_ns + core::kHostBeatNs) : wake;
 }
 
@@ -156,6 +159,7 @@ void Host::release() {
     const core::Hosting free{static_cast<std::uint16_t>(epoch - 1), 0};
     if (node_.host().compare_exchange_weak(word, free.pack(), std::memory_order_acq_rel)) break;
   }
+  shm::step(core::Step::host_released);
   node_.ring();
 }
 

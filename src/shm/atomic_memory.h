@@ -7,9 +7,9 @@
 #include <cstdint>
 
 #include "segment.h"
-#include "step.h"
 #include "vgpu/core/ledger.h"
 #include "vgpu/core/shared_objects.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
 

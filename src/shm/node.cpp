@@ -16,6 +16,7 @@
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/futex.h"
 #include "vgpu/platform/process.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
 namespace {
@@ -78,7 +79,9 @@ Status make_node(const StateDir& dir, const SegmentPath& path) {
     header.minor = kNodeMinor;
     header.byte_size = kNodeBytes;
     header.seat_count = kSeats;
+    step(core::Step::node_built);
     header.ready.store(1, std::memory_order_release);
+    step(core::Step::node_ready);
     platform::unmap(base, sizeof(NodeHeader));
     linked = link_name(file, temporary, path);
     if (linked != 0 && errno == EEXIST) linked = 0;  // another process was first
@@ -169,8 +172,10 @@ void Seat::report(const SeatReport& report) const {
   record_->usual_gap_ns.store(report.usual_gap_ns, std::memory_order_relaxed);
   record_->work_ns.store(report.work_ns, std::memory_order_relaxed);
   record_->done_ns.store(report.done_ns, std::memory_order_relaxed);
+  step(core::Step::seat_reported);
   // Release: who sees the want sees what is in flight.
   record_->want_since_ns.store(report.want_since_ns, std::memory_order_release);
+  step(core::Step::seat_wanted);
 }
 
 void Seat::set_terms(const Quota& quota) const {
@@ -253,6 +258,7 @@ HalfWord& Node::doorbell() const { return header_of(base_).doorbell; }
 void Node::ring() const {
   // Release: what the seat says is seen by the host that this wakes.
   doorbell().fetch_add(1, std::memory_order_release);
+  step(core::Step::seat_rung);
   platform::futex_wake_all(doorbell());
 }
 
@@ -266,6 +272,7 @@ Status Node::take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_
       if (!claim_owner(record.owner, fd_, kLockBase + i, self, owner,
                        [&] { AtomicMemory::raise(header_of(base_).seat_high_water, i + 1); }))
         continue;
+      step(core::Step::seat_claimed);
       record.start_ticks.store(self.start_ticks, std::memory_order_relaxed);
       record.pid_namespace.store(self.pid_namespace, std::memory_order_relaxed);
       std::uint64_t uuid[2];
@@ -276,9 +283,11 @@ Status Node::take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_
       store_text(record.tenant, tenant);
       store_text(record.program, platform::program_name().view());
       clear_record(record);
+      step(core::Step::seat_named);
       std::uint64_t claimed = owner.pack();
       owner.state = SlotState::live;
       if (!record.owner.compare_exchange_strong(claimed, owner.pack())) continue;
+      step(core::Step::seat_live);
       seat = i;
       return Status::ok;
     }
@@ -290,6 +299,7 @@ Status Node::take_seat(const GpuUuid& gpu, std::string_view tenant, std::uint64_
 void Node::leave_seat(std::uint32_t seat) {
   Word& owner = this->seat(seat).owner;
   owner.store(Owner::unpack(owner.load()).freed());
+  step(core::Step::seat_freed);
   if (fd_ >= 0) platform::unlock_byte(fd_, kLockBase + seat);
 }
 
@@ -350,16 +360,19 @@ void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
   record.lag_ns.store(static_cast<std::uint64_t>(standing.lag_ns), std::memory_order_relaxed);
   record.held_ns.store(standing.held_ns, std::memory_order_relaxed);
   record.behind.store(behind == kNoSeat ? 0 : behind + 1, std::memory_order_relaxed);
-  Quota terms;
-  unpack_terms(record.terms.load(std::memory_order_relaxed), terms);
-  const std::uint64_t word = core::GrantWord::pack(epoch, grant, terms.compute_limit_percent != 0);
+  step(core::Step::host_described);
+  const std::uint64_t terms = record.terms.load(std::memory_order_relaxed);
+  const std::uint64_t word = core::GrantWord::pack(epoch, grant, limit_percent_of(terms) != 0);
   const std::uint64_t before = record.grant.load(std::memory_order_relaxed);
   // Also where another host, late, has overwritten it.
   if (before != word) record.grant.store(word, std::memory_order_release);
+  step(core::Step::host_granted);
   const bool opens = now_ns < core::GrantWord::end_ns(word);
   if (!opens || before == word || record.want_since_ns.load(std::memory_order_relaxed) == 0) return;
   record.turn.fetch_add(1, std::memory_order_release);
+  step(core::Step::host_counted);
   platform::futex_wake_all(record.turn);
+  step(core::Step::host_woken);
 }
 
 void Node::set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const {

@@ -12,8 +12,8 @@
 
 #include <cstring>
 
-#include "step.h"
 #include "vgpu/shm/node.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
 namespace {

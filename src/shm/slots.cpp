@@ -12,11 +12,11 @@
 #include "liveness.h"
 #include "segment.h"
 #include "state.h"
-#include "step.h"
 #include "vgpu/core/shared_objects.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/process.h"
+#include "vgpu/shm/step.h"
 #include "vgpu/shm/tenant.h"
 
 namespace vgpu::shm {

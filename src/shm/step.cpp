@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The observer that tests set; part of the stepped variant of the library only.
-#include "step.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::shm::testing {
 

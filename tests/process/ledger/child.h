@@ -62,6 +62,12 @@ class Child {
   void wait_for_stop() {
     if (::waitpid(pid_, &status_, WUNTRACED) != pid_) throw std::runtime_error("waitpid");
   }
+  // Whether it has ended or stopped by now.
+  bool has_halted() {
+    if (status_ == kRuns && ::waitpid(pid_, &status_, WUNTRACED | WNOHANG) < 0)
+      throw std::runtime_error("waitpid");
+    return status_ != kRuns;
+  }
   bool ended() const { return status_ != kRuns && (WIFEXITED(status_) || WIFSIGNALED(status_)); }
   bool stopped() const { return status_ != kRuns && WIFSTOPPED(status_); }
   bool was_killed() const {

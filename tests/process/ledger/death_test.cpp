@@ -13,9 +13,9 @@
 #include "child.h"
 #include "scratch.h"
 #include "segment.h"
-#include "step.h"
 #include "vgpu/core/shared_objects.h"
 #include "vgpu/core/steps.h"
+#include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
 namespace {

@@ -41,10 +41,10 @@ class Host {
 
  private:
   struct Workspace;
-  bool renew(std::uint64_t now_ns);
+  bool renew(std::uint64_t now_ns, std::uint32_t epoch);
   void read_seats(std::uint64_t now_ns);
   std::uint32_t index_of(const GpuUuid& gpu);
-  bool write_grants(std::uint64_t now_ns);
+  bool write_grants(std::uint64_t now_ns, std::uint16_t epoch);
 
   shm::Node& node_;
   Workspace* work_ = nullptr;

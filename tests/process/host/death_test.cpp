@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// kill -9 and SIGSTOP at every labelled step of the arbitration (core/steps.h), in the process that
+// hosts the arbiter: the others go on at once, with equal shares, and one that comes back finds its
+// place.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "player.h"
+#include "scratch.h"
+#include "vgpu/core/steps.h"
+#include "vgpu/shm/step.h"
+
+namespace vgpu::shm {
+namespace {
+
+using core::Step;
+
+struct NamedStep {
+  Step step;
+  const char* name;
+};
+constexpr NamedStep kSteps[] = {
+#define VGPU_STEP_NAME(group, step) {Step::group##_##step, #group "." #step},
+    VGPU_ARBITER_STEPS(VGPU_STEP_NAME)
+#undef VGPU_STEP_NAME
+};
+
+// Where the victim raises which signal. Plain globals: set in the child.
+Step g_where{};
+int g_signal = 0;
+
+void signal_there(Step at) {
+  if (at != g_where || g_signal == 0) return;
+  const int number = g_signal;
+  g_signal = 0;  // once
+  ::kill(::getpid(), number);
+}
+
+// A turn is 17 ms of each 50 here; a host is replaced within 40. The rest is for machines that are
+// busy with other things.
+constexpr std::uint64_t kMostGapNs = 500'000'000;
+constexpr std::uint64_t kKernelsToSee = 60;
+constexpr int kVictim = 0;
+
+class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
+ protected:
+  // The victim first, so that it hosts.
+  void start(int signal) {
+    players_.push_back(std::make_unique<Child>([this, signal] { be_victim(signal); }));
+    wait_for_kernels(kVictim, 1);
+    for (int other = 1; other < Board::kPlayers; ++other) {
+      players_.push_back(std::make_unique<Child>([this, other] {
+        Player player(scratch_.dir(), board_->players[other], "t" + std::to_string(other), 30);
+        for (;;) player.play();
+      }));
+    }
+    for (int each = 0; each < Board::kPlayers; ++each) wait_for_kernels(each, 20);
+  }
+
+  void be_victim(int signal) {
+    Player player(scratch_.dir(), board_->players[kVictim], "victim", 30);
+    bool has_passed = false;
+    for (;;) {
+      player.play();
+      if (!board_->armed || !player.host().hosts() || has_passed) continue;
+      has_passed = true;
+      g_where = GetParam().step;
+      g_signal = signal;
+      testing::on_step = &signal_there;
+      StateDir own;
+      own.path = FixedString<255>(scratch_.path() + "/own");
+      std::filesystem::create_directory(own.path.c_str());
+      Node node;
+      CHILD_EXPECT(Node::open(own, node) == Status::ok);
+      for (int i = 0; i < 200; ++i) player.play();
+      player.leave();
+      player.sit();
+      player.host().release();
+      // Before anybody else looks.
+      player.host().take_over(platform::monotonic_ns(), 0);
+    }
+  }
+
+  void wait_for_kernels(int player, std::uint64_t count) {
+    const std::uint64_t from = board_->players[player].kernels;
+    const std::uint64_t began = platform::monotonic_ns();
+    while (board_->players[player].kernels < from + count) {
+      ASSERT_LT(platform::monotonic_ns() - began, 20'000'000'000U)
+          << "player " << player << " has stood still";
+      ::usleep(500);
+    }
+  }
+
+  void wait_for_victim() {
+    const std::uint64_t began = platform::monotonic_ns();
+    while (!players_[kVictim]->has_halted()) {
+      ASSERT_LT(platform::monotonic_ns() - began, 20'000'000'000U) << "the step was not reached";
+      ::usleep(200);
+    }
+  }
+
+  void forget_gaps() {
+    for (Board::Player& player : board_->players) player.longest_gap_ns = 0;
+  }
+
+  void expect_others_go_on() {
+    const std::uint64_t before[] = {board_->players[1].kernels, board_->players[2].kernels};
+    wait_for_kernels(1, kKernelsToSee);
+    wait_for_kernels(2, kKernelsToSee);
+    if (HasFatalFailure()) return;
+    std::uint64_t longest = 0;
+    for (int other = 1; other < Board::kPlayers; ++other)
+      longest = std::max(longest, board_->players[other].longest_gap_ns.load());
+    EXPECT_LT(longest, kMostGapNs);
+    worst_gap_ns_ = std::max(worst_gap_ns_, longest);
+    const auto gained = [&](int other) {
+      return static_cast<double>(board_->players[other].kernels - before[other - 1]);
+    };
+    EXPECT_LT(gained(1), 3 * gained(2));
+    EXPECT_LT(gained(2), 3 * gained(1));
+  }
+
+  void end_all() {
+    RecordProperty("longest_gap_us", std::to_string(worst_gap_ns_ / 1'000));
+    for (const auto& player : players_) player->kill();
+    players_.clear();
+  }
+
+  ScratchDir scratch_;
+  Common<Board> board_;
+  std::vector<std::unique_ptr<Child>> players_;
+  std::uint64_t worst_gap_ns_ = 0;
+};
+
+TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
+  for (int round = 0; round < death_rounds() && !HasFailure(); ++round) {
+    board_->armed = false;
+    start(SIGKILL);
+    forget_gaps();
+    board_->armed = true;
+    wait_for_victim();
+    if (HasFatalFailure()) return;
+    ASSERT_TRUE(players_[kVictim]->was_killed());
+    expect_others_go_on();
+    end_all();
+  }
+}
+
+TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
+  for (int round = 0; round < (death_rounds() + 9) / 10 && !HasFailure(); ++round) {
+    board_->armed = false;
+    start(SIGSTOP);
+    forget_gaps();
+    board_->armed = true;
+    wait_for_victim();
+    if (HasFatalFailure()) return;
+    ASSERT_TRUE(players_[kVictim]->stopped());
+    expect_others_go_on();
+    forget_gaps();
+    players_[kVictim]->signal(SIGCONT);
+    wait_for_kernels(kVictim, kKernelsToSee);
+    expect_others_go_on();
+    end_all();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Hosting, DeathAtEveryStep, ::testing::ValuesIn(kSteps),
+                         [](const auto& tested) {
+                           std::string name = tested.param.name;
+                           name.replace(name.find('.'), 1, "_");
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace vgpu::shm
