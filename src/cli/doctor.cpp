@@ -22,6 +22,8 @@
 #include "gpus.h"
 #include "process_tree.h"
 #include "quotas.h"
+#include "shares.h"
+#include "snapshot.h"
 #include "tenant_environment.h"
 #include "tenants.h"
 #include "text.h"
@@ -191,15 +193,21 @@ void check_preload(const Installation& installation, Report& report) {
   }
 }
 
-void check_state(Report& report) {
+void check_state(const Snapshot& snapshot, Report& report) {
   const shm::StateDir dir = state_directory(false);
   if (dir.error != 0) {
     report.add("state", Health::problem,
                fmt::format("{} can't be used: {}", dir.path.view(), std::strerror(dir.error)),
                "set VGPU_STATE_DIR to a directory that you can write (on a memory file system, if "
                "there is one)");
-  } else {
-    report.add("state", Health::ok, fmt::format("{}", dir.path.view()));
+    return;
+  }
+  report.add("state", Health::ok, fmt::format("{}", dir.path.view()));
+  if (!snapshot.seats_unreadable.empty()) {
+    report.add("state", Health::problem,
+               fmt::format("{}/node.seats is {}: compute shares and limits can't be kept",
+                           dir.path.view(), snapshot.seats_unreadable),
+               "end all tenants and remove the file");
   }
 }
 
@@ -263,11 +271,17 @@ void check_variables(const Driver& driver, Report& report) {
     report.add("variable", Health::warning, std::string(notice.view()));
 }
 
-void check_enforcement(const Driver& driver, Report& report) {
+void check_enforcement(const Snapshot& snapshot, Report& report) {
+  const Driver& driver = snapshot.driver;
   report.add("enforced", Health::ok,
              "memory limits: on every path of allocation, over all processes of a tenant");
-  report.add("enforced", Health::info,
-             "compute shares and limits: read and shown, not enforced yet");
+  report.add("enforced", Health::ok,
+             "compute limits, and shares among your tenants: over all processes of a tenant");
+  for (const auto& gpu : driver.gpus) {
+    for (const auto& note : share_notes(shares_on(snapshot, gpu.uuid)))
+      report.add("enforced", Health::warning, fmt::format("GPU {}: {}", gpu.nvml_index, note),
+                 "vgpu ls");
+  }
   report.add("enforced", Health::info,
              "static, setuid and foreign-libc programs can't be limited: vgpu run refuses them, ls "
              "shows them as UNLIMITED");
@@ -324,7 +338,7 @@ Json report_json(const Report& report) {
                          {"text", variable.text}});
   }
   return {{"version", 1},
-          {"enforced", {{"memory", true}, {"compute", false}}},
+          {"enforced", {{"memory", true}, {"compute", true}}},
           {"checks", checks},
           {"variables", variables}};
 }
@@ -334,14 +348,15 @@ Json report_json(const Report& report) {
 int doctor_verb(const DoctorOptions& options) {
   Report report;
   const Installation installation = find_installation();
-  const Driver driver = read_driver(installation, simulation_wanted(options.simulated), true);
+  const Snapshot snapshot = take_snapshot(simulation_wanted(options.simulated));
+  const Driver& driver = snapshot.driver;
   check_driver(installation, driver, report);
   check_gpus(driver, report);
   check_preload(installation, report);
-  check_state(report);
+  check_state(snapshot, report);
   check_watch(report);
   check_variables(driver, report);
-  check_enforcement(driver, report);
+  check_enforcement(snapshot, report);
   if (options.json) {
     fmt::print("{}\n", report_json(report).dump(2, ' ', false, Json::error_handler_t::replace));
   } else {

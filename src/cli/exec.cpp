@@ -44,7 +44,8 @@ int exec_verb(const ExecOptions& options) {
   Launch launch;
   launch.limiter = required_limiter(installation);
   launch.dir = state_directory(true);
-  KnownTenant known = find_tenant(launch.dir, options.tenant);
+  KnownTenant known =
+      find_tenant(launch.dir, options.tenant, kExitNotStarted, "vgpu exec {} -- PROGRAM");
   const auto id = known.spec.id.view();
   auto hold = TenantHold::acquire(launch.dir, id);
   if (!hold)

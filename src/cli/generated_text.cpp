@@ -61,7 +61,16 @@ std::string names(const std::vector<VerbText>& all) {
 std::string choices(const std::string& flag) {
   if (flag == "policy") return "elastic fixed";
   if (flag == "priority") return "high normal low";
+  if (flag == "sort") return "name share got wait debt memory";
   return "";
+}
+
+// Prints the tenants' names, one a line; has no single quote in it.
+const std::string kTenantsCommand =
+    R"(vgpu ls --json 2>/dev/null | sed -n "/^  \"tenants\": /,\$s/^ *\"name\": \"\(.*\)\",\{0,1\}$/\1/p")";
+
+bool takes_tenant(const std::string& verb) {
+  return verb == "exec" || verb == "set" || verb == "ls" || verb == "top" || verb == "why";
 }
 
 std::string bash_completion() {
@@ -81,14 +90,17 @@ std::string bash_completion() {
       "      if declare -F _command_offset >/dev/null && ((COMP_CWORD > i)); then _command_offset "
       "$((i + 1)); fi\n"
       "      return\n    fi\n  done\n"
-      "  local tenants='vgpu ls --json 2>/dev/null | sed -n \"s/^ *\\\"name\\\": "
-      "\\\"\\\\(.*\\\\)\\\",\\?$/\\\\1/p\"'\n"
+      "  local tenants='" +
+      kTenantsCommand +
+      "'\n"
       "  case ${COMP_WORDS[1]} in\n";
   for (const auto& verb : all) {
     std::string flags, cases;
     for (const auto& flag : verb.flags) {
       flags += "--" + flag.long_name + " ";
       if (!flag.short_name.empty()) flags += "-" + flag.short_name + " ";
+      if (!flag.value.empty() && choices(flag.long_name).empty())
+        cases += fmt::format("        --{}) return ;;\n", flag.long_name);
       if (!choices(flag.long_name).empty()) {
         cases +=
             fmt::format("        --{}) COMPREPLY=($(compgen -W '{}' -- \"$current\")); return ;;\n",
@@ -100,7 +112,7 @@ std::string bash_completion() {
     std::string words = flags;
     if (verb.name == "completion") words += "bash zsh fish";
     if (verb.name == "run" || verb.name == "exec") words += "--";
-    if (verb.name == "exec" || verb.name == "ls") {
+    if (takes_tenant(verb.name)) {
       out +=
           "      if [[ $current != -* ]]; then COMPREPLY=($(compgen -W \"$(eval \"$tenants\")\" -- "
           "\"$current\")); return; fi\n";
@@ -134,8 +146,11 @@ std::string zsh_text(const std::string& text) {
 std::string zsh_completion() {
   const auto all = verbs();
   std::string out =
-      "#compdef vgpu\n# zsh completion of vgpu; printed by: vgpu completion zsh\n_vgpu() {\n  "
-      "local -a commands\n  commands=(\n";
+      "#compdef vgpu\n# zsh completion of vgpu; printed by: vgpu completion zsh\n"
+      "_vgpu_tenants() {\n  local -a names\n  names=(${(f)\"$(" +
+      kTenantsCommand +
+      ")\"})\n  compadd -a names\n}\n"
+      "_vgpu() {\n  local -a commands\n  commands=(\n";
   for (const auto& verb : all) out += fmt::format("    '{}:{}'\n", verb.name, zsh_text(verb.text));
   out +=
       "  )\n  if (( CURRENT == 2 )); then\n    _describe command commands\n    _arguments "
@@ -153,6 +168,7 @@ std::string zsh_completion() {
       if (!flag.short_name.empty())
         out += fmt::format(" \\\n        '-{}[{}]{}'", flag.short_name, zsh_text(flag.text), value);
     }
+    if (takes_tenant(verb.name)) out += " \\\n        '1:tenant:_vgpu_tenants'";
     if (verb.name == "run" || verb.name == "exec") out += " \\\n        '*::program:_normal'";
     if (verb.name == "completion") out += " \\\n        ':shell:(bash zsh fish)'";
     out += " ;;\n";
@@ -166,7 +182,12 @@ std::string fish_completion() {
   out += "complete -c vgpu -f\n";
   out += "complete -c vgpu -n __fish_use_subcommand -l help -s h -d 'this text'\n";
   out += "complete -c vgpu -n __fish_use_subcommand -l version -d 'print the version'\n";
+  out += "function __vgpu_tenants; sh -c '" + kTenantsCommand + "'; end\n";
   for (const auto& verb : all) {
+    if (takes_tenant(verb.name))
+      out += fmt::format(
+          "complete -c vgpu -n '__fish_seen_subcommand_from {}' -a '(__vgpu_tenants)'\n",
+          verb.name);
     out += fmt::format("complete -c vgpu -n __fish_use_subcommand -a {} -d '{}'\n", verb.name,
                        quoted(verb.text, '\''));
     for (const auto& flag : verb.flags) {
@@ -214,7 +235,9 @@ std::string synopsis(const std::string& verb) {
   if (verb == "run") return ".B vgpu run\n[options] \\-\\-\n.I PROGRAM\n[\\fIARGUMENT\\fR...]\n";
   if (verb == "exec")
     return ".B vgpu exec\n[options]\n.I TENANT\n\\-\\-\n.I PROGRAM\n[\\fIARGUMENT\\fR...]\n";
-  if (verb == "ls") return ".B vgpu ls\n[options] [\\fITENANT\\fR|\\fIGPU\\fR]\n";
+  if (verb == "ls" || verb == "top")
+    return ".B vgpu " + verb + "\n[options] [\\fITENANT\\fR|\\fIGPU\\fR]\n";
+  if (verb == "set" || verb == "why") return ".B vgpu " + verb + "\n[options]\n.I TENANT\n";
   if (verb == "completion") return ".B vgpu completion\nbash|zsh|fish\n";
   return ".B vgpu " + verb + "\n[options]\n";
 }
@@ -270,8 +293,9 @@ std::string man_page(const std::string& verb) {
   }
   out += fmt::format(".SH EXIT STATUS\n{}\n", roff(taught.exit_codes));
   return out +
-         ".SH SEE ALSO\n.BR vgpu (1),\n.BR vgpu\\-run (1),\n.BR vgpu\\-exec (1),\n.BR vgpu\\-ls "
-         "(1),\n.BR vgpu\\-doctor (1)\n";
+         ".SH SEE ALSO\n.BR vgpu (1),\n.BR vgpu\\-run (1),\n.BR vgpu\\-exec (1),\n.BR vgpu\\-set "
+         "(1),\n.BR vgpu\\-ls (1),\n.BR vgpu\\-top (1),\n.BR vgpu\\-why (1),\n.BR "
+         "vgpu\\-doctor (1)\n";
 }
 
 }  // namespace vgpu::cli

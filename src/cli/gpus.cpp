@@ -193,7 +193,7 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-std::size_t find_gpu(const Driver& driver, const std::string& name) {
+std::size_t find_gpu(const Driver& driver, const std::string& name, int exit_code) {
   const std::string known =
       driver.gpus.size() == 1 ? "0" : fmt::format("0 to {}", driver.gpus.size() - 1);
   unsigned index = 0;
@@ -202,7 +202,7 @@ std::size_t find_gpu(const Driver& driver, const std::string& name) {
     for (std::size_t i = 0; i < driver.gpus.size(); ++i) {
       if (driver.gpus[i].nvml_index == index) return i;
     }
-    throw Problem(kExitNotStarted, "VG1012",
+    throw Problem(exit_code, "VG1012",
                   fmt::format("--gpu: there is no GPU {} here; there is {}", name, known),
                   "vgpu doctor");
   }
@@ -218,12 +218,12 @@ std::size_t find_gpu(const Driver& driver, const std::string& name) {
   if (matches.size() == 1 && wanted.size() > 4) return matches.front();
   if (matches.size() > 1) {
     throw Problem(
-        kExitNotStarted, "VG1013",
+        exit_code, "VG1013",
         fmt::format("--gpu: \"{}\" is the beginning of {} GPUs' UUIDs; more of it is needed", name,
                     matches.size()),
         "vgpu doctor");
   }
-  throw Problem(kExitNotStarted, "VG1012",
+  throw Problem(exit_code, "VG1012",
                 fmt::format("--gpu: no GPU here is called \"{}\"; an index ({}), a UUID, the "
                             "beginning of one, or all",
                             name, known),
@@ -268,17 +268,40 @@ bool simulation_wanted(bool flag) {
          (!value.empty() && value != "0" && value != "false" && value != "no" && value != "off");
 }
 
+namespace {
+
+// Empty: the simulated one isn't installed.
+std::string nvml_library(const Installation& installation, bool simulated) {
+  if (!simulated) return "libnvidia-ml.so.1";
+  return installation.simulated_folder.empty()
+             ? ""
+             : installation.simulated_folder + "/libnvidia-ml.so.1";
+}
+
+}  // namespace
+
+class DriverKept::Library : public Nvml {
+ public:
+  using Nvml::Nvml;
+};
+
+DriverKept::DriverKept(const Installation& installation, bool simulated) {
+  const std::string library = nvml_library(installation, simulated);
+  if (library.empty()) return;
+  library_ = std::make_unique<Library>(library);
+  if (!library_->start().empty()) library_.reset();
+}
+
+DriverKept::~DriverKept() = default;
+
 Driver read_driver(const Installation& installation, bool simulated, bool with_processes) {
   Driver driver;
   driver.simulated = simulated;
-  driver.library = "libnvidia-ml.so.1";
-  if (simulated) {
-    if (installation.simulated_folder.empty()) {
-      driver.why =
-          "the simulated GPU is not installed (no simulated/libnvidia-ml.so.1 beside the limiter)";
-      return driver;
-    }
-    driver.library = installation.simulated_folder + "/libnvidia-ml.so.1";
+  driver.library = nvml_library(installation, simulated);
+  if (driver.library.empty()) {
+    driver.why =
+        "the simulated GPU is not installed (no simulated/libnvidia-ml.so.1 beside the limiter)";
+    return driver;
   }
   const auto nvml = std::make_unique<Nvml>(driver.library);
   if (const std::string why = nvml->start(); !why.empty()) {
@@ -332,7 +355,7 @@ std::vector<GpuUuid> cuda_order(const Installation& installation, const Driver& 
   return order;
 }
 
-std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list) {
+std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list, int exit_code) {
   std::vector<bool> chosen(driver.gpus.size());
   std::string_view rest = list;
   while (true) {
@@ -342,14 +365,14 @@ std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& li
     name.erase(name.find_last_not_of(' ') + 1);
     if (name.empty()) {
       throw Problem(
-          kExitNotStarted, "VG1011",
+          exit_code, "VG1011",
           fmt::format("--gpu: \"{}\" has an empty place; write GPUs with commas between: 0,2",
                       list));
     }
     if (lower(name) == "all") {
       chosen.assign(chosen.size(), true);
     } else {
-      chosen[find_gpu(driver, name)] = true;
+      chosen[find_gpu(driver, name, exit_code)] = true;
     }
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -58,7 +59,22 @@ Driver read_driver(const Installation& installation, bool simulated, bool with_p
 // NVML's order.
 std::vector<GpuUuid> cuda_order(const Installation& installation, const Driver& driver);
 
-// "0,GPU-3f2a", "all": positions in driver.gpus, in NVML order, each once. Throws Problem.
-std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list);
+// "0,GPU-3f2a", "all": positions in driver.gpus, in NVML order, each once. Throws Problem with that
+// exit status.
+std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list, int exit_code);
+
+// Keeps the driver's library at hand for as long as this lives, so that reading it again and again
+// costs little. Does nothing where there is no driver.
+class DriverKept {
+ public:
+  DriverKept(const Installation& installation, bool simulated);
+  ~DriverKept();
+  DriverKept(const DriverKept&) = delete;
+  DriverKept& operator=(const DriverKept&) = delete;
+
+ private:
+  class Library;
+  std::unique_ptr<Library> library_;
+};
 
 }  // namespace vgpu::cli

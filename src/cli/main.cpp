@@ -19,6 +19,8 @@ int perform(const vgpu::cli::Request& request) {
       return vgpu::cli::run_verb(request.run);
     case Verb::exec:
       return vgpu::cli::exec_verb(request.exec);
+    case Verb::set:
+      return vgpu::cli::set_verb(request.set);
     case Verb::ls:
       return vgpu::cli::list_verb(request.list);
     case Verb::doctor:

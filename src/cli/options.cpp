@@ -28,11 +28,14 @@ const std::map<std::string, Lesson>& lessons() {
   static const std::map<std::string, Lesson> all = {
       {"",
        {"Gives a program a part of a GPU: so much memory and no more, whatever path it takes to "
-        "allocate it. "
+        "allocate it, and so much of its time. "
         "The program sees a GPU of that size; nvidia-smi inside shows it too. No root, no daemon, "
         "no kernel module.",
         {{"a GPU of 4 GiB for a training", "vgpu run --memory 4GiB -- python train.py"},
+         {"half of its time too, when others want it",
+          "vgpu run --memory 4GiB --compute 50 -- python train.py"},
          {"who has what", "vgpu ls"},
+         {"more of it, while it runs", "vgpu set train --memory 8GiB --compute 70"},
          {"a shell inside a running tenant", "vgpu exec train -- bash"},
          {"why something does not work here", "vgpu doctor"},
          {"without any GPU", "vgpu run --simulated --memory 4GiB -- nvidia-smi"}},
@@ -50,6 +53,22 @@ const std::map<std::string, Lesson>& lessons() {
         "GPU=VALUE with commas between. A GPU is named by its index in nvidia-smi -L, by its UUID, "
         "or by the UUID's "
         "beginning.\n\n"
+        "--compute is the share of the GPU's time that the tenant is owed while others want it "
+        "too; "
+        "it may also have what "
+        "they leave, up to --compute-limit (none unless given). --policy fixed makes the limit "
+        "equal the "
+        "share, also on an idle "
+        "GPU. --priority high goes first while it is within its share; time left over goes by "
+        "priority, then by share. "
+        "Tenants without a share split what is left.\n\n"
+        "Shares on a GPU that would add up to more than 100 are refused; with --oversubscribe all "
+        "of them are scaled "
+        "down while everybody wants the GPU. --require-share starts the program only if its share "
+        "can be kept: it is "
+        "refused also where a process is on the GPU that none of your limiters holds (without the "
+        "flag that is said, and "
+        "the share is best effort).\n\n"
         "What can't be held to a limit is refused before it starts: static, setuid and "
         "foreign-libc programs, sudo, "
         "docker, tmux and the like (the message says how to do it instead). A process of the run "
@@ -63,6 +82,10 @@ const std::map<std::string, Lesson>& lessons() {
           "vgpu run --gpu 0 --memory 8GiB --compute 25 -- python serve.py"},
          {"different limits on two GPUs",
           "vgpu run --gpu 0,1 --memory 0=4GiB,1=16GiB -- ./simulate"},
+         {"never more than a fifth of the time, also when it is idle",
+          "vgpu run --compute 20 --policy fixed -- python train.py"},
+         {"goes first, and only where its share is sure",
+          "vgpu run --compute 30 --priority high --require-share -- python serve.py"},
          {"a name to find it by", "vgpu run --name chat --memory 20GiB -- python serve.py"},
          {"see the virtual GPU", "vgpu run --memory 4GiB -- nvidia-smi"}},
         kRunExit}},
@@ -73,10 +96,32 @@ const std::map<std::string, Lesson>& lessons() {
         {{"look at the GPU as the tenant sees it", "vgpu exec train -- nvidia-smi"},
          {"a shell that shares the tenant's limit", "vgpu exec train -- bash"}},
         kRunExit}},
+      {"set",
+       {"Changes a running tenant's quota, live. What isn't named stays. "
+        "Values are as with vgpu "
+        "run: one for all of the tenant's GPUs, or GPU=VALUE with commas between; `none` lifts a "
+        "limit or a share.\n\n"
+        "A memory limit below what the tenant holds is refused, with the figure. --when-free waits "
+        "instead: the limit comes "
+        "down with what is held, so that use can only fall, until the wanted one is reached. "
+        "Ctrl-C ends the wait and puts "
+        "the old limit back.\n\n"
+        "Raising a share so that those on a GPU add up to more than 100 is refused, unless "
+        "--oversubscribe is given: then all of "
+        "them are scaled down while everybody wants the GPU.",
+        {{"half of the GPU's time", "vgpu set train --compute 50"},
+         {"never more than its share", "vgpu set train --policy fixed"},
+         {"less memory, as soon as it lets go of some", "vgpu set train --memory 2GiB --when-free"},
+         {"one of its GPUs", "vgpu set train --gpu 1 --compute none --compute-limit 20"}},
+        "0: changed. 1: refused or failed. 2: not understood. 128+n: the wait was ended by signal "
+        "n; "
+        "all is as it was."}},
       {"ls",
-       {"Shows each GPU with its tenants: their processes, what they hold, their limits and who "
-        "set them. Processes on "
-        "a GPU without a limiter are listed as UNLIMITED. What isn't known is \"-\", in JSON null.",
+       {"Shows each GPU with its tenants: their processes, what they hold, their limits and "
+        "shares, and who set them. "
+        "Processes on a GPU without a limiter are listed as UNLIMITED; beside them shares are best "
+        "effort, and the line "
+        "below says so. What isn't known is \"-\", in JSON null.",
         {{"everything", "vgpu ls"},
          {"one tenant or one GPU", "vgpu ls train"},
          {"for scripts", "vgpu ls --json | jq '.tenants[].gpus[].memory.used_bytes'"}},
@@ -99,34 +144,54 @@ const std::map<std::string, Lesson>& lessons() {
   return all;
 }
 
-void declare_run(CLI::App& app, RunOptions& run) {
-  app.add_option("--gpu", run.gpus, "only these GPUs: indexes, UUIDs or their beginnings, or all")
-      ->type_name("LIST")
-      ->group("Share");
-  app.add_option("--memory", run.memory, "most device memory (default: all of it)")
-      ->type_name("SIZE")
-      ->group("Share");
-  app.add_option("--compute", run.compute,
-                 "share of the GPU's time when others want it, 1-100 (not enforced yet)")
+void declare_quota(CLI::App& app, QuotaFlags& quota, std::string& gpus, const char* which_gpus,
+                   const char* memory_text) {
+  app.add_option("--gpu", gpus, which_gpus)->type_name("LIST")->group("Quota");
+  app.add_option("--memory", quota.memory, memory_text)->type_name("SIZE")->group("Quota");
+  app.add_option("--compute", quota.compute,
+                 "share of the GPU's time that it is owed when others want it, 1-100")
       ->type_name("PERCENT")
-      ->group("Share");
-  app.add_option("--compute-limit", run.compute_limit,
-                 "most of the GPU's time, also when it is idle (not enforced yet)")
+      ->group("Quota");
+  app.add_option("--compute-limit", quota.compute_limit,
+                 "most of the GPU's time, also when it is idle")
       ->type_name("PERCENT")
-      ->group("Share");
-  app.add_option("--policy", run.policy,
+      ->group("Quota");
+  app.add_option("--policy", quota.policy,
                  "elastic: more than the share when others leave time; fixed: never more")
       ->type_name("POLICY")
-      ->group("Share");
-  app.add_option("--priority", run.priority, "high, normal or low")
+      ->group("Quota");
+  app.add_option("--priority", quota.priority, "high, normal or low: who goes first")
       ->type_name("PRIORITY")
-      ->group("Share");
-  app.add_option("--name", run.name, "name to find it by in ls and exec")
+      ->group("Quota");
+}
+
+void declare_run(CLI::App& app, RunOptions& run) {
+  declare_quota(app, run, run.gpus, "only these GPUs: indexes, UUIDs or their beginnings, or all",
+                "most device memory (default: all of it)");
+  app.add_flag("--require-share", run.require_share, "start only if the share can be kept")
+      ->group("Quota");
+  app.add_flag("--oversubscribe", run.oversubscribe,
+               "let shares add up to more than 100; all are scaled down then")
+      ->group("Quota");
+  app.add_option("--name", run.name, "name to find it by in ls, top, set, why and exec")
       ->type_name("NAME")
       ->group("Run");
   app.add_flag("--simulated", run.simulated, "use the simulated GPU (also VGPU_SIMULATED=1)")
       ->group("Run");
   app.add_flag("-q,--quiet", run.quiet, "don't print the resulting quota")->group("Run");
+}
+
+void declare_set(CLI::App& app, SetOptions& set) {
+  app.add_option("tenant", set.tenant)->type_name("TENANT");
+  declare_quota(app, set, set.gpus, "only on these of its GPUs (default: all of them)",
+                "most device memory");
+  app.add_flag("--when-free", set.when_free,
+               "wait until the memory in use has fallen below the new limit")
+      ->group("Quota");
+  app.add_flag("--oversubscribe", set.oversubscribe,
+               "let shares add up to more than 100; all are scaled down then")
+      ->group("Quota");
+  app.add_flag("--json", set.json, "machine-readable")->group("Output");
 }
 
 CLI::App* add_verb(CLI::App& app, const std::string& name, const std::string& summary, Verb verb,
@@ -175,7 +240,8 @@ std::string usage_of(const std::string& verb) {
   if (verb.empty()) return "vgpu COMMAND [options]";
   if (verb == "run") return "vgpu run [options] -- PROGRAM [ARGUMENT...]";
   if (verb == "exec") return "vgpu exec [options] TENANT -- PROGRAM [ARGUMENT...]";
-  if (verb == "ls") return "vgpu ls [options] [TENANT|GPU]";
+  if (verb == "ls" || verb == "top") return "vgpu " + verb + " [options] [TENANT|GPU]";
+  if (verb == "set" || verb == "why") return "vgpu " + verb + " [options] TENANT";
   if (verb == "completion") return "vgpu completion bash|zsh|fish";
   return "vgpu " + verb + " [options]";
 }
@@ -302,6 +368,9 @@ std::shared_ptr<CLI::App> declare_commands(Request& request) {
   CLI::App* exec = add_verb(*app, "exec", "run one more program in a tenant", Verb::exec, request);
   exec->add_option("tenant", request.exec.tenant)->type_name("TENANT");
   exec->add_flag("-q,--quiet", request.exec.quiet, "don't print the quota")->group("Run");
+
+  declare_set(*add_verb(*app, "set", "change a running tenant's quota", Verb::set, request),
+              request.set);
 
   CLI::App* list =
       add_verb(*app, "ls", "list GPUs, tenants and their processes", Verb::ls, request);

@@ -14,14 +14,20 @@ class App;
 
 namespace vgpu::cli {
 
-struct RunOptions {
-  std::string gpus;  // as typed, empty: not given
+// The flags that make a quota, as typed; empty: not given.
+struct QuotaFlags {
   std::string memory;
   std::string compute;
   std::string compute_limit;
   std::string policy;
   std::string priority;
+};
+
+struct RunOptions : QuotaFlags {
+  std::string gpus;  // as typed, empty: not given
   std::string name;
+  bool require_share = false;
+  bool oversubscribe = false;
   bool simulated = false;
   bool quiet = false;
   std::vector<std::string> command;
@@ -31,6 +37,14 @@ struct ExecOptions {
   std::string tenant;
   bool quiet = false;
   std::vector<std::string> command;
+};
+
+struct SetOptions : QuotaFlags {
+  std::string tenant;
+  std::string gpus;  // as typed, empty: all of the tenant's
+  bool when_free = false;
+  bool oversubscribe = false;
+  bool json = false;
 };
 
 struct ListOptions {
@@ -48,12 +62,13 @@ struct CompletionOptions {
   std::string shell;
 };
 
-enum class Verb : unsigned char { run, exec, ls, doctor, completion };
+enum class Verb : unsigned char { run, exec, set, ls, doctor, completion };
 
 struct Request {
   Verb verb = Verb::ls;
   RunOptions run;
   ExecOptions exec;
+  SetOptions set;
   ListOptions list;
   DoctorOptions doctor;
   CompletionOptions completion;

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "problem.h"
@@ -21,40 +22,40 @@ namespace {
 struct MirroredFlag {
   const char* variable;
   const char* flag;
-  const std::string RunOptions::*value;
+  const std::string QuotaFlags::*value;
 };
 constexpr MirroredFlag kMirrored[] = {
-    {"VGPU_MEMORY_LIMIT", "--memory", &RunOptions::memory},
-    {"VGPU_COMPUTE", "--compute", &RunOptions::compute},
-    {"VGPU_COMPUTE_LIMIT", "--compute-limit", &RunOptions::compute_limit},
-    {"VGPU_POLICY", "--policy", &RunOptions::policy},
-    {"VGPU_PRIORITY", "--priority", &RunOptions::priority},
+    {"VGPU_MEMORY_LIMIT", "--memory", &QuotaFlags::memory},
+    {"VGPU_COMPUTE", "--compute", &QuotaFlags::compute},
+    {"VGPU_COMPUTE_LIMIT", "--compute-limit", &QuotaFlags::compute_limit},
+    {"VGPU_POLICY", "--policy", &QuotaFlags::policy},
+    {"VGPU_PRIORITY", "--priority", &QuotaFlags::priority},
 };
 
 // The flags as the settings parser sees them: variables of the same meaning, above `below`
 // (nullptr: nothing else set).
 class FlagEnvironment final : public settings::Environment {
  public:
-  FlagEnvironment(const RunOptions& options, const settings::Environment* below)
-      : options_(options), below_(below) {}
+  FlagEnvironment(const QuotaFlags& flags, const settings::Environment* below)
+      : flags_(flags), below_(below) {}
   const char* get(const char* name) const override {
     for (const auto& mirrored : kMirrored) {
-      const std::string& value = options_.*mirrored.value;
+      const std::string& value = flags_.*mirrored.value;
       if (std::string_view(mirrored.variable) == name && !value.empty()) return value.c_str();
     }
     return below_ != nullptr ? below_->get(name) : nullptr;
   }
 
  private:
-  const RunOptions& options_;
+  const QuotaFlags& flags_;
   const settings::Environment* below_;
 };
 
 // Messages name the flag where a flag was given.
-std::string in_terms_of_flags(std::string text, const RunOptions& options) {
+std::string in_terms_of_flags(std::string text, const QuotaFlags& flags) {
   std::vector<const MirroredFlag*> given;
   for (const auto& mirrored : kMirrored) {
-    if (!(options.*mirrored.value).empty()) given.push_back(&mirrored);
+    if (!(flags.*mirrored.value).empty()) given.push_back(&mirrored);
   }
   // The longer name first: VGPU_COMPUTE is the beginning of another one.
   std::sort(given.begin(), given.end(),
@@ -74,9 +75,9 @@ std::string in_terms_of_flags(std::string text, const RunOptions& options) {
   return text;
 }
 
-bool any_compute_flag(const RunOptions& options) {
-  return !options.compute.empty() || !options.compute_limit.empty() || !options.policy.empty() ||
-         !options.priority.empty();
+bool any_compute_flag(const QuotaFlags& flags) {
+  return !flags.compute.empty() || !flags.compute_limit.empty() || !flags.policy.empty() ||
+         !flags.priority.empty();
 }
 
 std::string random_suffix() {
@@ -111,11 +112,10 @@ std::string name_of_program(const std::string& program) {
   return name.empty() ? "run" : name;
 }
 
-void refuse_errors(const settings::Messages& messages, const char* code,
-                   const RunOptions& options) {
+void refuse_errors(const settings::Messages& messages, const char* code, const QuotaFlags& flags) {
   if (messages.errors.empty()) return;
   const std::string what(messages.errors[0].view());
-  const std::string shown = in_terms_of_flags(what, options);
+  const std::string shown = in_terms_of_flags(what, flags);
   throw Problem(kExitNotStarted, code, shown,
                 shown.starts_with("--") ? "vgpu run --help" : "vgpu doctor");
 }
@@ -131,16 +131,7 @@ std::string gpu_quota_text(const shm::TenantGpu& gpu, const Driver& driver) {
              ? fmt::format("{} of {}", size_text(gpu.quota.memory_limit_bytes),
                            size_text(gpu.total_bytes))
              : fmt::format("no memory limit ({})", size_text(gpu.total_bytes));
-  if (gpu.quota.limits_compute()) {
-    std::string share = gpu.quota.compute_share_percent != 0
-                            ? fmt::format("{} %", gpu.quota.compute_share_percent)
-                            : "";
-    if (gpu.quota.compute_limit_percent != 0) {
-      share +=
-          fmt::format("{}at most {} %", share.empty() ? "" : ", ", gpu.quota.compute_limit_percent);
-    }
-    out += fmt::format(", compute {} (not enforced yet)", share);
-  }
+  if (const std::string compute = compute_text(gpu.quota); !compute.empty()) out += ", " + compute;
   return out;
 }
 
@@ -163,7 +154,8 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
     refuse_errors(messages, "VG1010", options);
     for (const auto position : positions) in_set[position] = true;
   } else {
-    for (const auto position : select_gpus(driver, options.gpus)) in_set[position] = true;
+    for (const auto position : select_gpus(driver, options.gpus, kExitNotStarted))
+      in_set[position] = true;
   }
 
   // Variables may speak of GPUs outside the set: they are there, this tenant just doesn't see them.
@@ -171,7 +163,7 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
   // (which GPUs it decides), and flags above variables, where share, limit and policy combine.
   settings::ResolvedQuotas by_variables, by_flags, together;
   settings::Messages unused;
-  const RunOptions no_flags;
+  const QuotaFlags no_flags;
   settings::resolve_quotas(environment, all, driver_model::kLeastLimitBytes, by_variables,
                            messages);
   refuse_errors(messages, "VG1010", no_flags);
@@ -179,7 +171,7 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
   settings::resolve_quotas(FlagEnvironment(options, &environment), all,
                            driver_model::kLeastLimitBytes, together, combined);
   refuse_errors(combined, "VG1004", options);
-  RunOptions memory_alone;
+  QuotaFlags memory_alone;
   memory_alone.memory = options.memory;
   settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), all,
                            driver_model::kLeastLimitBytes, by_flags, unused);
@@ -206,6 +198,143 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
     spec.gpus.push_back(gpu);
   }
   return planned;
+}
+
+namespace {
+
+std::string percent_word(std::uint8_t percent) {
+  return percent == 0 ? "none" : std::to_string(percent);
+}
+
+// The first error of `flags` on these GPUs, under the flags' names.
+void refuse_change(const settings::Messages& messages) {
+  if (messages.errors.empty()) return;
+  static const QuotaFlags all{"?", "?", "?", "?", "?"};
+  throw Problem(kExitFailed, "VG1004",
+                in_terms_of_flags(std::string(messages.errors[0].view()), all), "vgpu set --help");
+}
+
+// One flag read by itself: what it says, and of which GPUs.
+settings::ResolvedQuotas read_alone(const QuotaFlags& flag,
+                                    std::span<const settings::GpuIdentity> gpus) {
+  settings::ResolvedQuotas read;
+  settings::Messages messages;
+  settings::resolve_quotas(FlagEnvironment(flag, nullptr), gpus, driver_model::kLeastLimitBytes,
+                           read, messages);
+  refuse_change(messages);
+  return read;
+}
+
+// A tenant's GPUs as the driver would name them: a change needs no driver.
+Driver as_driver(const shm::TenantSpec& spec) {
+  Driver driver;
+  for (const auto& gpu : spec.gpus) {
+    Gpu known;
+    known.uuid = gpu.uuid;
+    known.nvml_index = gpu.nvml_index;
+    driver.gpus.push_back(known);
+  }
+  return driver;
+}
+
+std::vector<std::uint32_t> chosen_gpus(const std::string& gpus, const shm::TenantSpec& spec) {
+  std::vector<std::uint32_t> places;
+  if (gpus.empty() || gpus == "all") {
+    for (std::uint32_t i = 0; i < spec.gpus.size(); ++i) {
+      if (spec.gpus[i].in_set) places.push_back(i);
+    }
+    return places;
+  }
+  for (const std::size_t place : select_gpus(as_driver(spec), gpus, kExitFailed)) {
+    if (!spec.gpus[place].in_set) {
+      throw Problem(kExitFailed, "VG1012",
+                    fmt::format("--gpu: GPU {} is none of {}'s", spec.gpus[place].nvml_index,
+                                spec.name.view()),
+                    "vgpu ls");
+    }
+    places.push_back(static_cast<std::uint32_t>(place));
+  }
+  return places;
+}
+
+// What each flag says by itself; what it says together with the rest is decided for each GPU.
+struct ReadFlags {
+  settings::ResolvedQuotas memory, share, limit, policy, priority;
+};
+
+ReadFlags read_flags(const QuotaFlags& flags, std::span<const settings::GpuIdentity> gpus) {
+  const auto alone = [&](std::string QuotaFlags::*flag) {
+    QuotaFlags one;
+    one.*flag = flags.*flag;
+    // A policy says something only beside a share.
+    if (flag == &QuotaFlags::policy) one.compute = "50";
+    return read_alone(one, gpus);
+  };
+  return {alone(&QuotaFlags::memory), alone(&QuotaFlags::compute),
+          alone(&QuotaFlags::compute_limit), alone(&QuotaFlags::policy),
+          alone(&QuotaFlags::priority)};
+}
+
+// The quota of the i-th GPU with the flags applied, by the rules that a new tenant's is made by.
+Quota changed(const Quota& before, const ReadFlags& read, std::size_t i,
+              const settings::GpuIdentity& gpu) {
+  const bool share_set = read.share.set[i].share, limit_set = read.limit.set[i].limit;
+  const bool policy_set = read.policy.set[i].policy, priority_set = read.priority.set[i].priority;
+  const Quota& share = share_set ? read.share.per_gpu[i] : before;
+  const Policy policy = policy_set ? read.policy.per_gpu[i].policy : before.policy;
+  std::uint8_t limit = before.compute_limit_percent;
+  // A fixed tenant's limit is its share, not something that was asked for by itself.
+  if (before.policy == Policy::fixed || (policy_set && policy == Policy::fixed)) limit = 0;
+  if (limit_set) limit = read.limit.per_gpu[i].compute_limit_percent;
+
+  QuotaFlags merged;
+  merged.compute = percent_word(share.compute_share_percent);
+  merged.compute_limit = limit == 0 ? "" : percent_word(limit);
+  merged.policy = policy_name(policy);
+  settings::ResolvedQuotas resolved;
+  settings::Messages messages;
+  settings::resolve_quotas(FlagEnvironment(merged, nullptr), std::span(&gpu, 1), 0, resolved,
+                           messages);
+  refuse_change(messages);
+
+  Quota after = before;
+  after.compute_share_percent = resolved.per_gpu[0].compute_share_percent;
+  after.compute_limit_percent = resolved.per_gpu[0].compute_limit_percent;
+  after.policy = resolved.per_gpu[0].policy;
+  if (priority_set) after.priority = read.priority.per_gpu[i].priority;
+  if (share_set || limit_set || policy_set || priority_set) after.compute_source = Source::run;
+  if (read.memory.set[i].memory) {
+    after.memory_limit_bytes = read.memory.per_gpu[i].memory_limit_bytes;
+    after.memory_source = Source::run;
+  }
+  return after;
+}
+
+}  // namespace
+
+std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string& gpus,
+                                     const shm::TenantSpec& spec) {
+  std::vector<QuotaChange> changes;
+  std::vector<settings::GpuIdentity> identities;
+  for (const std::uint32_t place : chosen_gpus(gpus, spec)) {
+    const shm::TenantGpu& gpu = spec.gpus[place];
+    identities.push_back({gpu.uuid, gpu.nvml_index, gpu.total_bytes});
+    changes.push_back({place, gpu.quota, gpu.quota});
+  }
+  const ReadFlags read = read_flags(flags, identities);
+  for (std::size_t i = 0; i < changes.size(); ++i)
+    changes[i].after = changed(changes[i].before, read, i, identities[i]);
+  return changes;
+}
+
+std::string compute_text(const Quota& quota) {
+  if (!quota.limits_compute() && quota.priority == Priority::normal) return "";
+  const auto percent = [](std::uint8_t value) {
+    return value == 0 ? std::string("none") : fmt::format("{} %", value);
+  };
+  return fmt::format("share {}, limit {}, {}, priority {}", percent(quota.compute_share_percent),
+                     percent(quota.compute_limit_percent), policy_name(quota.policy),
+                     priority_name(quota.priority));
 }
 
 std::string quota_line(const shm::TenantSpec& spec, const Driver& driver) {

@@ -21,15 +21,31 @@ class ProcessEnvironment final : public settings::Environment {
 
 struct PlannedTenant {
   shm::TenantSpec spec;
-  std::vector<std::string> notices;  // understood but not enforced, said once
+  std::vector<std::string> notices;  // what settings ignore, and why; said once
 };
 
 // Throws Problem with the first error of the settings.
 PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
                           const settings::Environment& environment);
 
-// "GPU 0 (NVIDIA H200): 4 GiB of 140 GiB, compute 30 % (not enforced yet)" for each GPU of the set,
-// in one line.
+// What flags make of a running tenant's quota on one of its GPUs.
+struct QuotaChange {
+  std::uint32_t gpu = 0;  // place in the spec
+  Quota before;
+  Quota after;
+  bool memory_is_lowered() const { return after.memory_limit_bytes < before.memory_limit_bytes; }
+};
+
+// One for each GPU of the tenant's set, or of `gpus` where that is given. Quantities without a flag
+// stay; `fixed` makes the limit the share. Throws Problem with the first error.
+std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string& gpus,
+                                     const shm::TenantSpec& spec);
+
+// "share 30 %, limit 60 %, elastic, priority high"; empty: nothing of it was asked for.
+std::string compute_text(const Quota& quota);
+
+// "GPU 0 (NVIDIA H200): 4 GiB of 140 GiB, share 30 %, limit none, elastic, priority normal" for
+// each GPU of the set, in one line.
 std::string quota_line(const shm::TenantSpec& spec, const Driver& driver);
 
 // The set's GPUs for CUDA_VISIBLE_DEVICES: full UUIDs in CUDA's order, with commas.

@@ -3,12 +3,15 @@
 // tenant exists.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "launch.h"
 #include "problem.h"
 #include "program.h"
 #include "quotas.h"
+#include "shares.h"
 #include "tenant_environment.h"
 #include "tenants.h"
 #include "text.h"
@@ -51,6 +54,83 @@ shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec)
   return tenant;
 }
 
+// --require-share asks for a promise; this is what would make it an empty one.
+void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planned) {
+  if (!options.require_share) return;
+  if (options.oversubscribe) {
+    throw Problem(kExitNotStarted, "VG1016",
+                  "--require-share and --oversubscribe exclude each other: a share that is scaled "
+                  "down isn't kept",
+                  "vgpu run --require-share --compute 30 -- PROGRAM");
+  }
+  const auto& gpus = planned.spec.gpus;
+  if (std::none_of(gpus.begin(), gpus.end(), [](const shm::TenantGpu& gpu) {
+        return gpu.in_set && gpu.quota.compute_share_percent != 0;
+      })) {
+    throw Problem(kExitNotStarted, "VG1016", "--require-share wants a share: --compute isn't given",
+                  "vgpu run --require-share --compute 30 -- PROGRAM");
+  }
+}
+
+// Where a share can't be vouched for: refused if it has to be, else said.
+void judge_best_effort(const RunOptions& options, const shm::TenantSpec& spec, bool simulated) {
+  const auto has_share = [](const shm::TenantGpu& gpu) {
+    return gpu.in_set && gpu.quota.compute_share_percent != 0;
+  };
+  if (std::none_of(spec.gpus.begin(), spec.gpus.end(), has_share)) return;
+  if (options.quiet && !options.require_share) return;
+  const Snapshot snapshot = take_snapshot(simulated);
+  for (const auto& gpu : spec.gpus) {
+    if (!has_share(gpu)) continue;
+    const std::string why = shares_on(snapshot, gpu.uuid).best_effort;
+    if (why.empty()) continue;
+    if (options.require_share) {
+      throw Problem(kExitNotStarted, "VG1015",
+                    fmt::format("GPU {}: a share can't be vouched for: {}", gpu.nvml_index, why),
+                    "another GPU by --gpu, or without --require-share");
+    }
+    fmt::print(stderr, "vgpu: note: GPU {}: shares are best effort: {}\n", gpu.nvml_index, why);
+  }
+}
+
+std::string advice(const GpuShares& others, bool share_is_required) {
+  const unsigned taken = others.sum_percent();
+  const std::string smaller = taken < 100 ? fmt::format("--compute {}, or ", 100 - taken) : "";
+  return smaller +
+         (share_is_required ? "another GPU by --gpu" : "--oversubscribe: all are scaled down");
+}
+
+void refuse_too_much(const shm::StateDir& dir, const RunOptions& options,
+                     const shm::TenantSpec& spec) {
+  if (options.oversubscribe) return;
+  const auto live = live_specs(dir);
+  for (const auto& gpu : spec.gpus) {
+    const unsigned share = gpu.in_set ? gpu.quota.compute_share_percent : 0;
+    const GpuShares others = promised(live, gpu.uuid);
+    if (const std::string why = why_not(others, gpu, share); !why.empty()) {
+      throw Problem(kExitNotStarted, "VG1014", why, advice(others, options.require_share));
+    }
+  }
+}
+
+struct NewTenant {
+  shm::Tenant tenant;
+  TenantHold hold;
+};
+
+// From here on the others see its share.
+NewTenant promise(const shm::StateDir& dir, const RunOptions& options,
+                  const shm::TenantSpec& spec) {
+  const SharesLock lock(dir, kExitNotStarted);
+  refuse_too_much(dir, options, spec);
+  shm::Tenant tenant = create_tenant(dir, spec);
+  auto hold = TenantHold::acquire(dir, spec.id.view());
+  if (!hold)
+    throw Problem(kExitNotStarted, "VG1021", "the tenant that was just made is gone",
+                  "vgpu run again");
+  return {std::move(tenant), std::move(*hold)};
+}
+
 }  // namespace
 
 int run_verb(const RunOptions& options) {
@@ -66,6 +146,7 @@ int run_verb(const RunOptions& options) {
   launch.limiter = required_limiter(installation);
   const Driver driver = required_driver(installation, simulated);
   const PlannedTenant planned = plan_tenant(options, driver, ProcessEnvironment());
+  refuse_empty_promise(options, planned);
 
   launch.dir = state_directory(true);
   if (!options.name.empty()) refuse_taken_name(launch.dir, planned.spec);
@@ -74,18 +155,11 @@ int run_verb(const RunOptions& options) {
   wanted.simulated = simulated;
   if (!options.gpus.empty())
     wanted.visible_devices = visible_devices_value(planned.spec, cuda_order(installation, driver));
-  shm::Tenant tenant = create_tenant(launch.dir, planned.spec);
-  auto hold = TenantHold::acquire(launch.dir, planned.spec.id.view());
-  if (!hold)
-    throw Problem(kExitNotStarted, "VG1021", "the tenant that was just made is gone",
-                  "vgpu run again");
+  judge_best_effort(options, planned.spec, simulated);
+  NewTenant made = promise(launch.dir, options, planned.spec);
 
   if (!options.quiet) {
-    for (const auto& notice : planned.notices) {
-      // Of what isn't enforced yet the line itself says so.
-      if (notice.find("not enforced yet") == std::string::npos)
-        fmt::print(stderr, "vgpu: note: {}\n", notice);
-    }
+    for (const auto& notice : planned.notices) fmt::print(stderr, "vgpu: note: {}\n", notice);
     fmt::print(stderr, "{}\n", quota_line(planned.spec, driver));
   }
   launch.path = command.path;
@@ -94,7 +168,7 @@ int run_verb(const RunOptions& options) {
   launch.gpu_files = GpuFiles(simulated ? simulated_state_folder() : "");
   launch.tenant_id = wanted.tenant_id;
   launch.remove_at_end = true;
-  return run_to_end(launch, tenant, std::move(*hold));
+  return run_to_end(launch, made.tenant, std::move(made.hold));
 }
 
 }  // namespace vgpu::cli

@@ -31,6 +31,8 @@ bool is_held(const shm::StateDir& dir, std::string_view id) {
   return held;
 }
 
+}  // namespace
+
 std::string status_text(shm::Status status) {
   switch (status) {
     case shm::Status::bad_version:
@@ -50,13 +52,11 @@ std::string status_text(shm::Status status) {
   return "not usable";
 }
 
-}  // namespace
-
-shm::StateDir state_directory(bool must_work) {
+shm::StateDir state_directory(bool must_work, int exit_code) {
   const shm::StateDir dir =
       shm::state_dir([](const char* name) -> const char* { return std::getenv(name); });
   if (must_work && dir.error != 0) {
-    throw Problem(kExitNotStarted, "VG1021",
+    throw Problem(exit_code, "VG1021",
                   fmt::format("the state directory {} can't be used: {}", dir.path.view(),
                               std::strerror(dir.error)),
                   "VGPU_STATE_DIR=DIRECTORY vgpu ..., with one that you can write");
@@ -93,7 +93,17 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
   return tenants;
 }
 
-KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed) {
+std::vector<shm::TenantSpec> live_specs(const shm::StateDir& dir) {
+  std::vector<std::string> skipped;
+  std::vector<shm::TenantSpec> specs;
+  for (const auto& known : known_tenants(dir, skipped)) {
+    if (!known.stale) specs.push_back(known.spec);
+  }
+  return specs;
+}
+
+KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed, int exit_code,
+                        const std::string& command) {
   std::vector<std::string> skipped;
   auto tenants = known_tenants(dir, skipped);
   std::erase_if(tenants, [](const auto& known) { return known.stale; });
@@ -108,14 +118,14 @@ KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed) {
   const auto& matches = exact.empty() ? beginning : exact;
   if (matches.size() == 1) return std::move(tenants[matches.front()]);
   if (matches.size() > 1) {
-    throw Problem(kExitNotStarted, "VG1023",
+    throw Problem(exit_code, "VG1023",
                   fmt::format("{} tenants are called \"{}...\"; more of the name is needed",
                               matches.size(), typed),
                   "vgpu ls");
   }
   const std::string_view guess = nearest(typed, names);
-  throw Problem(kExitNotStarted, "VG1022", fmt::format("no tenant is called \"{}\"", typed),
-                guess.empty() ? "vgpu ls" : fmt::format("vgpu exec {} -- PROGRAM", guess));
+  throw Problem(exit_code, "VG1022", fmt::format("no tenant is called \"{}\"", typed),
+                guess.empty() ? "vgpu ls" : fmt::format(fmt::runtime(command), guess));
 }
 
 std::vector<shm::ProcessView> processes_of(const shm::Tenant& tenant) {

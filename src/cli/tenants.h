@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "problem.h"
 #include "vgpu/shm/tenant.h"
 
 namespace vgpu::cli {
@@ -19,13 +20,21 @@ struct KnownTenant {
 };
 
 // Where tenants are. Throws Problem when the directory can't be used and `must_work`.
-shm::StateDir state_directory(bool must_work);
+shm::StateDir state_directory(bool must_work, int exit_code = kExitNotStarted);
 
 // All tenants of this user; unreadable ones (another version) are named in `skipped`.
 std::vector<KnownTenant> known_tenants(const shm::StateDir& dir, std::vector<std::string>& skipped);
 
-// By id, name, or the unique beginning of one. Throws Problem.
-KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed);
+// Identity and quotas of those that are alive.
+std::vector<shm::TenantSpec> live_specs(const shm::StateDir& dir);
+
+// By id, name, or the unique beginning of one. Throws Problem with that exit status; `command`,
+// with the name that was probably meant in place of {}, is what it advises.
+KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed, int exit_code,
+                        const std::string& command);
+
+// "damaged", "made by another version of vgpu": what a segment is that can't be used.
+std::string status_text(shm::Status status);
 
 std::vector<shm::ProcessView> processes_of(const shm::Tenant& tenant);
 

@@ -10,6 +10,7 @@ namespace vgpu::cli {
 
 int run_verb(const RunOptions& options);
 int exec_verb(const ExecOptions& options);
+int set_verb(const SetOptions& options);
 int list_verb(const ListOptions& options);
 int doctor_verb(const DoctorOptions& options);
 int completion_verb(const CompletionOptions& options);

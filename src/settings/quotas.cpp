@@ -372,16 +372,7 @@ void Resolver::read_variable(const Variable& variable) {
 }
 
 void Resolver::read_variables() {
-  Line unenforced;
-  for (const Variable& variable : variables()) {
-    read_variable(variable);
-    if (variable.effect != Effect::not_enforced || !is_set(environment_, variable)) continue;
-    if (!unenforced.empty()) unenforced.append(", ");
-    unenforced.append(variable.name);
-  }
-  if (unenforced.empty()) return;
-  unenforced.append(": understood, but compute shares, limits and priorities are not enforced yet");
-  messages_.notices.push_back(unenforced);
+  for (const Variable& variable : variables()) read_variable(variable);
 }
 
 void Resolver::combine_memory(GpuChoices& choices, std::uint64_t minimum_bytes, Quota& quota) {
@@ -455,11 +446,16 @@ void Resolver::combine_compute(GpuChoices& choices, Quota& quota) {
 
 void Resolver::combine(std::uint64_t minimum_bytes, ResolvedQuotas& quotas) {
   quotas.per_gpu.clear();
+  quotas.set.clear();
   for (std::size_t gpu = 0; gpu < gpus_.size(); ++gpu) {
     Quota quota;
     combine_memory(choices_[gpu], minimum_bytes, quota);
     combine_compute(choices_[gpu], quota);
     quotas.per_gpu.push_back(quota);
+    GpuChoices& choices = choices_[gpu];
+    quotas.set.push_back({choices[Quantity::memory].is_set(), choices[Quantity::share].is_set(),
+                          choices[Quantity::limit].is_set(), choices[Quantity::policy].is_set(),
+                          choices[Quantity::priority].is_set()});
   }
 }
 

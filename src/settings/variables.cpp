@@ -103,8 +103,6 @@ std::string_view describe(Effect effect) {
   switch (effect) {
     case Effect::works:
       return "works";
-    case Effect::not_enforced:
-      return "checked, not enforced yet";
     case Effect::refused:
       return "refused";
     case Effect::ignored_said:

@@ -60,7 +60,9 @@ TEST_F(ListTest, ShowsWhatATenantHoldsAndWhoSaidSo) {
     EXPECT_EQ(gpu["memory"]["enforced"], true);
     EXPECT_EQ(gpu["compute"]["share_percent"], 30);
     EXPECT_EQ(gpu["compute"]["limit_percent"], nullptr);
-    EXPECT_EQ(gpu["compute"]["enforced"], false);
+    EXPECT_EQ(gpu["compute"]["policy"], "elastic");
+    EXPECT_EQ(gpu["compute"]["enforced"], true);
+    EXPECT_EQ(gpu["compute"]["best_effort"], nullptr);
     used += gpu["memory"]["used_bytes"].get<std::uint64_t>();
   }
   EXPECT_GE(used, std::uint64_t{1024} << 20);
@@ -70,7 +72,8 @@ TEST_F(ListTest, ShowsWhatATenantHoldsAndWhoSaidSo) {
 
   const std::string text = vgpu({"ls"}).out;
   EXPECT_THAT(text, AllOf(HasSubstr("train"), HasSubstr("[#"), HasSubstr("of 4 GiB"),
-                          HasSubstr("not enforced yet"), HasSubstr("by run")));
+                          HasSubstr("share 30 %, limit none, elastic, priority normal"),
+                          HasSubstr("by run"), Not(HasSubstr("best effort"))));
   EXPECT_THAT(text, Not(HasSubstr("\033"))) << "colours belong on a terminal";
 }
 
@@ -104,6 +107,52 @@ TEST_F(ListTest, ShowsAProcessWithoutALimiterAsUnlimited) {
   EXPECT_THAT(vgpu({"ls"}).out, HasSubstr("UNLIMITED"));
 }
 
+TEST_F(ListTest, CallsSharesBestEffortBesideAProcessWithoutALimiter) {
+  auto running = tenant("train");
+  const std::string folder_of_library =
+      std::string(TOOL).substr(0, std::string(TOOL).rfind("/bin/")) + "/lib/vgpu/simulated";
+  set("LD_LIBRARY_PATH", folder_of_library);
+  auto free_process = start_program({CLIENT, "alloc=256", "hold"});
+  ASSERT_TRUE(free_process.wait_for("holding"));
+  const json all = list();
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < all["gpus"].size(); ++i) {
+    const bool is_beside = !all["gpus"][i]["unlimited"].empty();
+    found += is_beside ? 1 : 0;
+    const json& compute = all["tenants"][0]["gpus"][i]["compute"];
+    EXPECT_EQ(compute["enforced"], !is_beside);
+    EXPECT_EQ(compute["best_effort"].is_string(), is_beside);
+    EXPECT_EQ(all["gpus"][i]["shares"]["best_effort"], compute["best_effort"]);
+    EXPECT_EQ(all["gpus"][i]["shares"]["sum_percent"], 30);
+  }
+  EXPECT_EQ(found, 1U);
+  EXPECT_THAT(vgpu({"ls"}).out,
+              HasSubstr("shares are best effort: gpu_client (pid " +
+                        std::to_string(free_process.pid()) + ") is on it without the limiter"));
+  const Result doctor = vgpu({"doctor"});
+  EXPECT_THAT(doctor.out, HasSubstr("shares are best effort: gpu_client"));
+
+  const std::vector<std::string> wanted = {"run", "--compute", "30", "--require-share",
+                                           "--",  "true"};
+  const Result refused = vgpu(wanted);
+  EXPECT_EQ(refused.exit_code, 125);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("VG1015"), HasSubstr("without the limiter")));
+  const Result said = vgpu({"run", "--compute", "30", "--", "true"});
+  EXPECT_EQ(said.exit_code, 0);
+  EXPECT_THAT(said.err, HasSubstr("note: GPU 1: shares are best effort"));
+}
+
+TEST_F(ListTest, SaysThatSharesAreScaled) {
+  auto one = tenant("one");
+  auto two = start(
+      {"run", "-q", "--name", "two", "--compute", "90", "--oversubscribe", "--", CLIENT, "hold"});
+  ASSERT_TRUE(two.wait_for("holding"));
+  EXPECT_EQ(list()["gpus"][0]["shares"]["oversubscribed"], true);
+  EXPECT_THAT(
+      vgpu({"ls"}).out,
+      HasSubstr("shares add up to 120 %: while all want the GPU each gets 83 % of its own"));
+}
+
 TEST_F(ListTest, WithoutADriverSaysSoAndAnswersNull) {
   unset("VGPU_SIMULATED");
   const json all = list();
@@ -121,7 +170,7 @@ TEST_F(DoctorTest, SaysWhatIsWellAndWhatTheVariablesDo) {
   EXPECT_EQ(result.exit_code, 0) << result.out;
   const json report = json::parse(result.out, nullptr, false);
   EXPECT_EQ(report["enforced"]["memory"], true);
-  EXPECT_EQ(report["enforced"]["compute"], false);
+  EXPECT_EQ(report["enforced"]["compute"], true);
   bool known = false, misspelt = false;
   for (const auto& variable : report["variables"])
     known = known || variable["name"] == "VGPU_MEMORY_LIMIT";

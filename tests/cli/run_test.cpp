@@ -102,10 +102,61 @@ TEST_F(RunTest, SaysTheQuotaInOneLineUnlessQuiet) {
   EXPECT_EQ(std::count(loud.err.begin(), loud.err.end(), '\n'), 1) << loud.err;
   EXPECT_THAT(loud.err,
               AllOf(StartsWith("vgpu: tenant train: GPU 0 (vgpu simulated A10): 4 GiB of "),
-                    HasSubstr("compute 30 % (not enforced yet)")));
+                    HasSubstr("share 30 %, limit none, elastic, priority normal")));
   EXPECT_THAT(loud.out, IsEmpty());
   const Result quiet = run({"--memory", "4GiB", "--compute", "30", "-q"}, {"true"});
   EXPECT_THAT(quiet.err, IsEmpty());
+}
+
+TEST_F(RunTest, SaysLimitPolicyAndPriorityToo) {
+  EXPECT_THAT(run({"--compute", "30", "--compute-limit", "60", "--priority", "high"}, {"true"}).err,
+              HasSubstr("share 30 %, limit 60 %, elastic, priority high"));
+  EXPECT_THAT(run({"--compute", "30", "--policy", "fixed"}, {"true"}).err,
+              HasSubstr("share 30 %, limit 30 %, fixed, priority normal"));
+  EXPECT_THAT(run({"--compute-limit", "60"}, {"true"}).err,
+              HasSubstr("share none, limit 60 %, elastic"));
+  EXPECT_THAT(run({}, {"true"}).err, Not(HasSubstr("share")));
+}
+
+TEST_F(RunTest, RefusesSharesThatAddUpToMoreThanTheGpu) {
+  auto running = start(
+      {"run", "-q", "--name", "train", "--gpu", "0", "--compute", "70", "--", CLIENT, "hold"});
+  ASSERT_TRUE(running.wait_for("holding"));
+  const Result refused = run({"--compute", "31"}, {"true"});
+  EXPECT_EQ(refused.exit_code, 125);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("VG1014"), HasSubstr("GPU 0"), HasSubstr("train 70 %"),
+                                 HasSubstr("30 % are left"), HasSubstr("--oversubscribe")));
+  EXPECT_EQ(tenants(), 1U) << "a refused tenant isn't made";
+  set("VGPU_COMPUTE", "31");
+  EXPECT_THAT(run({}, {"true"}).err, HasSubstr("VG1014"));
+  unset("VGPU_COMPUTE");
+  EXPECT_EQ(run({"--compute", "30"}, {"true"}).exit_code, 0);
+  EXPECT_EQ(run({"--compute", "31", "--gpu", "1"}, {"true"}).exit_code, 0) << "another GPU";
+  EXPECT_EQ(run({"--compute", "31", "--oversubscribe"}, {"true"}).exit_code, 0);
+}
+
+TEST_F(RunTest, StartsOnlyWithASureShareWhereThatIsRequired) {
+  EXPECT_EQ(run({"--compute", "30", "--require-share"}, {"true"}).exit_code, 0);
+  const Result without = run({"--memory", "4GiB", "--require-share"}, {"true"});
+  EXPECT_EQ(without.exit_code, 125);
+  EXPECT_THAT(without.err, HasSubstr("VG1016"));
+  EXPECT_THAT(run({"--compute", "30", "--require-share", "--oversubscribe"}, {"true"}).err,
+              HasSubstr("VG1016"));
+  auto running = start({"run", "-q", "--compute", "80", "--", CLIENT, "hold"});
+  ASSERT_TRUE(running.wait_for("holding"));
+  const Result too_much = run({"--compute", "30", "--require-share"}, {"true"});
+  EXPECT_EQ(too_much.exit_code, 125);
+  EXPECT_THAT(too_much.err, AllOf(HasSubstr("VG1014"), Not(HasSubstr("--oversubscribe"))));
+}
+
+TEST_F(RunTest, OfManyAtOnceLetsInNoMoreThanThereIs) {
+  std::vector<Running> starting;
+  starting.reserve(6);
+  for (int i = 0; i < 6; ++i)
+    starting.push_back(start({"run", "-q", "--compute", "40", "--", CLIENT, "hold"}));
+  int started = 0;
+  for (auto& one : starting) started += one.wait_for("holding") ? 1 : 0;
+  EXPECT_EQ(started, 2);
 }
 
 TEST_F(RunTest, KeepsTheUsersPreload) {

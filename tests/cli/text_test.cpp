@@ -18,7 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<std::string> kVerbs = {"run", "exec", "ls", "doctor", "completion"};
+const std::vector<std::string> kVerbs = {"run", "exec", "set", "ls", "doctor", "completion"};
 
 std::vector<std::string> flags_of(const std::string& verb) {
   Request request;

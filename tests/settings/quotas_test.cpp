@@ -268,14 +268,15 @@ TEST(Quotas, SuffixOfVgpuManagerMeansTheDeviceThatItNames) {
   EXPECT_EQ(limit_of(resolved, 0), 2 * kGiB);
 }
 
-TEST(Quotas, ComputeIsSaidToBeWithoutEffectYet) {
+TEST(Quotas, SayWhichQuantitiesWereSet) {
   const Resolved resolved =
-      resolve(TableEnvironment{{"VGPU_COMPUTE", "30"}, {"CUDA_CORE_LIMIT_1", "40"}});
-  ASSERT_EQ(resolved.messages.notices.size(), 1u);
-  EXPECT_EQ(resolved.messages.notices[0].view(),
-            "VGPU_COMPUTE, CUDA_CORE_LIMIT: understood, but compute shares, limits and priorities "
-            "are not enforced yet");
-  EXPECT_EQ(resolve(TableEnvironment{{"VGPU_MEMORY_LIMIT", "1GiB"}}).notices(), "");
+      resolve(TableEnvironment{{"VGPU_COMPUTE", "0=none"}, {"VGPU_PRIORITY", "1=normal"}});
+  EXPECT_EQ(resolved.notices(), "");
+  EXPECT_TRUE(resolved.quotas.set[0].share);
+  EXPECT_FALSE(resolved.quotas.set[0].priority);
+  EXPECT_FALSE(resolved.quotas.set[1].share);
+  EXPECT_TRUE(resolved.quotas.set[1].priority);
+  EXPECT_FALSE(resolved.quotas.set[1].memory);
 }
 
 TEST(Quotas, WhatCannotBeHonouredIsSaidOnce) {
@@ -504,7 +505,8 @@ TEST(Syntax, IsCheckedWithoutKnowingTheGpus) {
   check_syntax(TableEnvironment{{"TENSOR_FUSION_CUDA_UP_LIMIT", "{\"0\": 200}"}}, messages);
   check_syntax(TableEnvironment{{"VGPU_LOG", "loud"}, {"VGPU_COMPUTE", "30"}}, messages);
   EXPECT_EQ(messages.errors.size(), 3u);
-  EXPECT_EQ(messages.notices.size(), 2u);  // what isn't enforced: UP_LIMIT, then VGPU_COMPUTE
+  check_syntax(TableEnvironment{{"CUDA_OVERSUBSCRIBE", "true"}}, messages);
+  EXPECT_EQ(messages.notices.size(), 1u);
 }
 
 TEST(GpuSet, IsAllUnlessRestricted) {

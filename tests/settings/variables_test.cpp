@@ -174,8 +174,7 @@ TEST_P(Row, HasTheEffectThatItClaims) {
   const Resolved without = resolve(TableEnvironment{});
   EXPECT_EQ(resolved.messages.errors.size(), variable.effect == Effect::refused ? 1u : 0u)
       << resolved.error();
-  const bool said =
-      variable.effect == Effect::ignored_said || variable.effect == Effect::not_enforced;
+  const bool said = variable.effect == Effect::ignored_said;
   EXPECT_EQ(resolved.messages.notices.size(), said ? 1u : 0u) << resolved.notices();
   if (said) {
     EXPECT_THAT(resolved.notices(), testing::HasSubstr(variable.name));

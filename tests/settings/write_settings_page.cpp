@@ -58,7 +58,6 @@ unlimited instead, with a warning. `vgpu doctor` lists the variables that are se
 | effect | meaning |
 |---|---|
 | works | does what it says |
-| checked, not enforced yet | read, validated and shown; nothing holds the program to it yet, and that is said once |
 | refused | set at all, it stops GPU initialisation: it asks for something that can't be kept |
 | ignored, and said | without effect, said once when the tenant first uses a GPU (unless switched off: `false`, a ratio of 1) |
 | ignored | without effect and without harm; `vgpu doctor` says so where one is set |

@@ -68,7 +68,6 @@ enum class Quantity : std::uint8_t {
 };
 enum class Effect : std::uint8_t {
   works,
-  not_enforced,  // checked and kept; said to be without effect until there is an arbiter
   refused,       // set at all, it stops GPU initialisation
   ignored_said,  // no effect, said once
   ignored,       // no effect; `vgpu doctor` and docs/settings.md say so
@@ -105,11 +104,21 @@ struct GpuIdentity {
 struct Messages {
   FixedVector<Line, 16>
       errors;  // refuse: each names the variable, the text, the place in it and what would be right
-  FixedVector<Line, 16> notices;  // said once: understood but not enforced, or ignored and why
+  FixedVector<Line, 16> notices;  // said once: what is ignored, and why
+};
+
+// Which quantities of one GPU somebody set, `none` included.
+struct SetQuantities {
+  bool memory = false;
+  bool share = false;
+  bool limit = false;
+  bool policy = false;
+  bool priority = false;
 };
 
 struct ResolvedQuotas {
-  FixedVector<Quota, kMaxGpus> per_gpu;  // parallel to the list of GPUs that was passed in
+  FixedVector<Quota, kMaxGpus> per_gpu;      // parallel to the list of GPUs that was passed in
+  FixedVector<SetQuantities, kMaxGpus> set;  // likewise
 };
 
 // True when any variable that sets a limit or a GPU set is present and not empty (what HAMi and

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// What there is at one moment, in plain values: GPUs, the tenants of this user, their processes and
+// seats, and whoever is on a GPU without being one of them. `ls`, `top`, `why`, `run` and `set`
+// decide and draw from it; nothing in it refers to the machine any more.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gpus.h"
+#include "vgpu/shm/node.h"
+#include "vgpu/shm/tenant.h"
+
+namespace vgpu::cli {
+
+struct ListedTenant {
+  shm::TenantSpec spec;
+  std::vector<std::uint64_t> charged_bytes;  // by the spec's GPUs
+  std::vector<std::uint64_t> denied;         // refused allocations so far, likewise
+  std::vector<shm::ProcessView> processes;
+};
+
+// Does a process that is in none of the tenants shown have the limiter in it? Another user's may,
+// or one under another state directory; `unknown` where it can't be looked into.
+enum class Limiter : unsigned char { absent, present, unknown };
+
+// A process on a GPU that is none of this user's tenants'.
+struct Outsider {
+  std::uint32_t pid = 0;  // 0: of another PID namespace
+  std::string program;
+  std::optional<std::uint64_t> used_bytes;
+  Limiter limiter = Limiter::unknown;
+};
+
+struct Snapshot {
+  std::uint64_t now_ns = 0;  // CLOCK_MONOTONIC, as the seats' times
+  Driver driver;
+  std::vector<ListedTenant> tenants;
+  std::map<GpuUuid, std::vector<Outsider>> outsiders;
+  std::vector<shm::SeatFacts> seats;
+  std::string seats_unreadable;  // why not; empty: they could be read, or there are none yet
+  std::vector<std::string> notes;
+};
+
+// Removes on its way what ended tenants and processes left behind.
+Snapshot take_snapshot(bool simulated);
+
+// Leaves the GPUs and tenants that are called so, by name, id, UUID, index or the beginning of one;
+// empty: all of them. Throws Problem when nothing is.
+void keep_only(Snapshot& snapshot, const std::string& only);
+
+// A tenant's place for a GPU in its spec, where it is one of its own.
+std::optional<std::size_t> own_gpu(const shm::TenantSpec& spec, const GpuUuid& uuid);
+
+}  // namespace vgpu::cli
