@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
+#include "json.h"
 #include "quotas.h"
 #include "shares.h"
 #include "snapshot.h"
@@ -18,8 +18,6 @@
 
 namespace vgpu::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // What is said of the GPUs' shares, from the whole machine even where only a part is shown.
 using SharesByGpu = std::map<GpuUuid, GpuShares>;
@@ -38,13 +36,6 @@ SharesByGpu shares_of_all(const Snapshot& snapshot) {
   return shares;
 }
 
-Json optional_json(const std::optional<std::uint64_t>& value) {
-  return value ? Json(*value) : Json(nullptr);
-}
-Json text_json(const std::string& text) {
-  return text.empty() || text == "-" ? Json(nullptr) : Json(text);
-}
-Json percent_json(std::uint8_t percent) { return percent == 0 ? Json(nullptr) : Json(percent); }
 Json source_json(Source source) {
   return source == Source::none ? Json(nullptr) : Json(std::string(source_name(source)));
 }
@@ -245,8 +236,7 @@ int list_verb(const ListOptions& options) {
   const SharesByGpu shares = shares_of_all(snapshot);
   keep_only(snapshot, options.only);
   if (options.json) {
-    fmt::print("{}\n",
-               snapshot_json(snapshot, shares).dump(2, ' ', false, Json::error_handler_t::replace));
+    print_json(snapshot_json(snapshot, shares));
     return 0;
   }
   if (!snapshot.driver.available) fmt::print(stderr, "vgpu: {}\n", snapshot.driver.why);

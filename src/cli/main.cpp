@@ -23,6 +23,10 @@ int perform(const vgpu::cli::Request& request) {
       return vgpu::cli::set_verb(request.set);
     case Verb::ls:
       return vgpu::cli::list_verb(request.list);
+    case Verb::top:
+      return vgpu::cli::top_verb(request.top);
+    case Verb::why:
+      return vgpu::cli::why_verb(request.why);
     case Verb::doctor:
       return vgpu::cli::doctor_verb(request.doctor);
     case Verb::completion:

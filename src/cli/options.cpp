@@ -35,6 +35,8 @@ const std::map<std::string, Lesson>& lessons() {
          {"half of its time too, when others want it",
           "vgpu run --memory 4GiB --compute 50 -- python train.py"},
          {"who has what", "vgpu ls"},
+         {"who gets what, live", "vgpu top"},
+         {"what holds a tenant back", "vgpu why train"},
          {"more of it, while it runs", "vgpu set train --memory 8GiB --compute 70"},
          {"a shell inside a running tenant", "vgpu exec train -- bash"},
          {"why something does not work here", "vgpu doctor"},
@@ -126,6 +128,35 @@ const std::map<std::string, Lesson>& lessons() {
          {"one tenant or one GPU", "vgpu ls train"},
          {"for scripts", "vgpu ls --json | jq '.tenants[].gpus[].memory.used_bytes'"}},
         kPlainExit}},
+      {"top",
+       {"Shows live what each tenant is owed of each GPU and what it gets: averages over the last "
+        "second and the last ten, how "
+        "long it waited for turns and for its own limit, its debt, memory, and a line of the last "
+        "seconds. OWED is what it is "
+        "due at this moment: nothing while it doesn't want the GPU. TURN and CAP are the parts of "
+        "the "
+        "last second, in percent, in which its launches waited for their turn, and for its own "
+        "compute limit.\n\n"
+        "Keys: arrows, PgUp, PgDn, Home, End move; Enter, space, + and - open and close a tenant's "
+        "processes, * all of them; < "
+        "and > choose the column to sort by, I turns the order round; P, M, W, D, N sort by got, "
+        "memory, wait, debt, name; / or F4 "
+        "filters by name, Esc clears it; Z pauses; ? or F1 helps; q quits.\n\n"
+        "Without a terminal, or with --once, it prints one table and exits.",
+        {{"", "vgpu top"},
+         {"one tenant or one GPU", "vgpu top train"},
+         {"twice a second", "vgpu top --interval 0.5"},
+         {"for scripts", "vgpu top --json | jq '.gpus[].tenants[] | {name, got_1s_percent}'"}},
+        kPlainExit}},
+      {"why",
+       {"Says in words, with figures, what held a tenant back in the last seconds: its compute "
+        "limit, waiting for its turn and "
+        "behind whom, debt, refused memory, work of its own in flight, a neighbour that never "
+        "yields, having no share, or its "
+        "own idleness. Looks twice, one second apart.",
+        {{"", "vgpu why train"},
+         {"for scripts", "vgpu why train --json | jq -r '.gpus[].causes[].kind'"}},
+        kPlainExit}},
       {"doctor",
        {"Checks what vgpu needs and what it can enforce here: driver, GPUs, how the limiter gets "
         "into programs, the state "
@@ -192,6 +223,27 @@ void declare_set(CLI::App& app, SetOptions& set) {
                "let shares add up to more than 100; all are scaled down then")
       ->group("Quota");
   app.add_flag("--json", set.json, "machine-readable")->group("Output");
+}
+
+void declare_top(CLI::App& app, TopOptions& top) {
+  app.add_option("only", top.only)->type_name("TENANT|GPU");
+  app.add_flag("--once", top.once, "print one table and exit")->group("Output");
+  app.add_flag("--json", top.json, "one snapshot, machine-readable")->group("Output");
+  app.add_option("--interval", top.interval, "seconds between two looks, 0.1 to 60 (default: 1)")
+      ->type_name("SECONDS")
+      ->group("Output");
+  app.add_option("--sort", top.sort, "column to sort by: name, share, got, wait, debt or memory")
+      ->type_name("COLUMN")
+      ->group("Output");
+  app.add_flag("--simulated", top.simulated, "of the simulated GPU (also VGPU_SIMULATED=1)")
+      ->group("Output");
+}
+
+void declare_why(CLI::App& app, WhyOptions& why) {
+  app.add_option("tenant", why.tenant)->type_name("TENANT");
+  app.add_flag("--json", why.json, "machine-readable")->group("Output");
+  app.add_flag("--simulated", why.simulated, "on the simulated GPU (also VGPU_SIMULATED=1)")
+      ->group("Output");
 }
 
 CLI::App* add_verb(CLI::App& app, const std::string& name, const std::string& summary, Verb verb,
@@ -379,6 +431,11 @@ std::shared_ptr<CLI::App> declare_commands(Request& request) {
   list->add_flag("--simulated", request.list.simulated,
                  "of the simulated GPU (also VGPU_SIMULATED=1)")
       ->group("Output");
+
+  declare_top(*add_verb(*app, "top", "show live who is owed and gets what", Verb::top, request),
+              request.top);
+  declare_why(*add_verb(*app, "why", "say what held a tenant back", Verb::why, request),
+              request.why);
 
   CLI::App* doctor = add_verb(*app, "doctor", "say what works here, what doesn't, and what to do",
                               Verb::doctor, request);

@@ -53,6 +53,21 @@ struct ListOptions {
   std::string only;  // a tenant or a GPU
 };
 
+struct TopOptions {
+  std::string only;      // a tenant or a GPU
+  std::string interval;  // seconds, as typed
+  std::string sort;      // a column
+  bool once = false;
+  bool json = false;
+  bool simulated = false;
+};
+
+struct WhyOptions {
+  std::string tenant;
+  bool json = false;
+  bool simulated = false;
+};
+
 struct DoctorOptions {
   bool json = false;
   bool simulated = false;
@@ -62,7 +77,7 @@ struct CompletionOptions {
   std::string shell;
 };
 
-enum class Verb : unsigned char { run, exec, set, ls, doctor, completion };
+enum class Verb : unsigned char { run, exec, set, ls, top, why, doctor, completion };
 
 struct Request {
   Verb verb = Verb::ls;
@@ -70,6 +85,8 @@ struct Request {
   ExecOptions exec;
   SetOptions set;
   ListOptions list;
+  TopOptions top;
+  WhyOptions why;
   DoctorOptions doctor;
   CompletionOptions completion;
 };

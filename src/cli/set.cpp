@@ -11,9 +11,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "json.h"
 #include "problem.h"
 #include "quotas.h"
 #include "shares.h"
@@ -24,8 +24,6 @@
 
 namespace vgpu::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr useconds_t kBetweenLooksUs = 50'000;
 
@@ -240,11 +238,10 @@ class Change {
 };
 
 Json quota_json(const Quota& quota) {
-  const auto percent = [](std::uint8_t value) { return value == 0 ? Json(nullptr) : Json(value); };
   return {{"memory_limit_bytes",
            quota.limits_memory() ? Json(quota.memory_limit_bytes) : Json(nullptr)},
-          {"share_percent", percent(quota.compute_share_percent)},
-          {"limit_percent", percent(quota.compute_limit_percent)},
+          {"share_percent", percent_json(quota.compute_share_percent)},
+          {"limit_percent", percent_json(quota.compute_limit_percent)},
           {"policy", std::string(policy_name(quota.policy))},
           {"priority", std::string(priority_name(quota.priority))}};
 }
@@ -303,7 +300,7 @@ int set_verb(const SetOptions& options) {
     return kExitSignalBase + signal;
   }
   if (options.json) {
-    fmt::print("{}\n", change_json(change).dump(2, ' ', false, Json::error_handler_t::replace));
+    print_json(change_json(change));
     return 0;
   }
   for (const auto& one : change.changes()) {

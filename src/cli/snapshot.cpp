@@ -86,22 +86,6 @@ void read_tenants(const shm::StateDir& dir, Snapshot& snapshot) {
   for (const auto& line : skipped) snapshot.notes.push_back("tenant " + line);
 }
 
-void read_seats(const shm::StateDir& dir, Snapshot& snapshot) {
-  shm::Node node;
-  const shm::Status status = shm::Node::look(dir, node);
-  if (status == shm::Status::not_found || dir.error != 0) return;  // nobody has used a GPU yet
-  if (status != shm::Status::ok) {
-    snapshot.seats_unreadable = status_text(status);
-    snapshot.notes.push_back(fmt::format("the seats (node.seats): {}", snapshot.seats_unreadable));
-    return;
-  }
-  node.reap();
-  for (std::uint32_t seat = 0; seat < node.seats(); ++seat) {
-    shm::SeatFacts facts;
-    if (node.facts(seat, snapshot.now_ns, facts)) snapshot.seats.push_back(facts);
-  }
-}
-
 void find_outsiders(Snapshot& snapshot) {
   PidTranslator translator;
   std::set<std::uint32_t> limited{static_cast<std::uint32_t>(getpid())};
@@ -129,6 +113,20 @@ std::optional<std::size_t> own_gpu(const shm::TenantSpec& spec, const GpuUuid& u
   return std::nullopt;
 }
 
+std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
+                       std::vector<shm::SeatFacts>& seats) {
+  shm::Node node;
+  const shm::Status status = shm::Node::look(dir, node);
+  if (status == shm::Status::not_found || dir.error != 0) return "";  // nobody has used a GPU yet
+  if (status != shm::Status::ok) return status_text(status);
+  node.reap();
+  for (std::uint32_t seat = 0; seat < node.seats(); ++seat) {
+    shm::SeatFacts facts;
+    if (node.facts(seat, now_ns, facts)) seats.push_back(facts);
+  }
+  return "";
+}
+
 Snapshot take_snapshot(bool simulated) {
   Snapshot snapshot;
   const shm::StateDir dir = state_directory(false);
@@ -137,7 +135,9 @@ Snapshot take_snapshot(bool simulated) {
   snapshot.driver = read_driver(find_installation(), simulated, true);
   read_tenants(dir, snapshot);
   snapshot.now_ns = platform::monotonic_ns();
-  read_seats(dir, snapshot);
+  snapshot.seats_unreadable = read_seats(dir, snapshot.now_ns, snapshot.seats);
+  if (!snapshot.seats_unreadable.empty())
+    snapshot.notes.push_back(fmt::format("node.seats: {}", snapshot.seats_unreadable));
   find_outsiders(snapshot);
   return snapshot;
 }

@@ -44,6 +44,11 @@ struct Snapshot {
   std::vector<std::string> notes;
 };
 
+// The live seats as of `now_ns`. Answers why they can't be read; empty: they were, or there are
+// none yet.
+std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
+                       std::vector<shm::SeatFacts>& seats);
+
 // Removes on its way what ended tenants and processes left behind.
 Snapshot take_snapshot(bool simulated);
 

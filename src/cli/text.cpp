@@ -12,12 +12,6 @@
 namespace vgpu::cli {
 namespace {
 
-std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
-  }));
-}
-
 // Two decimals at most, and none that are zero.
 std::string scaled(double value, std::string_view unit) {
   std::string digits = fmt::format("{:.2f}", value);
@@ -42,6 +36,12 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+std::size_t width_of(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
+  }));
+}
 
 std::string size_text(std::optional<std::uint64_t> bytes) {
   if (!bytes) return "-";

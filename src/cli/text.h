@@ -23,6 +23,9 @@ struct Style {
   static Style for_descriptor(int descriptor);
 };
 
+// Characters, not bytes.
+std::size_t width_of(std::string_view text);
+
 // Columns aligned by the widest cell; the last column is left as it is. Widths count characters,
 // not bytes.
 std::string table(const std::vector<std::vector<std::string>>& rows, std::string_view indent);

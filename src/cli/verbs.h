@@ -12,6 +12,8 @@ int run_verb(const RunOptions& options);
 int exec_verb(const ExecOptions& options);
 int set_verb(const SetOptions& options);
 int list_verb(const ListOptions& options);
+int top_verb(const TopOptions& options);
+int why_verb(const WhyOptions& options);
 int doctor_verb(const DoctorOptions& options);
 int completion_verb(const CompletionOptions& options);
 

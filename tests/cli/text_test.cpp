@@ -18,7 +18,8 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<std::string> kVerbs = {"run", "exec", "set", "ls", "doctor", "completion"};
+const std::vector<std::string> kVerbs = {"run", "exec", "set",    "ls",
+                                         "top", "why",  "doctor", "completion"};
 
 std::vector<std::string> flags_of(const std::string& verb) {
   Request request;

@@ -106,8 +106,8 @@ Running ToolTest::start(const std::vector<std::string>& arguments) {
   return start_program(words);
 }
 
-Running ToolTest::start_program(const std::vector<std::string>& program) {
-  Pipe in, out, err;
+pid_t ToolTest::start_with(const std::vector<std::string>& program,
+                           const std::function<void()>& in_child) {
   std::vector<std::string> words = program, settings;
   for (const auto& [name, value] : environment_) settings.push_back(name + "=" + value);
   std::vector<char*> argv, environment;
@@ -117,18 +117,35 @@ Running ToolTest::start_program(const std::vector<std::string>& program) {
   environment.push_back(nullptr);
   const pid_t pid = fork();
   if (pid == 0) {
+    in_child();
+    execve(argv[0], argv.data(), environment.data());
+    _exit(99);
+  }
+  return pid;
+}
+
+Running ToolTest::start_program(const std::vector<std::string>& program) {
+  Pipe in, out, err;
+  const pid_t pid = start_with(program, [&] {
     setpgid(0, 0);
     dup2(in.read_end, STDIN_FILENO);
     dup2(out.write_end, STDOUT_FILENO);
     dup2(err.write_end, STDERR_FILENO);
-    execve(argv[0], argv.data(), environment.data());
-    _exit(99);
-  }
+  });
   setpgid(pid, pid);
   close(in.read_end);
   close(out.write_end);
   close(err.write_end);
   return {pid, in.write_end, out.read_end, err.read_end};
+}
+
+pid_t ToolTest::start_on(const std::string& terminal, const std::vector<std::string>& words) {
+  return start_with(words, [&] {
+    setsid();
+    const int file = open(terminal.c_str(), O_RDWR);  // of a session without one: its terminal
+    for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(file, standard);
+    if (file > STDERR_FILENO) close(file);
+  });
 }
 
 Result ToolTest::vgpu(const std::vector<std::string>& arguments) {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/types.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -49,6 +50,8 @@ class ToolTest : public testing::Test {
   Running start(const std::vector<std::string>& arguments);
   // Another program in the same environment, without the tool.
   Running start_program(const std::vector<std::string>& words);
+  // The same with a terminal for all three files, which becomes its controlling one.
+  pid_t start_on(const std::string& terminal, const std::vector<std::string>& words);
   void set(const std::string& name, const std::string& value) { environment_[name] = value; }
   void unset(const std::string& name) { environment_.erase(name); }
   const std::string& folder() const { return folder_; }
@@ -56,6 +59,8 @@ class ToolTest : public testing::Test {
   std::string write_file(const std::string& name, const std::string& content, unsigned mode);
 
  private:
+  pid_t start_with(const std::vector<std::string>& words, const std::function<void()>& in_child);
+
   std::string folder_;
   std::map<std::string, std::string> environment_;
 };
