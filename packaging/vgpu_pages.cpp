@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   }
   const std::filesystem::path folder = argv[1];
   bool good = write(folder / "man1/vgpu.1", vgpu::cli::man_page(""));
-  for (const std::string verb : {"run", "exec", "ls", "doctor", "completion"}) {
+  for (const std::string& verb : vgpu::cli::verb_names()) {
     good = write(folder / ("man1/vgpu-" + verb + ".1"), vgpu::cli::man_page(verb)) && good;
   }
   good = write(folder / "bash/vgpu", vgpu::cli::completion_script("bash")) && good;

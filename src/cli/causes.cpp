@@ -171,6 +171,7 @@ class Judge {
     double whole = 0;
     for (const auto& [name, time] : order) whole += time;
     std::vector<std::string> parts;
+    parts.reserve(order.size());
     for (const auto& [name, time] : order) {
       parts.push_back(order.size() == 1
                           ? name
@@ -301,6 +302,7 @@ class Judge {
     const bool waits = turn_ >= kNoticeablePercent;
     if (quota_.compute_share_percent == 0 && waits) {
       std::vector<std::string> named;
+      named.reserve(shares_.promises.size());
       for (const auto& promise : shares_.promises)
         named.push_back(fmt::format("{} {} %", promise.tenant, promise.percent));
       add(CauseKind::no_share, turn_ / 2, std::nullopt,

@@ -244,6 +244,12 @@ std::string synopsis(const std::string& verb) {
 
 }  // namespace
 
+std::vector<std::string> verb_names() {
+  std::vector<std::string> all;
+  for (const auto& verb : verbs()) all.push_back(verb.name);
+  return all;
+}
+
 std::string completion_script(const std::string& shell) {
   if (shell == "bash") return bash_completion();
   if (shell == "zsh") return zsh_completion();

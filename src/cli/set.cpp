@@ -86,7 +86,7 @@ class WaitingLine {
     shown_ = text;
   }
   void clear() {
-    if (on_terminal_ && !shown_.empty()) fmt::print(stderr, "\r\033[K");
+    if (on_terminal_ && !shown_.empty()) std::fputs("\r\033[K", stderr);
     shown_.clear();
   }
 

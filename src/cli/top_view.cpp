@@ -375,6 +375,7 @@ std::vector<Line> help_lines() {
       "",
       "any key goes back"};
   std::vector<Line> lines;
+  lines.reserve(text.size());
   for (const auto& one : text)
     lines.push_back({{{one, lines.empty() ? Ink::bold : Ink::plain}}, false});
   return lines;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "options.h"
 
@@ -16,6 +17,8 @@ int top_verb(const TopOptions& options);
 int why_verb(const WhyOptions& options);
 int doctor_verb(const DoctorOptions& options);
 int completion_verb(const CompletionOptions& options);
+
+std::vector<std::string> verb_names();
 
 // Generated from the declared commands; packaging installs them.
 std::string completion_script(const std::string& shell);  // bash, zsh or fish

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // vgpu set: what is changed and said, and each refusal, after which all is as it was.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -160,6 +163,21 @@ TEST_F(SetTest, RefusesASharesSumAboveTheGpuUnlessAskedFor) {
   EXPECT_EQ(vgpu({"set", "train", "--compute", "40"}).exit_code, 0) << "its own doesn't count";
   EXPECT_EQ(vgpu({"set", "train", "--compute", "90", "--oversubscribe"}).exit_code, 0);
   EXPECT_EQ(vgpu({"set", "train", "--compute", "80"}).exit_code, 0) << "less is never refused";
+}
+
+TEST_F(SetTest, AndRunPromiseNoShareWhileAnotherOneDoes) {
+  auto running = tenant("train", {"--compute", "30"});
+  const int held = open((folder() + "/state").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(flock(held, LOCK_EX | LOCK_NB), 0);
+  auto change = start({"set", "train", "--compute", "40"});
+  auto fresh = start({"run", "-q", "--compute", "40", "--", "true"});
+  const Result changed = change.finish(), started = fresh.finish();
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_THAT(changed.err, HasSubstr("VG1025"));
+  EXPECT_EQ(started.exit_code, 125);
+  EXPECT_THAT(started.err, HasSubstr("VG1025"));
+  close(held);
+  EXPECT_EQ(vgpu({"set", "train", "--compute", "40"}).exit_code, 0);
 }
 
 TEST_F(SetTest, RefusesWhatItDoesNotUnderstand) {

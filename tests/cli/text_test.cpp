@@ -18,8 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::vector<std::string> kVerbs = {"run", "exec", "set",    "ls",
-                                         "top", "why",  "doctor", "completion"};
+const std::vector<std::string> kVerbs = verb_names();
 
 std::vector<std::string> flags_of(const std::string& verb) {
   Request request;
