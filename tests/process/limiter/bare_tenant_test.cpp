@@ -115,11 +115,11 @@ TEST_F(BareTenant, OpenOnErrorRunsUnlimitedWithAWarning) {
   EXPECT_THAT(outcome.err, HasSubstr("without limits"));
 }
 
-TEST_F(BareTenant, WhatIsNotEnforcedIsSaidOnceForAllProcesses) {
-  const Outcome outcome = run("VGPU_MEMORY_LIMIT=4GiB VGPU_COMPUTE=30 CUDA_OVERSUBSCRIBE=true",
+TEST_F(BareTenant, WhatIsIgnoredIsSaidOnceForAllProcesses) {
+  const Outcome outcome = run("VGPU_MEMORY_LIMIT=4GiB CUDA_MEM_RATIO=2 CUDA_OVERSUBSCRIBE=true",
                               "nvidia-smi; nvidia-smi; nvidia-smi");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_EQ(count_of(outcome.err, "VGPU_COMPUTE"), 1u) << outcome.err;
+  EXPECT_EQ(count_of(outcome.err, "CUDA_MEM_RATIO="), 1u) << outcome.err;
   EXPECT_EQ(count_of(outcome.err, "CUDA_OVERSUBSCRIBE"), 1u) << outcome.err;
   EXPECT_EQ(tenants(), 1u);
 }
