@@ -13,13 +13,15 @@
 #include "quotas.h"
 #include "shares.h"
 #include "text.h"
+#include "vgpu/core/arbiter.h"
 
 namespace vgpu::cli {
 namespace {
 
 constexpr double kNoticeablePercent = 1;
 constexpr double kIdlePercent = 20;  // below, a gap between two launches is nothing to speak of
-constexpr std::uint64_t kNoticeableDebtNs = 1'000'000;
+// Within a cycle of turns everybody is now ahead, now behind, by less than a quarter of it.
+constexpr std::uint64_t kNoticeableDebtNs = core::kCycleNs / 2;
 // Work that was launched so long ago and still runs is called endless.
 constexpr std::uint64_t kEndlessNs = 1'000'000'000;
 
@@ -117,7 +119,7 @@ class Judge {
     for (const auto& tenant : now_.tenants) {
       if (tenant.spec.id.view() == seat.tenant.view()) return std::string(tenant.spec.name.view());
     }
-    return std::string(seat.tenant.view());
+    return visible(seat.tenant.view());
   }
 
   bool is_own(const shm::SeatFacts& seat) const {
@@ -234,12 +236,12 @@ class Judge {
       if (is_own(seat)) {
         add(CauseKind::endless_work, 90, std::nullopt,
             fmt::format("its own {} (pid {}) launched something {:.1f} s ago that still runs",
-                        seat.program.view(), seat.pid, s));
+                        visible(seat.program.view()), seat.pid, s));
       } else {
         add(CauseKind::endless_neighbour, 80, std::nullopt,
-            fmt::format("{} (pid {}, {}) launched something {:.1f} s ago that never yields: the "
-                        "others run beside it, in slices that the hardware gives",
-                        tenant_name(seat), seat.pid, seat.program.view(), s),
+            fmt::format("{} (pid {}, {}) launched something {:.1f} s ago that hasn't ended and "
+                        "never yields: the others run beside it, in slices that the hardware gives",
+                        tenant_name(seat), seat.pid, visible(seat.program.view()), s),
             "another GPU by --gpu, for one of the two");
       }
     }

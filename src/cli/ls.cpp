@@ -164,7 +164,7 @@ void add_tenant_rows(const ListedTenant& tenant, std::size_t i, Rows& rows) {
                   fmt::format("by {}", sources_text(quota))});
   for (const auto& process : tenant.processes) {
     if (process.charged_bytes[i] == 0 && i != 0) continue;
-    rows.push_back({fmt::format("  {}", process.pid), std::string(process.program.view()),
+    rows.push_back({fmt::format("  {}", process.pid), visible(process.program.view()),
                     size_text(process.charged_bytes[i])});
   }
 }
@@ -174,9 +174,11 @@ void add_outsider_rows(const std::vector<Outsider>& processes, Rows& rows) {
     const char* title = process.limiter == Limiter::absent    ? "UNLIMITED"
                         : process.limiter == Limiter::present ? "another tenant"
                                                               : "another user's";
-    rows.push_back(
-        {title, process.pid == 0 ? "pid -" : fmt::format("pid {} {}", process.pid, process.program),
-         size_text(process.used_bytes)});
+    rows.push_back({title,
+                    process.pid == 0
+                        ? "pid -"
+                        : fmt::format("pid {} {}", process.pid, visible(process.program)),
+                    size_text(process.used_bytes)});
   }
 }
 

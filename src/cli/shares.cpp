@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "problem.h"
+#include "text.h"
 
 namespace vgpu::cli {
 namespace {
@@ -19,13 +20,13 @@ constexpr int kLockTries = 100;
 constexpr useconds_t kBetweenTriesUs = 20'000;
 
 std::string outsider_text(const Outsider& outsider) {
-  const std::string who =
-      outsider.pid == 0
-          ? "a process of another PID namespace"
-          : fmt::format("{} (pid {})",
-                        outsider.program.empty() || outsider.program == "-" ? "a process"
-                                                                            : outsider.program,
-                        outsider.pid);
+  const std::string who = outsider.pid == 0
+                              ? "a process of another PID namespace"
+                              : fmt::format("{} (pid {})",
+                                            outsider.program.empty() || outsider.program == "-"
+                                                ? "a process"
+                                                : visible(outsider.program),
+                                            outsider.pid);
   switch (outsider.limiter) {
     case Limiter::absent:
       return who + " is on it without the limiter";

@@ -23,6 +23,10 @@ struct Style {
   static Style for_descriptor(int descriptor);
 };
 
+// Names of programs are chosen by whoever runs them: what a terminal would act on, or what isn't
+// UTF-8, is shown as "?".
+std::string visible(std::string_view text);
+
 // Characters, not bytes.
 std::size_t width_of(std::string_view text);
 

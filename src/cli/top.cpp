@@ -70,6 +70,13 @@ std::vector<GpuFigures> figures_for(const TopOptions& options) {
   return figures_of(snapshot);
 }
 
+// What the figures don't show: said once, before them.
+void say_what_is_missing(const TopOptions& options) {
+  const Snapshot snapshot = take_snapshot(simulation_wanted(options.simulated));
+  if (!snapshot.driver.available) fmt::print(stderr, "vgpu: {}\n", snapshot.driver.why);
+  for (const auto& note : snapshot.notes) fmt::print(stderr, "vgpu: note: {}\n", note);
+}
+
 Json use_json(const UseFigures& use) {
   return {{"got_1s_percent", use.got_1s},
           {"got_10s_percent", use.got_10s},
@@ -304,6 +311,7 @@ int top_verb(const TopOptions& options) {
     print_json(figures_json(figures_for(options)));
     return 0;
   }
+  say_what_is_missing(options);
   if (options.once || isatty(STDIN_FILENO) == 0 || isatty(STDOUT_FILENO) == 0) {
     print_table(options, state);
     return 0;

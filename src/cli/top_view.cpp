@@ -257,7 +257,7 @@ class Body {
     const Quota& quota = tenant.quota;
     Line line;
     const char* mark = tenant.processes.empty() ? " " : open ? "-" : "+";
-    line.spans.push_back({left(mark + tenant.name, widths_.name), Ink::plain});
+    line.spans.push_back({left(mark + visible(tenant.name), widths_.name), Ink::plain});
     line.spans.push_back({right(priority_letter(quota.priority), kHeads[0].width) +
                               right(percent_or_dash(quota.compute_share_percent), kHeads[1].width) +
                               right(percent_or_dash(quota.compute_limit_percent), kHeads[2].width) +
@@ -283,7 +283,8 @@ class Body {
     const std::size_t name_and_terms =
         widths_.name + kHeads[0].width + kHeads[1].width + kHeads[2].width + kHeads[3].width;
     line.spans.push_back(
-        {left(fmt::format("    {} {}", process.pid, process.program), name_and_terms), Ink::dim});
+        {left(fmt::format("    {} {}", process.pid, visible(process.program)), name_and_terms),
+         Ink::dim});
     if (process.use) {
       add_use(*process.use, Ink::plain, line);
     } else {

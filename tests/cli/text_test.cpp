@@ -143,6 +143,12 @@ TEST(Bars, ShowALittleAsOneCellAndTheUnknownAsNone) {
   EXPECT_EQ(bar(std::nullopt, 4), "[....]");
 }
 
+TEST(Names, CanNotMoveTheCursor) {
+  EXPECT_EQ(visible("python"), "python");
+  EXPECT_EQ(visible("a\033[2Jb\n"), "a?[2Jb?");
+  EXPECT_EQ(visible("\u00e4\xc2\x9b\xe2\x96"), "\u00e4???") << "C1 controls, cut characters";
+}
+
 TEST(Tables, AlignByCharactersNotBytes) {
   EXPECT_EQ(table({{"\u00e4", "x"}, {"bb", "y"}}, ""), "\u00e4   x\nbb  y\n");
 }
