@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tool.h"
+#include "vgpu/shm/node.h"
 
 namespace vgpu::cli_test {
 namespace {
@@ -206,6 +207,17 @@ TEST_F(SetTest, RefusesWhatItDoesNotUnderstand) {
               AllOf(HasSubstr("VG1012"), HasSubstr("none of train's")));
   EXPECT_THAT(vgpu({"set", "train", "--gpu", "9", "--compute", "20"}).err, HasSubstr("VG1012"));
   EXPECT_EQ(gpu_of("train", 0), before);
+}
+
+TEST_F(SetTest, RingsForTheArbitersHost) {
+  auto running = tenant("train", {"--compute", "30"});
+  shm::StateDir dir;
+  dir.path.append(folder() + "/state");
+  shm::Node node;
+  ASSERT_EQ(shm::Node::open(dir, node), shm::Status::ok);
+  const std::uint32_t before = node.doorbell().load();
+  EXPECT_EQ(vgpu({"set", "train", "--compute", "20"}).exit_code, 0);
+  EXPECT_NE(node.doorbell().load(), before);
 }
 
 TEST_F(SetTest, IsNotForTheTenantItself) {
