@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "launch.h"
@@ -54,6 +55,14 @@ shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec)
   return tenant;
 }
 
+bool has_share(const shm::TenantGpu& gpu) {
+  return gpu.in_set && gpu.quota.compute_share_percent != 0;
+}
+
+bool wants_share(const shm::TenantSpec& spec) {
+  return std::any_of(spec.gpus.begin(), spec.gpus.end(), has_share);
+}
+
 // --require-share asks for a promise; this is what would make it an empty one.
 void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planned) {
   if (!options.require_share) return;
@@ -63,10 +72,7 @@ void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planne
                   "down isn't kept",
                   "vgpu run --require-share --compute 30 -- PROGRAM");
   }
-  const auto& gpus = planned.spec.gpus;
-  if (std::none_of(gpus.begin(), gpus.end(), [](const shm::TenantGpu& gpu) {
-        return gpu.in_set && gpu.quota.compute_share_percent != 0;
-      })) {
+  if (!wants_share(planned.spec)) {
     throw Problem(kExitNotStarted, "VG1016", "--require-share wants a share: --compute isn't given",
                   "vgpu run --require-share --compute 30 -- PROGRAM");
   }
@@ -74,10 +80,7 @@ void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planne
 
 // Where a share can't be vouched for: refused if it has to be, else said.
 void judge_best_effort(const RunOptions& options, const shm::TenantSpec& spec, bool simulated) {
-  const auto has_share = [](const shm::TenantGpu& gpu) {
-    return gpu.in_set && gpu.quota.compute_share_percent != 0;
-  };
-  if (std::none_of(spec.gpus.begin(), spec.gpus.end(), has_share)) return;
+  if (!wants_share(spec)) return;
   if (options.quiet && !options.require_share) return;
   const Snapshot snapshot = take_snapshot(simulated);
   for (const auto& gpu : spec.gpus) {
@@ -121,8 +124,11 @@ struct NewTenant {
 // From here on the others see its share.
 NewTenant promise(const shm::StateDir& dir, const RunOptions& options,
                   const shm::TenantSpec& spec) {
-  const SharesLock lock(dir, kExitNotStarted);
-  refuse_too_much(dir, options, spec);
+  std::optional<SharesLock> lock;
+  if (wants_share(spec)) {
+    lock.emplace(dir, kExitNotStarted);
+    refuse_too_much(dir, options, spec);
+  }
   shm::Tenant tenant = create_tenant(dir, spec);
   auto hold = TenantHold::acquire(dir, spec.id.view());
   if (!hold)

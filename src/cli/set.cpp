@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "json.h"
@@ -110,8 +111,11 @@ class Change {
   // Returns the signal that ended the wait, 0: none.
   int apply() {
     {
-      const SharesLock lock(dir_, kExitFailed);
-      refuse_too_much();
+      std::optional<SharesLock> lock;
+      if (std::any_of(changes_.begin(), changes_.end(), raises_share)) {
+        lock.emplace(dir_, kExitFailed);
+        refuse_too_much();
+      }
       if (!options_.when_free) refuse_memory_in_use();
       for (const auto& change : changes_) set_at_once(change);
     }
@@ -124,12 +128,16 @@ class Change {
     return fmt::format("GPU {}", known_.spec.gpus[change.gpu].nvml_index);
   }
 
+  // Who gives some of it back isn't asked whether the rest fits.
+  static bool raises_share(const QuotaChange& change) {
+    return change.after.compute_share_percent > change.before.compute_share_percent;
+  }
+
   void refuse_too_much() const {
     if (options_.oversubscribe) return;
     const auto live = live_specs(dir_);
     for (const auto& change : changes_) {
-      // Who gives some of it back isn't asked whether the rest fits.
-      if (change.after.compute_share_percent <= change.before.compute_share_percent) continue;
+      if (!raises_share(change)) continue;
       const shm::TenantGpu& gpu = known_.spec.gpus[change.gpu];
       const GpuShares others = promised(live, gpu.uuid, known_.spec.id.view());
       const std::string why = why_not(others, gpu, change.after.compute_share_percent);
