@@ -46,7 +46,7 @@ TenantFigures tenant_on(const Snapshot& snapshot, const ListedTenant& tenant, st
   figures.use = use_of(seats);
   if (!seats.empty()) {
     double owed = 0;
-    for (const auto* seat : seats) owed += seat->owed_ppm / kPpmOfPercent;
+    for (const auto* seat : seats) owed += seat->entitled_ppm / kPpmOfPercent;
     figures.owed = owed;
   }
   figures.processes = processes_on(tenant, place, seats);
@@ -89,10 +89,14 @@ UseFigures use_of(const std::vector<const shm::SeatFacts*>& seats) {
     use.turn_1s += percent_of_seconds(last.waited_turn_ns, 1);
     use.limit_1s += percent_of_seconds(last.waited_limit_ns, 1);
     use.in_flight_1s += percent_of_seconds(last.waited_in_flight_ns, 1);
+    // Of one that is alone only the last second is known.
+    double sum = 0;
+    for (std::size_t i = 0; i < kLongAverage; ++i)
+      sum += percent_of_seconds(seat->seconds[seat->is_alone ? 0 : i].work_ns, kLongAverage);
+    use.got_10s += sum;
     if (seat->lag_ns < 0) use.debt_ns += static_cast<std::uint64_t>(-seat->lag_ns);
   }
   use.got_1s = use.history[0];
-  for (std::size_t i = 0; i < kLongAverage; ++i) use.got_10s += use.history[i] / kLongAverage;
   const auto count = static_cast<double>(std::max<std::size_t>(seats.size(), 1));
   // Threads of one process wait beside each other: together no longer than the second.
   for (double* wait : {&use.turn_1s, &use.limit_1s, &use.in_flight_1s})

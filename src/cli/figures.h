@@ -20,7 +20,7 @@ inline constexpr std::size_t kLongAverage = 10;
 
 struct UseFigures {
   double got_1s = 0;
-  double got_10s = 0;
+  double got_10s = 0;       // of a seat that is alone on its GPU: as got_1s
   double turn_1s = 0;       // a launch waited for its turn; of several processes the mean
   double limit_1s = 0;      // by its compute limit
   double in_flight_1s = 0;  // until what it had launched before was far enough
@@ -38,7 +38,7 @@ struct ProcessFigures {
 struct TenantFigures {
   std::string id, name;
   Quota quota;
-  std::optional<double> owed;  // now; none: nobody of it has a seat
+  std::optional<double> owed;  // while it wants the GPU; none: nobody of it has a seat
   UseFigures use;
   std::uint64_t used_bytes = 0;
   std::vector<ProcessFigures> processes;

@@ -137,6 +137,11 @@ Gpu read_gpu(const Nvml& nvml, nvmlDevice_t device, std::uint32_t index, bool wi
     gpu.total_bytes = memory.total;
     gpu.used_bytes = memory.used;
   }
+  nvmlUtilization_t rates{};
+  auto* get_rates =
+      nvml.call<nvmlReturn_t(nvmlDevice_t, nvmlUtilization_t*)>("nvmlDeviceGetUtilizationRates");
+  if (get_rates != nullptr && get_rates(device, &rates) == NVML_SUCCESS)
+    gpu.busy_percent = rates.gpu;
   if (with_processes) {
     std::map<std::uint32_t, GpuProcess> found;
     add_processes(nvml, "nvmlDeviceGetComputeRunningProcesses_v3", device, found);

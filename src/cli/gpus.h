@@ -35,7 +35,8 @@ struct Gpu {
   std::string pci_bus_id;
   std::optional<std::uint64_t> total_bytes;
   std::optional<std::uint64_t> used_bytes;
-  std::vector<GpuProcess> processes;  // compute and graphics, each pid once
+  std::optional<unsigned> busy_percent;  // of the time, kernels of anybody ran lately
+  std::vector<GpuProcess> processes;     // compute and graphics, each pid once
   std::string uuid_text() const { return uuid.text().data(); }
 };
 

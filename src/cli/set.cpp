@@ -163,18 +163,26 @@ class Change {
     }
   }
 
+  // The tenant reads its quota at each reservation and launch, the arbiter what its seats say.
+  void put(std::uint32_t gpu, const Quota& quota) {
+    known_.tenant.set_quota(gpu, quota);
+    shm::Node node;
+    if (shm::Node::look(dir_, node) == shm::Status::ok)
+      node.set_terms(known_.spec.id.view(), known_.spec.gpus[gpu].uuid, quota);
+  }
+
   void set_at_once(const QuotaChange& change) {
     Quota quota = change.after;
     if (options_.when_free && change.memory_is_lowered()) {
       quota.memory_limit_bytes = change.before.memory_limit_bytes;
       quota.memory_source = change.before.memory_source;
     }
-    known_.tenant.set_quota(change.gpu, quota);
+    put(change.gpu, quota);
     if (options_.when_free || !change.memory_is_lowered()) return;
     // An allocation that was granted under the old limit while we changed it.
     const std::uint64_t held = known_.tenant.charged_bytes(change.gpu);
     if (held <= change.after.memory_limit_bytes) return;
-    for (const auto& all : changes_) known_.tenant.set_quota(all.gpu, all.before);
+    for (const auto& all : changes_) put(all.gpu, all.before);
     refuse_memory(change, held);
   }
 
@@ -203,12 +211,12 @@ class Change {
     limit = std::min(limit, std::max(wanted, held));
     quota.memory_limit_bytes = limit;
     quota.memory_source = change.after.memory_source;
-    known_.tenant.set_quota(change.gpu, quota);
+    put(change.gpu, quota);
     return limit == wanted && held <= wanted;
   }
 
   void restore() {
-    for (const auto& change : changes_) known_.tenant.set_quota(change.gpu, change.before);
+    for (const auto& change : changes_) put(change.gpu, change.before);
     ring();
   }
 

@@ -86,6 +86,25 @@ void read_tenants(const shm::StateDir& dir, Snapshot& snapshot) {
   for (const auto& line : skipped) snapshot.notes.push_back("tenant " + line);
 }
 
+// Who is alone on a GPU counts nothing: what it did in the last second is what NVML says of the
+// GPU.
+void measure_lone_seats(Snapshot& snapshot) {
+  for (auto& seat : snapshot.seats) {
+    if (!seat.is_alone) continue;
+    const auto& gpus = snapshot.driver.gpus;
+    const auto gpu = std::find_if(gpus.begin(), gpus.end(),
+                                  [&](const Gpu& each) { return each.uuid == seat.gpu; });
+    if (gpu == gpus.end()) continue;
+    if (!gpu->busy_percent) {
+      snapshot.notes.push_back(fmt::format(
+          "GPU {}: NVML doesn't say how busy it is, and the one process on it counts nothing",
+          gpu->nvml_index));
+      continue;
+    }
+    seat.seconds[0].work_ns = *gpu->busy_percent * std::uint64_t{10'000'000};
+  }
+}
+
 void find_outsiders(Snapshot& snapshot) {
   PidTranslator translator;
   std::set<std::uint32_t> limited{static_cast<std::uint32_t>(getpid())};
@@ -138,6 +157,7 @@ Snapshot take_snapshot(bool simulated) {
   snapshot.seats_unreadable = read_seats(dir, snapshot.now_ns, snapshot.seats);
   if (!snapshot.seats_unreadable.empty())
     snapshot.notes.push_back(fmt::format("node.seats: {}", snapshot.seats_unreadable));
+  measure_lone_seats(snapshot);
   find_outsiders(snapshot);
   return snapshot;
 }

@@ -41,8 +41,8 @@ class Top : public testing::Test {
       stage_.second(one, i, {.work_ms = i < 5 ? 250U : 500U, .limit_ms = 40, .turn_ms = 700});
       stage_.second(two, i, {.work_ms = 690, .turn_ms = 20});
     }
-    stage_.seat(one).rates = 300'000;
-    stage_.seat(two).rates = 700'000;
+    stage_.seat(one).rates = std::uint64_t{300'000} << 32;
+    stage_.seat(two).rates = std::uint64_t{700'000} << 32;
     stage_.seat(one).lag_ns = static_cast<std::uint64_t>(-std::int64_t{12 * kMs});
     shm::ProcessView process;
     process.pid = getpid();
