@@ -24,6 +24,7 @@ constexpr std::uint64_t kLazyNs = 200'000;  // how late the engine's thread may 
 constexpr std::uint64_t kLingerNs = 20'000'000;  // how long it stays half awake after work
 constexpr std::uint64_t kSpinNs = 40'000;        // waiters spin for what comes sooner
 constexpr std::uint64_t kPollNs = 20'000;        // between two looks at a value in memory
+constexpr std::uint64_t kReportNs = 1'000'000;   // busy time that isn't reported yet, at most
 
 void sleep_on(std::uint32_t* word, std::uint32_t seen, std::uint64_t until_ns) {
   timespec time{static_cast<time_t>(until_ns / 1'000'000'000),
@@ -191,7 +192,7 @@ void Engine::pause_device(int device, std::uint64_t at) {
     if (lane->device->index() != device || lane->idle()) continue;
     Op& op = lane->queue.front();
     if (op.state != Op::State::running || !op.on_sms || op.resume_ns >= at) continue;
-    op.remaining_ns -= std::min(op.remaining_ns, at - op.resume_ns);
+    if (!op.meets()) op.remaining_ns -= std::min(op.remaining_ns, at - op.resume_ns);
     op.resume_ns = at;
   }
   if (sm.running > 0 && at > sm.busy_from_ns)
@@ -248,6 +249,26 @@ void Engine::pop(Lane& lane) {
   finished_ops_ = true;
 }
 
+// Whether a kernel finds room beside those that run. It waits for what will come free; but where
+// kernels that spin hold the rest, its blocks take the places that are left, in more waves.
+bool Engine::fit(Op& op, const Lane& lane) const {
+  const Sm& on = sms_[static_cast<std::size_t>(lane.device->index())];
+  const std::uint64_t capacity = lane.device->model().resident_threads();
+  if (on.running == 0 || on.threads + op.threads <= capacity) return true;
+  std::uint64_t spinning = 0;
+  for (const Lane* other : active_) {
+    if (other->device != lane.device || other->idle()) continue;
+    const Op& running = other->queue.front();
+    if (running.state == Op::State::running && running.spins) spinning += running.threads;
+  }
+  if (on.threads + op.threads > capacity + spinning) return false;
+  const std::uint64_t places = (capacity - std::min(capacity, on.threads)) / op.block_threads;
+  if (places == 0) return false;
+  op.threads = places * op.block_threads;
+  op.remaining_ns = (op.blocks + places - 1) / places * op.wave_ns + kKernelGapNs;
+  return true;
+}
+
 void Engine::start_on_sms(Lane& lane) {
   Driver& driver = Driver::get();
   Op& op = lane.queue.front();
@@ -260,9 +281,7 @@ void Engine::start_on_sms(Lane& lane) {
     on.retry_ns = turn.mine ? (turn.contended ? turn.end_ns : kNever) : turn.retry_ns;
     if (turn.mine) adopt_turn(device, turn);
   }
-  if (!on.held) return;
-  const std::uint64_t capacity = lane.device->model().resident_threads();
-  if (on.running > 0 && on.threads + op.threads > capacity) return;
+  if (!on.held || !fit(op, lane)) return;
   op.state = Op::State::running;
   op.resume_ns = std::max(clock_ns_, on.start_ns);
   if (on.running++ == 0) on.busy_from_ns = op.resume_ns;
@@ -327,6 +346,31 @@ bool Engine::start_queued(Lane& lane) {
   return false;
 }
 
+// What running kernels do in memory at the present clock. True if any did something.
+bool Engine::meet() {
+  bool any = false;
+  for (Lane* lane : active_) {
+    if (lane->idle()) continue;
+    Op& op = lane->queue.front();
+    if (op.state != Op::State::running || !op.meets() || op.resume_ns > clock_ns_ ||
+        !sm(*lane->device).held)
+      continue;
+    if (op.arrives_at != 0) {
+      note_write(op.arrives_at);
+      __atomic_fetch_add(reinterpret_cast<std::uint32_t*>(op.arrives_at), 1, __ATOMIC_ACQ_REL);
+      op.arrives_at = 0;
+      op.resume_ns = clock_ns_;
+      any = true;
+    }
+    if (op.spins && value_matches(op)) {
+      op.spins = false;
+      op.resume_ns = clock_ns_;
+      any = true;
+    }
+  }
+  return any;
+}
+
 bool Engine::start_ready() {
   bool changed = false;
   bool again = true;
@@ -345,6 +389,7 @@ bool Engine::start_ready() {
       Lane& lane = *active_[i];
       while (!lane.idle() && start_queued(lane)) again = true;
     }
+    again = meet() || again;
     changed = changed || again;
     std::erase_if(active_, [this](Lane* lane) {
       if (!lane->idle()) return false;
@@ -363,7 +408,7 @@ bool Engine::complete_due() {
     Op& op = lane->queue.front();
     if (op.state != Op::State::running) continue;
     Sm& on = sm(*lane->device);
-    if (op.on_sms && !on.held) continue;
+    if (op.meets() || (op.on_sms && !on.held)) continue;
     const std::uint64_t end = op.resume_ns + op.remaining_ns;
     if (end > clock_ns_) continue;
     if (op.on_sms) {
@@ -384,7 +429,9 @@ std::uint64_t Engine::next_internal() const {
     if (lane->idle()) continue;
     const Op& op = lane->queue.front();
     const Sm& on = sms_[static_cast<std::size_t>(lane->device->index())];
-    if (op.state == Op::State::running && (!op.on_sms || on.held)) {
+    if (op.state == Op::State::running && op.meets()) {
+      if (on.held && op.resume_ns > clock_ns_) next = std::min(next, op.resume_ns);
+    } else if (op.state == Op::State::running && (!op.on_sms || on.held)) {
       next = std::min(next, op.resume_ns + op.remaining_ns);
     } else if (op.state == Op::State::queued && op.submit_ns > clock_ns_) {
       next = std::min(next, op.submit_ns);
@@ -396,16 +443,36 @@ std::uint64_t Engine::next_internal() const {
   return next;
 }
 
-std::uint64_t Engine::next_wake(std::uint64_t now) const {
+// The next time at which something is to happen, as far as it is known.
+std::uint64_t Engine::next_event() const {
   std::uint64_t next = next_internal();
-  for (const Lane* lane : active_) {
-    if (!lane->idle() && lane->queue.front().type == Op::Type::wait_value)
-      next = std::min(next, now + kPollNs);
-  }
   for (const Sm& on : sms_) {
     if (on.wanted) next = std::min(next, on.retry_ns);
   }
   return next;
+}
+
+// When the engine's thread has to look again: values in memory may be changed by anybody.
+std::uint64_t Engine::next_wake(std::uint64_t now) const {
+  std::uint64_t next = next_event();
+  for (const Lane* lane : active_) {
+    if (lane->idle()) continue;
+    const Op& op = lane->queue.front();
+    const bool spins = op.state == Op::State::running && op.spins &&
+                       sms_[static_cast<std::size_t>(lane->device->index())].held;
+    if (spins || op.type == Op::Type::wait_value) next = std::min(next, now + kPollNs);
+  }
+  return next;
+}
+
+// A kernel that runs for long is seen to be busy meanwhile.
+void Engine::report_busy() {
+  for (std::size_t device = 0; device < sms_.size(); ++device) {
+    Sm& on = sms_[device];
+    if (!on.held || on.running == 0 || clock_ns_ < on.busy_from_ns + kReportNs) continue;
+    Driver::get().state->add_busy(static_cast<int>(device), clock_ns_ - on.busy_from_ns);
+    on.busy_from_ns = clock_ns_;
+  }
 }
 
 void Engine::advance(std::unique_lock<std::mutex>& lock) {
@@ -453,6 +520,7 @@ void Engine::advance(std::unique_lock<std::mutex>& lock) {
     start_ready();
     if (heavy_lane_ != nullptr) continue;
     release_turns();
+    report_busy();
     break;
   }
   if (std::exchange(finished_ops_, false) && waiters_ > 0) finished_.notify_all();
@@ -464,7 +532,7 @@ void Engine::wait(std::unique_lock<std::mutex>& lock, Done done) {
     advance(lock);
     if (done()) return;
     const std::uint64_t now = DeviceState::now_ns();
-    const std::uint64_t next = next_wake(now);
+    const std::uint64_t next = next_event();
     if (next <= now) continue;
     if (next <= now + kSpinNs) {
       lock.unlock();

@@ -44,7 +44,17 @@ struct Op {
   std::uint64_t remaining_ns = 0;
   std::uint64_t work_ns = 0;  // on the SMs, in all
   std::uint64_t resume_ns = 0;
-  std::uint64_t threads = 0;  // of the device's resident threads
+  // A kernel's grid: of the device's resident threads it holds so many at a time, for which its
+  // blocks run in waves.
+  std::uint64_t threads = 0;
+  std::uint64_t blocks = 0;
+  std::uint64_t block_threads = 0;
+  std::uint64_t wave_ns = 0;
+  // A kernel that meets others in memory: when it begins it adds 1 to the word there (0: to none,
+  // or it has), then stays on the SMs until the value at `address` matches.
+  std::uint64_t arrives_at = 0;
+  bool spins = false;
+  bool meets() const { return arrives_at != 0 || spins; }
   std::vector<Point> after;
   std::function<void()> work;
   std::shared_ptr<EventState> event;
@@ -110,10 +120,14 @@ class Engine {
   bool start_ready();
   bool start_queued(Lane& lane);
   void start_on_sms(Lane& lane);
+  bool fit(Op& op, const Lane& lane) const;
+  bool meet();
   bool complete_due();
   void pop(Lane& lane);
   void release_turns();
+  void report_busy();
   std::uint64_t next_internal() const;
+  std::uint64_t next_event() const;
   std::uint64_t next_wake(std::uint64_t now) const;
   void poke(bool prompt);
   void thread_main();

@@ -106,8 +106,8 @@ void enqueue_item(Call& call, CUstream stream, const CUgraphExec_st::Item& item)
                               p.sharedMemBytes};
       auto pointers = body.arguments->pointers;
       enqueue(call, stream,
-              kernel_op(*stream->context->device, stream_sms(stream), p.func, shape,
-                        stated_duration(p.func, pointers.data(), nullptr)));
+              kernel_op(*stream->context->device, stream_sms(stream), shape,
+                        stated_effects(p.func, pointers.data(), nullptr)));
       return;
     }
     case CU_GRAPH_NODE_TYPE_MEMCPY: {

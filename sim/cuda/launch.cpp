@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kernel launches in all their forms. A kernel runs for the time that its text states, once per
-// wave of blocks that fits the SMs at a time; nothing else about it is simulated.
+// wave of blocks that fits the SMs at a time, and meets others in memory as the text says; nothing
+// else about it is simulated.
 #include "launch.h"
 
 #include <algorithm>
@@ -85,8 +86,8 @@ CUresult prepare_launch(CUcontext context, CUfunction function) {
   return CUDA_SUCCESS;
 }
 
-Op kernel_op(const Device& device, unsigned sm_count, CUfunction, const LaunchShape& shape,
-             std::uint64_t duration_ns) {
+Op kernel_op(const Device& device, unsigned sm_count, const LaunchShape& shape,
+             const Effects& effects) {
   const GpuModel& model = device.model();
   const std::uint64_t threads = std::uint64_t{shape.block[0]} * shape.block[1] * shape.block[2];
   const std::uint64_t blocks = std::uint64_t{shape.grid[0]} * shape.grid[1] * shape.grid[2];
@@ -98,16 +99,27 @@ Op kernel_op(const Device& device, unsigned sm_count, CUfunction, const LaunchSh
   Op op;
   op.type = Op::Type::kernel;
   op.on_sms = true;
-  op.remaining_ns = duration_ns * waves + kKernelGapNs;
+  op.remaining_ns = effects.spin_ns * waves + kKernelGapNs;
   op.threads = std::min(blocks, at_once) * threads;
+  op.blocks = blocks;
+  op.block_threads = threads;
+  op.wave_ns = effects.spin_ns;
+  op.arrives_at = effects.arrive;
+  op.spins = effects.wait != 0;
+  op.address = effects.wait;
+  op.value = effects.wait_value;
+  op.value_bytes = sizeof effects.wait_value;
+  op.value_flags = CU_STREAM_WAIT_VALUE_GEQ;
+  op.prompt = op.meets();
   return op;
 }
 
-std::uint64_t stated_duration(CUfunction function, void** params, void** extra) {
-  const KernelText& text = *function->text;
-  if (text.spin_param < 0) return text.spin_ns;
-  const auto index = static_cast<std::size_t>(text.spin_param);
-  if (index >= text.param_offsets.size()) return text.spin_ns;
+namespace {
+
+// A number that is a parameter of the launch, or stands in the text.
+std::uint64_t value_of(const KernelText& text, const Stated& stated, void** params, void** extra) {
+  const auto index = static_cast<std::size_t>(stated.param);
+  if (stated.param < 0 || index >= text.param_offsets.size()) return stated.literal;
   std::uint64_t value = 0;
   const std::size_t size = std::min<std::size_t>(sizeof value, text.param_sizes[index]);
   if (params != nullptr) {
@@ -124,6 +136,22 @@ std::uint64_t stated_duration(CUfunction function, void** params, void** extra) 
       std::memcpy(&value, buffer + text.param_offsets[index], size);
   }
   return value;
+}
+
+}  // namespace
+
+Effects stated_effects(CUfunction function, void** params, void** extra) {
+  const KernelText& text = *function->text;
+  const auto value = [&](const Stated& stated) { return value_of(text, stated, params, extra); };
+  const Directives& directives = text.directives;
+  Effects effects;
+  effects.spin_ns = value(directives.spin_ns);
+  if (directives.arrive) effects.arrive = value(*directives.arrive);
+  if (directives.wait) {
+    effects.wait = value(*directives.wait);
+    effects.wait_value = static_cast<std::uint32_t>(value(directives.wait_value));
+  }
+  return effects;
 }
 
 }  // namespace vgpu::sim
@@ -148,6 +176,16 @@ std::uint64_t resident_blocks(const GpuModel& model, unsigned sm_count, const La
          sm_count;
 }
 
+// A kernel that touches memory which no device can reach would fail when it runs; here at once.
+bool can_reach(Driver& driver, const KernelText& text, const Effects& effects) {
+  const auto is_word = [&](std::uint64_t address) {
+    return address % sizeof(std::uint32_t) == 0 &&
+           driver.accessible(address, sizeof(std::uint32_t));
+  };
+  return (!text.directives.arrive || is_word(effects.arrive)) &&
+         (!text.directives.wait || is_word(effects.wait));
+}
+
 CUresult launch(const Launch& what) {
   Call call;
   if (!call) return call.result;
@@ -170,6 +208,8 @@ CUresult launch(const Launch& what) {
     if (blocks > resident_blocks(context->device->model(), sms, shape))
       return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
   }
+  const Effects effects = stated_effects(function, what.params, what.extra);
+  if (!can_reach(call.driver, *function->text, effects)) return CUDA_ERROR_ILLEGAL_ADDRESS;
   bool captured = false;
   result = route(call, stream, captured);
   if (result != CUDA_SUCCESS) return result;
@@ -192,9 +232,7 @@ CUresult launch(const Launch& what) {
   }
   result = prepare_launch(context, function);
   if (result != CUDA_SUCCESS) return result;
-  Op op = kernel_op(*context->device, sms, function, what.shape,
-                    stated_duration(function, what.params, what.extra));
-  enqueue(call, stream, std::move(op));
+  enqueue(call, stream, kernel_op(*context->device, sms, what.shape, effects));
   return CUDA_SUCCESS;
 }
 

@@ -19,11 +19,16 @@ CUresult check_shape(const Device& device, CUfunction function, const LaunchShap
 bool hold_local(CUcontext context, std::uint64_t bytes_per_thread);
 // What the device has to hold before the function can run in the context.
 CUresult prepare_launch(CUcontext context, CUfunction function);
-// The kernel as an operation of a stream; `value` holds the parameter that states its duration, if
-// one does.
-Op kernel_op(const Device& device, unsigned sm_count, CUfunction function, const LaunchShape& shape,
-             std::uint64_t duration_ns);
-// The duration that the parameters state.
-std::uint64_t stated_duration(CUfunction function, void** params, void** extra);
+// What one launch does: the directives of its kernel with the values of its parameters.
+struct Effects {
+  std::uint64_t spin_ns = 0;
+  std::uint64_t arrive = 0;  // addresses; 0: it does none of that
+  std::uint64_t wait = 0;
+  std::uint32_t wait_value = 0;
+};
+Effects stated_effects(CUfunction function, void** params, void** extra);
+// The kernel as an operation of a stream.
+Op kernel_op(const Device& device, unsigned sm_count, const LaunchShape& shape,
+             const Effects& effects);
 
 }  // namespace vgpu::sim

@@ -16,6 +16,20 @@
 
 namespace vgpu::sim {
 
+// A number that a directive states: itself, or the value of one of the kernel's parameters.
+struct Stated {
+  std::uint64_t literal = 0;
+  int param = -1;
+};
+
+// What a kernel does, in the words of its `// vgpu-sim:` comments (docs/simulated-gpu.md).
+struct Directives {
+  Stated spin_ns{kDefaultKernelNs};  // how long it runs
+  std::optional<Stated> arrive;      // address of the 32-bit word that it adds 1 to at its start
+  std::optional<Stated> wait;        // address of the one that has to be `wait_value` at least
+  Stated wait_value;                 // before spin_ns begin
+};
+
 struct KernelText {
   std::string name;
   std::vector<std::uint64_t> param_offsets;
@@ -27,10 +41,7 @@ struct KernelText {
   int max_threads = 1024;
   bool uses_heap = false;
   bool uses_printf = false;
-  // How long it runs: a literal, or the value of a parameter of 64 bits. `// vgpu-sim:
-  // spin_ns=param0` or `spin_ns=20000`.
-  std::uint64_t spin_ns = kDefaultKernelNs;
-  int spin_param = -1;
+  Directives directives;
 };
 
 struct GlobalText {

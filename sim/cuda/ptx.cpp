@@ -1,17 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads as much of a PTX text as the simulation needs: entries with parameters, local and shared
-// memory, launch bounds, module-scope variables, calls of malloc and printf, and the directive that
-// states a kernel's duration. Everything that takes part in none of this is skipped, so any PTX
+// memory, launch bounds, module-scope variables, calls of malloc and printf, and the directives
+// that state what a kernel does. Everything that takes part in none of this is skipped, so any PTX
 // version is accepted.
 #include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 #include "module.h"
 
 namespace vgpu::sim {
 namespace {
+
+Stated read_stated(std::string_view text) {
+  Stated stated;
+  if (text.starts_with("param")) {
+    text.remove_prefix(5);
+    std::from_chars(text.data(), text.data() + text.size(), stated.param);
+  } else {
+    std::from_chars(text.data(), text.data() + text.size(), stated.literal);
+  }
+  return stated;
+}
+
+// One word of a directive: spin_ns=A, arrive=A or wait=A>=A, where A is a number or paramN.
+void read_directive(std::string_view word, Directives& directives) {
+  const std::size_t equals = word.find('=');
+  if (equals == std::string_view::npos) return;
+  const std::string_view key = word.substr(0, equals);
+  const std::string_view value = word.substr(equals + 1);
+  if (key == "spin_ns") directives.spin_ns = read_stated(value);
+  if (key == "arrive") directives.arrive = read_stated(value);
+  const std::size_t least = value.find(">=");
+  if (key == "wait" && least != std::string_view::npos) {
+    directives.wait = read_stated(value.substr(0, least));
+    directives.wait_value = read_stated(value.substr(least + 2));
+  }
+}
 
 class Reader {
  public:
@@ -60,31 +87,25 @@ class Reader {
     return token;
   }
 
-  bool has_directive = false;
-  std::uint64_t spin_ns = 0;
-  int spin_param = -1;
+  // Those read since this was asked last: each kernel states its own.
+  Directives take_directives() { return std::exchange(directives_, Directives()); }
 
  private:
   void note_comment(std::string_view comment) {
-    const std::size_t key = comment.find("vgpu-sim:");
+    constexpr std::string_view kKey = "vgpu-sim:";
+    const std::size_t key = comment.find(kKey);
     if (key == std::string_view::npos) return;
-    const std::size_t spin = comment.find("spin_ns=", key);
-    if (spin == std::string_view::npos) return;
-    std::string_view value = comment.substr(spin + 8);
-    has_directive = true;
-    spin_param = -1;
-    if (value.starts_with("param")) {
-      value.remove_prefix(5);
-      int index = 0;
-      std::from_chars(value.data(), value.data() + value.size(), index);
-      spin_param = index;
-    } else {
-      std::from_chars(value.data(), value.data() + value.size(), spin_ns);
+    comment.remove_prefix(key + kKey.size());
+    while (!comment.empty()) {
+      const std::size_t end = std::min(comment.find_first_of(" \t\r"), comment.size());
+      read_directive(comment.substr(0, end), directives_);
+      comment.remove_prefix(std::min(end + 1, comment.size()));
     }
   }
 
   std::string_view text_;
   std::size_t at_ = 0;
+  Directives directives_;
 };
 
 std::uint64_t number(std::string_view token) {
@@ -238,11 +259,7 @@ void read_kernel(Reader& reader, ModuleText& module) {
   if (reader.peek() == ";") return;  // a declaration
   read_body(reader, kernel);
   kernel.local_bytes = (kernel.local_bytes + 7) / 8 * 8;
-  if (reader.has_directive) {
-    kernel.spin_ns = reader.spin_ns;
-    kernel.spin_param = reader.spin_param;
-    reader.has_directive = false;  // the next kernel states its own
-  }
+  kernel.directives = reader.take_directives();
   module.kernels.push_back(std::move(kernel));
 }
 
