@@ -70,8 +70,8 @@ std::uint64_t Engine::submit(Lane& lane, Op&& op) {
   op.ticket = next_ticket_++;
   lane.submitted = op.ticket;
   if (op.prompt) ++prompt_ops_;
-  op.work_ns = op.on_sms ? op.remaining_ns : 0;
-  sm(*lane.device).work_ns += op.work_ns;
+  op.work_ns = !op.on_sms ? 0 : op.meets() ? kNeverEnds : op.remaining_ns;
+  sm(*lane.device).add_work(op.work_ns);
   const bool prompt = op.prompt;
   if (active_.empty()) clock_ns_ = std::max(clock_ns_, now);
   last_active_ns_ = now;
@@ -207,7 +207,7 @@ void Engine::refresh_turns(std::uint64_t now) {
     Sm& sm = sms_[device];
     if (!sm.wanted) continue;
     const int index = static_cast<int>(device);
-    const Turn turn = state.want(index, now, sm.work_ns);
+    const Turn turn = state.want(index, now, sm.needs_ns());
     sm.retry_ns = turn.mine ? (turn.contended ? turn.end_ns : kNever) : turn.retry_ns;
     if (sm.held && !(turn.mine && turn.start_ns == sm.start_ns)) {
       sm.lost = true;
@@ -243,7 +243,7 @@ void Engine::release_turns() {
 void Engine::pop(Lane& lane) {
   Op& op = lane.queue.front();
   if (op.prompt) --prompt_ops_;
-  sm(*lane.device).work_ns -= op.work_ns;
+  sm(*lane.device).remove_work(op.work_ns);
   lane.completed = op.ticket;
   lane.queue.pop_front();
   finished_ops_ = true;
@@ -277,7 +277,7 @@ void Engine::start_on_sms(Lane& lane) {
   if (!on.wanted) {
     on.wanted = true;
     on.lost = false;
-    const Turn turn = driver.state->want(device, clock_ns_, on.work_ns);
+    const Turn turn = driver.state->want(device, clock_ns_, on.needs_ns());
     on.retry_ns = turn.mine ? (turn.contended ? turn.end_ns : kNever) : turn.retry_ns;
     if (turn.mine) adopt_turn(device, turn);
   }

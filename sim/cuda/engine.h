@@ -42,7 +42,7 @@ struct Op {
   std::uint64_t ticket = 0;
   std::uint64_t submit_ns = 0;
   std::uint64_t remaining_ns = 0;
-  std::uint64_t work_ns = 0;  // on the SMs, in all
+  std::uint64_t work_ns = 0;  // on the SMs, in all; kNeverEnds: nobody knows
   std::uint64_t resume_ns = 0;
   // A kernel's grid: of the device's resident threads it holds so many at a time, for which its
   // blocks run in waves.
@@ -104,11 +104,17 @@ class Engine {
     std::uint64_t lost_ns = 0;
     Turn next;
     std::uint64_t retry_ns = 0;
-    std::uint64_t work_ns = 0;  // of all that is queued for it or running on it
+    // Of all that is queued for it or running on it: what takes a known time, and how much doesn't.
+    std::uint64_t work_ns = 0;
+    std::uint64_t endless = 0;
     std::uint64_t threads = 0;
     int running = 0;
     std::uint64_t busy_from_ns = 0;
     std::uint64_t last_end_ns = 0;
+
+    void add_work(std::uint64_t ns) { ns == kNeverEnds ? ++endless : work_ns += ns; }
+    void remove_work(std::uint64_t ns) { ns == kNeverEnds ? --endless : work_ns -= ns; }
+    std::uint64_t needs_ns() const { return endless != 0 ? kNeverEnds : work_ns; }
   };
 
   template <class Done>
