@@ -101,8 +101,22 @@ class Common {
   T* value_;
 };
 
+// What isn't so after a minute never will be: somebody has died, and the test has failed.
 inline void wait_until(const std::function<bool()>& holds) {
-  while (!holds()) ::usleep(200);
+  constexpr int kTries = 60'000'000 / 200;
+  for (int i = 0; !holds(); ++i) {
+    if (i == kTries) throw std::runtime_error("waited for a minute in vain");
+    ::usleep(200);
+  }
+}
+
+// Processes at once: a sanitizer makes each of them cost as much as several.
+constexpr int crowd_of(int processes) {
+#ifdef VGPU_SANITIZED
+  return processes / 5;
+#else
+  return processes;
+#endif
 }
 
 // How often the tests that kill at every step do so; VGPU_LEDGER_ROUNDS raises it for the `long`

@@ -23,7 +23,7 @@ TEST_P(Crowd, OfProcessesThatStartTogetherEachGetsASlotOfItsOwn) {
   struct State {
     std::atomic<int> go, joined, made;
   };
-  const int count = GetParam();
+  const int count = crowd_of(GetParam());
   ScratchDir scratch;
   Common<State> state;
   std::vector<Child> children;

@@ -22,7 +22,7 @@
 namespace vgpu::test {
 namespace {
 
-constexpr int kPatienceMs = 120'000;
+constexpr int kPatienceMs = 60'000;
 
 // fork, or where a pid is wanted clone3 with it; -1 where that isn't allowed or the pid is taken.
 pid_t fork_as(pid_t wanted) {
