@@ -361,7 +361,7 @@ std::vector<Line> help_lines() {
       "  P      priority: H high, L low",
       "  SHARE  percent of the GPU that the tenant is owed when others want it",
       "  LIMIT  percent that it may not pass",
-      "  OWED   what it is due at this moment; 0 while it doesn't want the GPU",
+      "  OWED   what it is due while it wants the GPU, as the others are now",
       "  1 S    GPU time got, percent of the last second; 10 S of the last ten",
       "  TURN   percent of the last second that launches waited for their turn",
       "  CAP    the same by its own compute limit",

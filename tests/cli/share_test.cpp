@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shares and limits from outside: programs that want the whole GPU, run by the tool on the
+// simulated one. What each gets is what it completes. Parts of one run are compared with each other
+// or with its length, with bounds for machines that are busy with other things.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tool.h"
+
+namespace vgpu::cli_test {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+constexpr double kWindowMs = 50;
+
+class ShareTest : public ToolTest {
+ protected:
+  ShareTest() : meeting_(folder() + "/meeting") { std::filesystem::create_directory(meeting_); }
+
+  // A tenant that wants the GPU all the time, by kernels of a millisecond.
+  Running tenant(const std::string& name, std::vector<std::string> options, double seconds) {
+    options.insert(options.begin(), {"run", "-q", "--gpu", "1", "--name", name});
+    // On the simulated GPU a step is a nanosecond.
+    options.insert(options.end(),
+                   {"--", WORKLOAD, "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000",
+                    "--window-ms", "50", "--seconds", std::to_string(seconds), "--rendezvous",
+                    meeting_, "--name", name});
+    names_.push_back(name);
+    return start(options);
+  }
+
+  void begin() {
+    for (const std::string& name : names_) wait_for_file(name + ".0.ready");
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    std::ofstream(meeting_ + "/go.new") << (now.tv_sec * 1'000'000'000 + now.tv_nsec + 100'000'000);
+    std::filesystem::rename(meeting_ + "/go.new", meeting_ + "/go");
+  }
+
+  // Kernels completed by each, window by window.
+  std::vector<std::vector<double>> end() {
+    std::vector<std::vector<double>> all;
+    for (const std::string& name : names_) {
+      wait_for_file(name + ".0.json");
+      std::ifstream file(meeting_ + "/" + name + ".0.json");
+      all.push_back(json::parse(file)["work"].get<std::vector<double>>());
+    }
+    std::ofstream(meeting_ + "/stop");
+    return all;
+  }
+
+  json figures_of(const std::string& name) {
+    const json all = json::parse(vgpu({"top", "--json"}).out, nullptr, false);
+    for (const auto& gpu : all["gpus"]) {
+      for (const auto& tenant : gpu["tenants"]) {
+        if (tenant["name"] == name && gpu["index"] == 1) return tenant;
+      }
+    }
+    return {};
+  }
+
+ private:
+  void wait_for_file(const std::string& name) {
+    for (int tries = 0; !std::filesystem::exists(meeting_ + "/" + name); ++tries) {
+      ASSERT_LT(tries, 30'000) << name << " never came";
+      ::usleep(1'000);
+    }
+  }
+
+  std::string meeting_;
+  std::vector<std::string> names_;
+};
+
+double sum(const std::vector<double>& windows, std::size_t from, std::size_t to) {
+  double all = 0;
+  for (std::size_t i = from; i < to && i < windows.size(); ++i) all += windows[i];
+  return all;
+}
+
+// Of what both did between two windows, the part of the first in percent.
+double part_of_first(const std::vector<std::vector<double>>& work, std::size_t from,
+                     std::size_t to) {
+  const double first = sum(work[0], from, to);
+  return 100 * first / (first + sum(work[1], from, to));
+}
+
+TEST_F(ShareTest, ThirtyAndSeventyAreWhatIsCompletedAndTurnRoundLive) {
+  auto small = tenant("small", {"--compute", "30"}, 5);
+  auto large = tenant("large", {"--compute", "70"}, 5);
+  begin();
+  ::sleep(2);
+  const std::string why = vgpu({"why", "small"}).out;  // looks for a second
+  EXPECT_THAT(why, HasSubstr("behind large"));
+  const json shown = figures_of("small");
+  EXPECT_NEAR(shown["owed_percent"].get<double>(), 30, 0.1);
+  EXPECT_NEAR(shown["got_1s_percent"].get<double>(), 30, 10) << shown;
+  EXPECT_EQ(vgpu({"set", "large", "--compute", "1=30"}).exit_code, 0);
+  EXPECT_EQ(vgpu({"set", "small", "--compute", "1=70"}).exit_code, 0);
+  const auto work = end();
+  EXPECT_NEAR(part_of_first(work, 4, 40), 30, 6);
+  EXPECT_NEAR(part_of_first(work, 74, 100), 70, 6);
+}
+
+TEST_F(ShareTest, ALimitIsNeverPassedAndSeenInside) {
+  auto limited = tenant("limited", {"--compute-limit", "30"}, 4);
+  begin();
+  ::sleep(3);
+  auto inside = start({"exec", "limited", "--", "nvidia-smi", "--query-gpu=utilization.gpu",
+                       "--format=csv,noheader,nounits"});
+  EXPECT_NEAR(std::stod(inside.finish().out), 30, 10) << "of the whole GPU it is 30 as well";
+  const auto work = end();
+  const double percent = sum(work[0], 4, 80) / (76 * kWindowMs) * 100;
+  EXPECT_LE(percent, 32);
+  EXPECT_GE(percent, 20) << "far less: it was held back more than it had to be";
+}
+
+TEST_F(ShareTest, WhoHasNoShareGetsWhatIsLeft) {
+  auto owed = tenant("owed", {"--compute", "80"}, 3);
+  auto rest = tenant("rest", {"--memory", "8GiB"}, 3);
+  begin();
+  const auto work = end();
+  EXPECT_NEAR(part_of_first(work, 4, 60), 80, 7);
+}
+
+TEST_F(ShareTest, AnUtilisationInsideIsTheTenantsOwn) {
+  auto small = tenant("small", {"--compute", "20"}, 4);
+  auto large = tenant("large", {"--compute", "80"}, 4);
+  begin();
+  ::sleep(3);
+  auto inside = start({"exec", "small", "--", "nvidia-smi", "--query-gpu=utilization.gpu",
+                       "--format=csv,noheader,nounits"});
+  EXPECT_NEAR(std::stod(inside.finish().out), 20, 10) << "the whole GPU is busy";
+  end();
+}
+
+}  // namespace
+}  // namespace vgpu::cli_test
