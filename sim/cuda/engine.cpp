@@ -230,8 +230,8 @@ void Engine::release_turns() {
     for (const Lane* lane : active_) {
       if (lane->device->index() != static_cast<int>(device) || lane->idle()) continue;
       const Op& op = lane->queue.front();
-      demand = demand || (op.on_sms && op.state == Op::State::queued && op.submit_ns <= clock_ns_ &&
-                          reached(op));
+      demand = demand || (needs_turn(*lane) && op.state == Op::State::queued &&
+                          op.submit_ns <= clock_ns_ && reached(op));
     }
     if (demand) continue;
     state.done(static_cast<int>(device), std::max(sm.last_end_ns, sm.start_ns));
@@ -243,6 +243,7 @@ void Engine::release_turns() {
 void Engine::pop(Lane& lane) {
   Op& op = lane.queue.front();
   if (op.prompt) --prompt_ops_;
+  if (op.type == Op::Type::kernel || op.type == Op::Type::transfer) lane.on_sms = op.on_sms;
   sm(*lane.device).remove_work(op.work_ns);
   lane.completed = op.ticket;
   lane.queue.pop_front();
@@ -269,19 +270,31 @@ bool Engine::fit(Op& op, const Lane& lane) const {
   return true;
 }
 
-void Engine::start_on_sms(Lane& lane) {
-  Driver& driver = Driver::get();
-  Op& op = lane.queue.front();
+// Asks for the device's next turn if this process has none.
+bool Engine::has_turn(Lane& lane) {
   const int device = lane.device->index();
-  Sm& on = sms_[static_cast<std::size_t>(device)];
+  Sm& on = sm(*lane.device);
   if (!on.wanted) {
     on.wanted = true;
     on.lost = false;
-    const Turn turn = driver.state->want(device, clock_ns_, on.needs_ns());
+    const Turn turn = Driver::get().state->want(device, clock_ns_, on.needs_ns());
     on.retry_ns = turn.mine ? (turn.contended ? turn.end_ns : kNever) : turn.retry_ns;
     if (turn.mine) adopt_turn(device, turn);
   }
-  if (!on.held || !fit(op, lane)) return;
+  return on.held;
+}
+
+// Kernels, and events beside them: the device takes nothing out of a process's channels but in its
+// turns. Those of the copy engines go on.
+bool Engine::needs_turn(const Lane& lane) const {
+  const Op& op = lane.queue.front();
+  return op.on_sms || (op.type == Op::Type::record && lane.on_sms);
+}
+
+void Engine::start_on_sms(Lane& lane) {
+  Op& op = lane.queue.front();
+  Sm& on = sm(*lane.device);
+  if (!has_turn(lane) || !fit(op, lane)) return;
   op.state = Op::State::running;
   op.resume_ns = std::max(clock_ns_, on.start_ns);
   if (on.running++ == 0) on.busy_from_ns = op.resume_ns;
@@ -295,6 +308,7 @@ bool Engine::start_queued(Lane& lane) {
   if (op.state != Op::State::queued || op.submit_ns > clock_ns_ || !reached(op)) return false;
   switch (op.type) {
     case Op::Type::record:
+      if (lane.on_sms && (!has_turn(lane) || sm(*lane.device).start_ns > clock_ns_)) return false;
       if (op.event->done < op.generation) {
         op.event->done = op.generation;
         op.event->time_ns = clock_ns_;
@@ -435,6 +449,9 @@ std::uint64_t Engine::next_internal() const {
       next = std::min(next, op.resume_ns + op.remaining_ns);
     } else if (op.state == Op::State::queued && op.submit_ns > clock_ns_) {
       next = std::min(next, op.submit_ns);
+    } else if (op.type == Op::Type::record && needs_turn(*lane) && on.held &&
+               on.start_ns > clock_ns_) {
+      next = std::min(next, on.start_ns);
     }
   }
   for (const Sm& on : sms_) {

@@ -73,6 +73,7 @@ struct Lane {
   std::deque<Op> queue;
   std::uint64_t submitted = 0;  // ticket of the last op
   std::uint64_t completed = 0;
+  bool on_sms = true;  // what ended last ran on them, or nothing has yet
   bool idle() const { return queue.empty(); }
 };
 
@@ -125,6 +126,8 @@ class Engine {
   void pause_device(int device, std::uint64_t at);
   bool start_ready();
   bool start_queued(Lane& lane);
+  bool has_turn(Lane& lane);
+  bool needs_turn(const Lane& lane) const;
   void start_on_sms(Lane& lane);
   bool fit(Op& op, const Lane& lane) const;
   bool meet();

@@ -77,8 +77,12 @@ std::uint64_t enqueue(Call& call, CUstream stream, Op&& op) {
     Lane& lane = *stream->lane;
     engine.wait_for(call.lock, lane, lane.queue[lane.queue.size() - kPendingPerStream].ticket);
   }
-  // What has no effect but in this stream's own order is done at once if nothing is before it.
-  if (stream->lane->idle() && op.after.empty() && op.type == Op::Type::record) {
+  // What has no effect but in this stream's own order is done at once if nothing is before it; on a
+  // device that others have work for, in this process's next turn.
+  const Lane& own = *stream->lane;
+  const bool waits_for_turn =
+      own.on_sms && Driver::get().state->is_wanted_by_others(own.device->index());
+  if (own.idle() && op.after.empty() && op.type == Op::Type::record && !waits_for_turn) {
     op.event->done = std::max(op.event->done, op.generation);
     op.event->time_ns = std::max(DeviceState::now_ns(), engine.time());
     return stream->lane->completed;

@@ -792,6 +792,13 @@ void DeviceState::done(int device, std::uint64_t at_ns) {
   if (shared.holder == slot_) pass_turn_locked(device, at_ns, kIdleSwitchNs);
 }
 
+bool DeviceState::is_wanted_by_others(int device) {
+  const Lock lock(*this, device);
+  const SharedDevice& shared = shared_->devices[device];
+  const bool own = ((shared.waiting[slot_ / 64] >> (slot_ % 64)) & 1) != 0;
+  return shared.waiting_count > (own ? 1 : 0);
+}
+
 std::uint64_t DeviceState::turn_ended_ns(int device) {
   const Lock lock(*this, device);
   return shared_->slots[slot_].use[device].turn_ended_ns;

@@ -15,10 +15,15 @@
 
 namespace vgpu::limiter {
 
+struct KnownWork {
+  core::Meter meter;
+  std::uint64_t least_call_ns = UINT64_MAX;  // the shortest that the driver's call took
+};
+
 class CostTable {
  public:
   // nullptr: no memory. The pointer is good until the next find() of another kind.
-  core::Meter* find(const Work& work) {
+  KnownWork* find(const Work& work) {
     if (!map()) return nullptr;
     Entry* const set = set_of(work);
     Entry* oldest = set;
@@ -26,19 +31,19 @@ class CostTable {
     for (Entry* each = set; each != set + kWays; ++each) {
       if (each->work == work) {
         each->used = beat_;
-        return &each->meter;
+        return &each->known;
       }
       if (each->used < oldest->used) oldest = each;
     }
-    *oldest = Entry{work, beat_, core::Meter()};
-    return &oldest->meter;
+    *oldest = Entry{work, beat_, KnownWork()};
+    return &oldest->known;
   }
   // As find(), but nullptr where it isn't known.
-  core::Meter* known(const Work& work) {
+  KnownWork* known(const Work& work) {
     if (entries_ == nullptr) return nullptr;
     Entry* const set = set_of(work);
     for (Entry* each = set; each != set + kWays; ++each) {
-      if (each->work == work) return &each->meter;
+      if (each->work == work) return &each->known;
     }
     return nullptr;
   }
@@ -59,7 +64,7 @@ class CostTable {
   struct Entry {
     Work work;
     std::uint64_t used = 0;
-    core::Meter meter;
+    KnownWork known;
   };
   static_assert((kEntries & (kEntries - 1)) == 0);
 

@@ -157,8 +157,8 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   }
   SpinGuard guard(lock_);
   core::Meter unknown;
-  core::Meter* meter = costs_.find(work);
-  if (meter == nullptr) meter = &unknown;
+  KnownWork* const known = costs_.find(work);
+  core::Meter* const meter = known == nullptr ? &unknown : &known->meter;
   if (!waiter.has_asked) ask(now, meter->cost().mean_ns(), waiter);
   look.verdict = judge(now, grant, *meter, waiter);
   note_wait(now, waiter, look.verdict.admission);
@@ -379,7 +379,7 @@ void GpuGate::measured(const Work& work, const Target& target, const Ticket& tic
 
 void GpuGate::not_measured(const Work& work) {
   SpinGuard guard(lock_);
-  if (core::Meter* const meter = costs_.known(work)) meter->lost();
+  if (KnownWork* const known = costs_.known(work)) known->meter.lost();
 }
 
 // One thread at a time asks; the others go on with what is known. Only at a mark or sample that is
@@ -454,8 +454,11 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
     empty_pair_ns_ = std::min(empty_pair_ns_, empty);
   }
   samples_.pop();
-  if (elapsed == 0) {
-    if (core::Meter* const meter = costs_.known(sample.work)) meter->lost();
+  KnownWork* const known = costs_.known(sample.work);
+  if (known == nullptr) return true;
+  known->least_call_ns = std::min(known->least_call_ns, sample.host_ns);
+  if (elapsed == 0 || is_disturbed(sample, elapsed, known->least_call_ns)) {
+    known->meter.lost();
     return true;
   }
   // Behind other work the GPU goes from event to kernel to event at once; an idle one has done the
@@ -466,9 +469,17 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   return true;
 }
 
+// The thread was interrupted between the events, before the kernel was submitted or after: nobody
+// knows. It doesn't matter beside a long kernel.
+bool GpuGate::is_disturbed(const Sample& sample, std::uint64_t elapsed_ns,
+                           std::uint64_t least_call_ns) {
+  constexpr std::uint64_t kUsualSwingNs = 2'000;
+  return sample.was_idle && sample.host_ns > 2 * least_call_ns + kUsualSwingNs &&
+         sample.host_ns > elapsed_ns / 16;
+}
+
 void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sample_ns) {
-  core::Meter* const meter = costs_.known(sample.work);
-  if (meter == nullptr) return;
+  core::Meter* const meter = &costs_.known(sample.work)->meter;
   // It ended after it was last seen unfinished, and not before it can have.
   const std::uint64_t ended =
       std::min(now, std::max(sample.unfinished_ns, sample.launched_ns + sample_ns));

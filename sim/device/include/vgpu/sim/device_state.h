@@ -123,6 +123,7 @@ class DeviceState {
   Turn want(int device, std::uint64_t now_ns, std::uint64_t work_ns = kNeverEnds);
   void done(int device, std::uint64_t at_ns);
   std::uint64_t turn_ended_ns(int device);
+  bool is_wanted_by_others(int device);
   // A futex word in shared memory that changes when this process gets a turn (or wakes itself).
   std::uint32_t* wake_word();
   static void wake(std::uint32_t* word);
