@@ -14,7 +14,9 @@
 //   storm THREADS [KIND...] | storm on    takes and frees by all kinds in so many threads, forking,
 //   or
 //                                         by these without; in four for ever, without an answer
-//   fork | exec                           a child that holds on | that is this program again, with
+//   record LAUNCHES MODE                  captures so many (capturing.h); NUMBER: nodes of the
+//   graph fork | exec                           a child that holds on | that is this program again,
+//   with
 //                                         a context and 64 MiB; NUMBER: its pid
 //   become                                this program anew in the same process
 //   driver                                bytes in use on GPU 0 by NVML
@@ -30,6 +32,7 @@
 #include <sstream>
 #include <string>
 
+#include "capturing.h"
 #include "crowd.h"
 #include "gpu_client.h"
 #include "taking.h"
@@ -135,6 +138,17 @@ void obey(const std::string& line) {
   if (verb == "storm") {
     const Kinds kinds(std::istream_iterator<std::string>(words), {});
     return answer(storm(threads, 40, kinds.empty() ? 8 : 0, kinds), 0);
+  }
+  if (verb == "record") {
+    std::string mode;
+    words >> mode;
+    std::size_t nodes = 0;
+    const CUresult code =
+        capture_beside_work(mode == "global"   ? CU_STREAM_CAPTURE_MODE_GLOBAL
+                            : mode == "thread" ? CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+                                               : CU_STREAM_CAPTURE_MODE_RELAXED,
+                            threads, nodes);
+    return answer(code, static_cast<long>(nodes));
   }
   if (verb == "become") {
     execl("/proc/self/exe", "worker", "anew", static_cast<char*>(nullptr));
