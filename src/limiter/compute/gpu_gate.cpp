@@ -146,11 +146,13 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
       waiter.was_woken = seat_.turn().load(std::memory_order_acquire) != turn;
     }
     now = platform::monotonic_ns();
-    if (look.verdict.admission == Admission::wait_in_flight &&
+    if (look.verdict.admission != Admission::wait_limit &&
         now >= waiter.asked_ns + core::kMostIdleStreamWaitNs) {
       const auto query = target.per_thread ? real().cuStreamQuery_ptsz : real().cuStreamQuery;
       const RelaxedCapture relaxed;
       waiter.stream_is_idle = query != nullptr && query(target.stream) == CUDA_SUCCESS;
+      // What it would be let in for may be done by now.
+      if (waiter.stream_is_idle) look_at_events(now);
     }
   }
 }
@@ -226,6 +228,11 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
     view.due_ns = limit == 0 ? 0 : core::pace_due_ns(place, starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
+  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle &&
+      flight_.is_overdue(now)) {
+    flight_.forced();
+    return {};
+  }
   if (verdict.admission != Admission::wait_in_flight) return verdict;
   std::uint64_t forced_at = flight_.forced_at_ns();
   if (waiter.stream_is_idle) forced_at = std::min(forced_at, now);
