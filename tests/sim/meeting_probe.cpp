@@ -11,22 +11,15 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "gpu_client.h"
-#include "meeting_kernels.h"
+#include "meeting_gpu.h"
 
 using namespace gpu_client;
+using Gpu = MeetingGpu;
 
 namespace {
 
 constexpr unsigned kMostSeconds = 100;  // what hangs ends then
-constexpr unsigned kThreads = 1024;
 constexpr unsigned long long kMs = 1'000'000;
-
-void must(CUresult code, const char* what) {
-  if (code == CUDA_SUCCESS) return;
-  std::fprintf(stderr, "meeting_probe: %s: CUDA error %d\n", what, static_cast<int>(code));
-  std::exit(1);
-}
 
 void print(long long number) {
   std::printf("%lld\n", number);
@@ -37,98 +30,6 @@ void wait_for_go() {
   char go = 0;
   (void)!read(STDIN_FILENO, &go, 1);
 }
-
-// A GPU with its kernels and a word of its own.
-class Gpu {
- public:
-  explicit Gpu(int ordinal) {
-    CUdevice device = 0;
-    CUmodule module = nullptr;
-    must(cu.cuDeviceGet(&device, ordinal), "cuDeviceGet");
-    must(cu.cuDevicePrimaryCtxRetain(&context_, device), "cuDevicePrimaryCtxRetain");
-    use();
-    must(cu.cuModuleLoadData(&module, kMeetingKernels), "cuModuleLoadData");
-    must(cu.cuModuleGetFunction(&spin_, module, "spin"), "spin");
-    must(cu.cuModuleGetFunction(&arrive_, module, "arrive"), "arrive");
-    must(cu.cuModuleGetFunction(&await_, module, "await"), "await");
-    must(cu.cuModuleGetFunction(&meet_, module, "meet"), "meet");
-    int sms = 0;
-    int threads = 0;
-    cu.cuDeviceGetAttribute(&sms, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
-    cu.cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, device);
-    full_ = static_cast<unsigned>(sms * threads) / kThreads;
-    must(cu.cuMemAlloc_v2(&word_, sizeof(std::uint32_t)), "cuMemAlloc");
-    must(cu.cuMemsetD8_v2(word_, 0, sizeof(std::uint32_t)), "cuMemsetD8");
-    must(cu.cuCtxSynchronize(), "cuCtxSynchronize");
-  }
-  void use() const { must(cu.cuCtxSetCurrent(context_), "cuCtxSetCurrent"); }
-  CUcontext context() const { return context_; }
-  CUdeviceptr word() const { return word_; }
-  unsigned full() const { return full_; }  // blocks that fill it
-
-  static CUstream stream() {
-    CUstream made = nullptr;
-    must(cu.cuStreamCreate(&made, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
-    return made;
-  }
-  static CUevent record(CUstream stream) {
-    CUevent made = nullptr;
-    must(cu.cuEventCreate(&made, 0), "cuEventCreate");
-    must(cu.cuEventRecord(made, stream), "cuEventRecord");
-    return made;
-  }
-  static long long us_between(CUevent from, CUevent to) {
-    float ms = 0;
-    must(cu.cuEventElapsedTime(&ms, from, to), "cuEventElapsedTime");
-    return static_cast<long long>(ms * 1000);
-  }
-
-  void spin(CUstream stream, unsigned long long ns, unsigned grid) const {
-    void* params[] = {&ns};
-    launch(spin_, stream, grid, params);
-  }
-  void arrive(CUstream stream, CUdeviceptr word) const {
-    unsigned long long ns = 0;
-    void* params[] = {&ns, &word};
-    launch(arrive_, stream, 2, params);
-  }
-  void await(CUstream stream, std::uint32_t value, unsigned long long ns, unsigned grid) const {
-    CUdeviceptr word = word_;
-    void* params[] = {&ns, &word, &value};
-    launch(await_, stream, grid, params);
-  }
-  void meet(CUstream stream, CUdeviceptr peer, std::uint32_t value) const {
-    unsigned long long ns = 10'000;
-    CUdeviceptr word = word_;
-    void* params[] = {&ns, &peer, &word, &value};
-    launch(meet_, stream, 1, params);
-  }
-  // By the host, without a kernel.
-  void set_word(CUstream stream, std::uint32_t value) const {
-    must(cu.cuMemcpyHtoDAsync_v2(word_, &value, sizeof value, stream), "cuMemcpyHtoDAsync");
-    must(cu.cuStreamSynchronize(stream), "cuStreamSynchronize");
-  }
-  std::uint32_t read_word() const {
-    std::uint32_t value = 0;
-    must(cu.cuMemcpyDtoH_v2(&value, word_, sizeof value), "cuMemcpyDtoH");
-    return value;
-  }
-  CUfunction arrive_kernel() const { return arrive_; }
-
- private:
-  static void launch(CUfunction function, CUstream stream, unsigned grid, void** params) {
-    must(cu.cuLaunchKernel(function, grid, 1, 1, kThreads, 1, 1, 0, stream, params, nullptr),
-         "cuLaunchKernel");
-  }
-
-  CUcontext context_ = nullptr;
-  CUfunction spin_ = nullptr;
-  CUfunction arrive_ = nullptr;
-  CUfunction await_ = nullptr;
-  CUfunction meet_ = nullptr;
-  CUdeviceptr word_ = 0;
-  unsigned full_ = 0;
-};
 
 // arrive: the word after three arrivals of two blocks each.
 void arrive() {
@@ -216,7 +117,7 @@ void pair(unsigned count) {
     for (int i = 0; i < 2; ++i) {
       gpus[i].use();
       if (i == 1) gpus[i].spin(streams[i], kMs / 5, 1);
-      gpus[i].meet(streams[i], gpus[1 - i].word(), step);
+      gpus[i].meet(streams[i], gpus[1 - i].word(), step, 10'000);
     }
   }
   for (int i = 0; i < 2; ++i) {
@@ -245,7 +146,7 @@ void ranks(unsigned count) {
   if (read(channel[rank], &other, sizeof other) != sizeof other) std::exit(1);
   must(cu.cuIpcOpenMemHandle_v2(&peer, other, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS), "open");
   const CUstream stream = Gpu::stream();
-  for (std::uint32_t step = 1; step <= count; ++step) gpu.meet(stream, peer, step);
+  for (std::uint32_t step = 1; step <= count; ++step) gpu.meet(stream, peer, step, 10'000);
   must(cu.cuStreamSynchronize(stream), "cuStreamSynchronize");
   print(gpu.read_word());
   if (rank == 1) _exit(0);  // its memory stays for the other

@@ -75,9 +75,9 @@ TEST_F(MeetingKernels, AKernelThatWaitsIsBusyAndSharesTheDeviceWithAnotherProces
   const auto after = busy_ns();
   const auto own = after.first - before.first;
   const auto others = after.second - before.second;
-  // By turns, so about equally long.
-  EXPECT_GT(own, others / 3);
-  EXPECT_GT(others, own / 3);
+  // By turns; what waits for each kernel leaves some of its own.
+  EXPECT_GT(own, others / 10);
+  EXPECT_GT(others, own / 10);
   EXPECT_GT(std::stoi(done), 20);  // kernels of 1 ms
   spins.go();
   EXPECT_THAT(spins.rest(), ElementsAre(kNotReady, 0));

@@ -26,12 +26,22 @@ constexpr std::uint64_t kMostLimitSleepNs = 50'000'000;
 // Between two questions to the same event: it costs 0.3 us (H200).
 constexpr std::uint64_t kLeastAskNs = 10'000;
 constexpr std::uint64_t kMostAskNs = 100'000;
+constexpr std::uintptr_t kStreamPerThread = 2;  // CU_STREAM_PER_THREAD
+// Of a launch that was held back for less, samples aren't told.
+constexpr std::uint64_t kLeastHoldNs = 20'000;
 // So many samples measure the empty interval too; the least of them is what two events cost.
 constexpr std::uint32_t kEmptyPairs = 8;
 
 CUresult record(CUevent event, const Target& target) {
   return target.per_thread ? real().cuEventRecord_ptsz(event, target.stream)
                            : real().cuEventRecord(event, target.stream);
+}
+
+// Two threads' own default streams can't be told apart, so they are never the same.
+bool is_same_stream(const Target& a, const Target& b) {
+  const auto number = reinterpret_cast<std::uintptr_t>(a.stream);
+  const bool is_threads_own = number == kStreamPerThread || (number == 0 && a.per_thread);
+  return a == b && !is_threads_own;
 }
 
 bool is_done(CUevent event) { return real().cuEventQuery(event) != CUDA_ERROR_NOT_READY; }
@@ -119,7 +129,10 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
     const std::uint32_t turn = node_ == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
     const Look look = this->look(now, work, target, waiter);
     if (look.rings) node_->ring();
-    if (look.verdict.admission == Admission::go) return look.ticket;
+    if (look.verdict.admission == Admission::go) {
+      if (now - waiter.asked_ns >= kLeastHoldNs) note_hold(waiter.asked_ns, now, target);
+      return look.ticket;
+    }
     if (look.marks) put_mark(target, look.position);
     const bool for_turn = look.verdict.admission == Admission::wait_turn;
     const std::uint64_t most = for_turn ? kMostTurnSleepNs : kMostLimitSleepNs;
@@ -133,11 +146,13 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
       waiter.was_woken = seat_.turn().load(std::memory_order_acquire) != turn;
     }
     now = platform::monotonic_ns();
-    if (look.verdict.admission == Admission::wait_in_flight &&
+    if (look.verdict.admission != Admission::wait_limit &&
         now >= waiter.asked_ns + core::kMostIdleStreamWaitNs) {
       const auto query = target.per_thread ? real().cuStreamQuery_ptsz : real().cuStreamQuery;
       const RelaxedCapture relaxed;
       waiter.stream_is_idle = query != nullptr && query(target.stream) == CUDA_SUCCESS;
+      // What it would be let in for may be done by now.
+      if (waiter.stream_is_idle) look_at_events(now);
     }
   }
 }
@@ -213,6 +228,11 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
     view.due_ns = limit == 0 ? 0 : core::pace_due_ns(place, starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
+  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle &&
+      flight_.is_overdue(now)) {
+    flight_.forced();
+    return {};
+  }
   if (verdict.admission != Admission::wait_in_flight) return verdict;
   std::uint64_t forced_at = flight_.forced_at_ns();
   if (waiter.stream_is_idle) forced_at = std::min(forced_at, now);
@@ -365,7 +385,7 @@ void GpuGate::measured(const Work& work, const Target& target, const Ticket& tic
   if (measurement.begin != nullptr && measurement.end != nullptr) {
     SpinGuard guard(lock_);
     if (!samples_.full()) {
-      samples_.push({measurement.begin, measurement.first, measurement.end, target.context, work,
+      samples_.push({measurement.begin, measurement.first, measurement.end, target, work,
                      ticket.foreign_from_ns, measurement.launched_ns, measurement.host_ns,
                      measurement.launched_ns, ticket.was_idle});
       look_due_ns_.store(0, std::memory_order_relaxed);
@@ -380,6 +400,30 @@ void GpuGate::measured(const Work& work, const Target& target, const Ticket& tic
 void GpuGate::not_measured(const Work& work) {
   SpinGuard guard(lock_);
   if (KnownWork* const known = costs_.known(work)) known->meter.lost();
+}
+
+// Before a launch that was held back is submitted: what is being measured in other streams and
+// isn't done may have been waiting for it. What is done wasn't.
+void GpuGate::note_hold(std::uint64_t from, std::uint64_t until, const Target& target) {
+  while (looking_.exchange(true, std::memory_order_seq_cst)) sched_yield();
+  const RelaxedCapture relaxed;
+  for (std::size_t i = 0; ending_.load(std::memory_order_seq_cst) == 0; ++i) {
+    Sample sample;
+    {
+      SpinGuard guard(lock_);
+      if (i >= samples_.size()) break;
+      sample = samples_[i];
+    }
+    if (sample.begin == nullptr || is_same_stream(sample.target, target) || is_done(sample.end))
+      continue;
+    SpinGuard guard(lock_);
+    Sample& told = samples_[i];  // still the same: only who looks takes any away
+    const std::uint64_t since = std::max({from, told.launched_ns, told.held_until_ns});
+    if (since >= until) continue;
+    told.held_ns += until - since;
+    told.held_until_ns = until;
+  }
+  looking_.store(false, std::memory_order_seq_cst);
 }
 
 // One thread at a time asks; the others go on with what is known. Only at a mark or sample that is
@@ -446,7 +490,7 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
     elapsed = between(has_empty ? sample.first : sample.begin, sample.end);
     if (has_empty) empty = between(sample.begin, sample.first);
     for (const CUevent event : {sample.begin, sample.first, sample.end})
-      return_event(event, sample.context, EventKind::timing);
+      return_event(event, sample.target.context, EventKind::timing);
   }
   SpinGuard guard(lock_);
   if (sample.first != nullptr && empty_pairs_ < kEmptyPairs) {
@@ -483,7 +527,8 @@ void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sampl
   // It ended after it was last seen unfinished, and not before it can have.
   const std::uint64_t ended =
       std::min(now, std::max(sample.unfinished_ns, sample.launched_ns + sample_ns));
-  const std::uint64_t more = meter->sampled(sample_ns, ended <= sample.foreign_from_ns);
+  const std::uint64_t more =
+      meter->sampled(sample_ns, ended <= sample.foreign_from_ns, sample.held_ns);
   if (more == 0) return;
   // What was taken for shorter is paid for now.
   flight_.correct(more);
@@ -542,7 +587,7 @@ void GpuGate::finish_context_end(std::uint64_t context, bool ended) {
       if (marks_[i].context == context) marks_[i].event = nullptr;
     }
     for (std::size_t i = 0; i < samples_.size(); ++i) {
-      if (samples_[i].context == context) samples_[i].begin = nullptr;
+      if (samples_[i].target.context == context) samples_[i].begin = nullptr;
     }
   }
   ending_.fetch_sub(1, std::memory_order_seq_cst);

@@ -28,6 +28,7 @@ struct Target {
   CUstream stream = nullptr;
   bool per_thread = false;
   std::uint64_t context = 0;  // the current one; events belong to it
+  friend bool operator==(const Target&, const Target&) = default;
 };
 
 // What a submission that was let through has to do around the driver's call.
@@ -99,13 +100,16 @@ class GpuGate {
     CUevent begin;  // nullptr: its context has ended
     CUevent first;  // behind an empty interval after `begin`, or nullptr
     CUevent end;
-    std::uint64_t context;
+    Target target;
     Work work;
     std::uint64_t foreign_from_ns;
     std::uint64_t launched_ns;
     std::uint64_t host_ns;        // of the call between the two events
     std::uint64_t unfinished_ns;  // when it was last seen not to be done
     bool was_idle;
+    // Launches into other streams were held back so long while it ran, and until then.
+    std::uint64_t held_ns = 0;
+    std::uint64_t held_until_ns = 0;
   };
   // What a thread that is held back remembers from look to look.
   struct Waiter {
@@ -134,6 +138,7 @@ class GpuGate {
   void let_in(std::uint64_t now_ns, std::uint64_t grant, core::Meter& meter, const Target& target,
               const Waiter& waiter, Look& look);
   void hold_for_turn(std::uint64_t now_ns, Waiter& waiter, Look& look);
+  void note_hold(std::uint64_t from_ns, std::uint64_t until_ns, const Target& target);
   void look_at_events(std::uint64_t now_ns);
   bool look_at_mark();
   bool look_at_sample(std::uint64_t now_ns);

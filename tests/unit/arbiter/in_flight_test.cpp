@@ -98,5 +98,21 @@ TEST(InFlight, LaunchesGoInRegardlessOnlyWhenWhatIsInFlightIsOverdue) {
   EXPECT_LE(flight.forced_at_ns(), 82 * kMs + kMostInFlightWaitNs);
 }
 
+TEST(InFlight, IsOverdueAWhileAfterItWasExpectedAndLaterWithEachLaunchThatWasForced) {
+  InFlight flight;
+  EXPECT_FALSE(flight.is_overdue(kMs));  // there is nothing
+  flight.launched(kMs, 5 * kMs);
+  const std::uint64_t mark = flight.marked();
+  EXPECT_FALSE(flight.is_overdue(6 * kMs));
+  flight.looked(7 * kMs, 0, mark);
+  EXPECT_TRUE(flight.is_overdue(6 * kMs + kMostIdleStreamWaitNs));
+  flight.forced();
+  flight.launched(7 * kMs, kMs);
+  EXPECT_FALSE(flight.is_overdue(8 * kMs + kMostIdleStreamWaitNs));
+  EXPECT_TRUE(flight.is_overdue(8 * kMs + 2 * kMostIdleStreamWaitNs));
+  flight.looked(10 * kMs, flight.work_ns(), 0);
+  EXPECT_FALSE(flight.is_overdue(100 * kMs));  // all is done
+}
+
 }  // namespace
 }  // namespace vgpu::core

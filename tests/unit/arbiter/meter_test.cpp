@@ -49,6 +49,29 @@ TEST(Meter, TheFirstCleanSampleReplacesWhatOthersWerePartOf) {
   EXPECT_EQ(meter.cost().mean_ns(), kMs);
 }
 
+TEST(Meter, AKernelDoesNotCostMoreForWaitingForALaunchThatWasHeldBack) {
+  Meter meter = learned(300 * kUs);
+  for (std::uint64_t held_ns = kMs; held_ns < 100 * kMs; held_ns *= 2)
+    meter.sampled(300 * kUs + held_ns, true, held_ns);
+  EXPECT_EQ(meter.cost().mean_ns(), 300 * kUs);
+  Meter unknown;
+  unknown.launched();
+  unknown.sampled(20 * kMs, true, 19 * kMs);
+  EXPECT_EQ(unknown.cost().mean_ns(), kMs);
+}
+
+TEST(Meter, AKernelThatIsLongerThanWhatWasHeldBackExplainsIsBelievedAtOnce) {
+  Meter meter = learned(kMs);
+  meter.sampled(20 * kMs, true, 3 * kMs);
+  EXPECT_EQ(meter.cost().mean_ns(), 20 * kMs);
+}
+
+TEST(Meter, WhatIsShorterIsLearnedWhateverWasHeldBack) {
+  Meter meter = learned(20 * kMs);
+  meter.sampled(10 * kMs, true, 9 * kMs);
+  EXPECT_LT(meter.cost().mean_ns(), 20 * kMs);
+}
+
 TEST(Meter, ASliceOfSomebodyElseIsNotLearned) {
   Meter meter = learned(20 * kUs);
   meter.sampled(2'500 * kUs, false);

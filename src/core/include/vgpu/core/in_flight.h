@@ -33,6 +33,12 @@ class InFlight {
     return expected_ns_ + kMostInFlightWaitNs * (1 + std::uint64_t{forced_});
   }
   void forced() { ++forced_; }
+  // Something isn't done long after it was expected to be, so it may be waiting for a launch into
+  // another stream.
+  bool is_overdue(std::uint64_t now_ns) const {
+    return known_done_ns_ < work_ns_ &&
+           now_ns >= expected_ns_ + kMostIdleStreamWaitNs * (1 + std::uint64_t{forced_});
+  }
   // Who waits for its turn marks what it launched last, so that it gets to know when all is done.
   bool ends_with_mark() const { return work_ns_ == marked_ns_; }
   bool wants_mark() const { return work_ns_ - marked_ns_ >= kMarkEveryNs; }

@@ -3,7 +3,9 @@
 // between two timing events around a launch (a few microseconds of the GPU's time, so not every
 // launch gets them), and holds what others did on the GPU meanwhile. It is clean if nobody else
 // could have been there: alone on the GPU, or done before the turn ended and before the work in
-// flight was predicted to be done, which is when others begin. Pure; one thread at a time.
+// flight was predicted to be done, which is when others begin. A kernel that waits for a later one
+// in another stream also lasts for as long as that one was held back; were this believed, it would
+// cost more, so the next be held back for longer, and so on. Pure; one thread at a time.
 #pragma once
 
 #include <algorithm>
@@ -46,14 +48,21 @@ class Meter {
   void lost() {
     if (unmeasured_ > 0) --unmeasured_;
   }
-  // Gives the GPU time by which the launches so far were taken for too short: not zero only when
-  // the cost becomes known.
-  std::uint64_t sampled(std::uint64_t sample_ns, bool clean) {
+  // `held_ns`: of the sample, how long launches into other streams were held back that went in
+  // before it ended. Gives the GPU time by which the launches so far were taken for too short: not
+  // zero only when the cost becomes known.
+  std::uint64_t sampled(std::uint64_t sample_ns, bool clean, std::uint64_t held_ns = 0) {
+    const std::uint64_t without_ns = sample_ns - std::min(sample_ns, held_ns);
     if (!cost_.known()) {
+      if (held_ns != 0) sample_ns = std::max(without_ns, kUnknownCostNs);
       const std::uint64_t more = sample_ns - std::min(sample_ns, kUnknownCostNs);
       cost_.learn(sample_ns);
       clean_ = clean;
       return more * launches_;
+    }
+    if (held_ns != 0 && sample_ns > cost_.mean_ns()) {
+      if (without_ns <= kSurprise * cost_.high_ns()) return 0;  // it may have waited for them
+      if (clean) cost_ = Cost();  // it is longer even so: what was believed led to too short holds
     }
     if (is_surprise(sample_ns)) more_ = kSampleAfterSurprise;
     if (!clean && clean_) {

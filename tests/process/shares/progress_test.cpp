@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs whose kernels wait for each other never stand still, whatever holds back their launches:
+// a compute limit, a neighbour's turn, the bound of what is in flight.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "jobs.h"
+
+namespace {
+
+using namespace vgpu::test;
+using Clock = std::chrono::steady_clock;
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr unsigned kSteps = 60;
+#else
+constexpr unsigned kSteps = 600;
+#endif
+constexpr unsigned kLaunches = 40;  // of the consumer: more than may be in flight
+
+class Progress : public testing::TestWithParam<const char*> {
+ protected:
+  static std::string_view what() { return GetParam(); }
+  static unsigned steps() { return what() == "consumer" ? kLaunches : kSteps; }
+  // In whose steps two GPUs meet as soon as both have been launched on.
+  static bool reduces() {
+    return what() == "turns" || what() == "threads" || what() == "ranks" || what() == "cooperative";
+  }
+  Machine machine_;
+};
+
+TEST_P(Progress, OfAJobAloneUnderALimit) {
+  Job job(machine_, "job", GetParam(), steps(), {{"VGPU_COMPUTE_LIMIT", "30"}});
+  const auto began = Clock::now();
+  run({&job});
+  const std::chrono::nanoseconds took = Clock::now() - began;
+  // Kernels that wait keep their GPU busy meanwhile, so the work is what counts. What the consumer
+  // does is less than a limit lets anybody save up.
+  if (what() == "consumer") return;
+  EXPECT_LT(steps() * kWorkNs, static_cast<std::uint64_t>(took.count()) / 2);
+}
+
+TEST_P(Progress, OfAJobBesideASaturatingNeighbour) {
+  Job job(machine_, "job", GetParam(), steps(), {{"VGPU_COMPUTE", "50"}});
+  Job neighbour(machine_, "neighbour", "saturate", 0, {{"VGPU_COMPUTE", "50"}});
+  run({&job, &neighbour});
+}
+
+TEST_P(Progress, OfAJobUnderALimitBesideASaturatingNeighbour) {
+  Job job(machine_, "job", GetParam(), steps(),
+          {{"VGPU_COMPUTE", "30"}, {"VGPU_COMPUTE_LIMIT", "30"}});
+  Job neighbour(machine_, "neighbour", "saturate", 0, {{"VGPU_COMPUTE", "70"}});
+  run({&job, &neighbour});
+}
+
+TEST_P(Progress, OfTwoJobsAtTheSameShare) {
+  Job one(machine_, "one", GetParam(), steps(), {{"VGPU_COMPUTE", "50"}});
+  Job other(machine_, "other", GetParam(), steps(), {{"VGPU_COMPUTE", "50"}});
+  const auto done = run({&one, &other});
+  if (reduces()) {
+    EXPECT_GT(std::min(done[0], done[1]), std::max(done[0], done[1]) / 5);
+  }
+}
+
+TEST_P(Progress, OfTwoJobsAt30And70) {
+  Job less(machine_, "less", GetParam(), steps(), {{"VGPU_COMPUTE", "30"}});
+  Job more(machine_, "more", GetParam(), steps(), {{"VGPU_COMPUTE", "70"}});
+  const auto done = run({&less, &more});
+  if (reduces()) {
+    EXPECT_GT(std::min(done[0], done[1]), std::max(done[0], done[1]) / 10);
+  }
+}
+
+// "two-pipes" -> "TwoPipes".
+std::string name_of(const testing::TestParamInfo<const char*>& info) {
+  std::string name;
+  bool begins_word = true;
+  for (const char c : std::string_view(info.param)) {
+    if (c != '-') name += begins_word ? static_cast<char>(std::toupper(c)) : c;
+    begins_word = c == '-';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Jobs, Progress,
+                         testing::Values("turns", "threads", "ranks", "cooperative", "pipe",
+                                         "two-pipes", "consumer"),
+                         name_of);
+
+}  // namespace
