@@ -23,7 +23,8 @@ TEST(Gate, LeavesCapturesAloneInEveryMode) {
     const Rig rig(kLimitMib);
     Worker worker(gated(rig));
     ASSERT_EQ(worker.ask("context").code, 0);
-    const Answer answer = worker.ask(std::string("record ") + std::to_string(kLaunches) + " " + mode);
+    const Answer answer =
+        worker.ask(std::string("record ") + std::to_string(kLaunches) + " " + mode);
     EXPECT_EQ(answer.code, 0) << mode;
     EXPECT_EQ(answer.number, kLaunches) << mode << ": nodes of the graph";
   }
