@@ -13,34 +13,14 @@
 
 #include "player.h"
 #include "scratch.h"
-#include "vgpu/core/steps.h"
-#include "vgpu/shm/step.h"
+#include "signal_at_step.h"
 
 namespace vgpu::shm {
 namespace {
 
 using core::Step;
 
-struct NamedStep {
-  Step step;
-  const char* name;
-};
-constexpr NamedStep kSteps[] = {
-#define VGPU_STEP_NAME(group, step) {Step::group##_##step, #group "." #step},
-    VGPU_ARBITER_STEPS(VGPU_STEP_NAME)
-#undef VGPU_STEP_NAME
-};
-
-// Where the victim raises which signal. Plain globals: set in the child.
-Step g_where{};
-int g_signal = 0;
-
-void signal_there(Step at) {
-  if (at != g_where || g_signal == 0) return;
-  const int number = g_signal;
-  g_signal = 0;  // once
-  ::kill(::getpid(), number);
-}
+constexpr NamedStep kSteps[] = {VGPU_ARBITER_STEPS(VGPU_NAMED_STEP)};
 
 // A turn is 17 ms of each 50 here; a host is replaced within 40. The rest is for machines that are
 // busy with other things.
@@ -70,9 +50,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
       player.play();
       if (!board_->armed || !player.host().hosts() || has_passed) continue;
       has_passed = true;
-      g_where = GetParam().step;
-      g_signal = signal;
-      testing::on_step = &signal_there;
+      signal_at(GetParam().step, signal);
       StateDir own;
       own.path = FixedString<255>(scratch_.path() + "/own");
       std::filesystem::create_directory(own.path.c_str());
@@ -171,11 +149,7 @@ TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Hosting, DeathAtEveryStep, ::testing::ValuesIn(kSteps),
-                         [](const auto& tested) {
-                           std::string name = tested.param.name;
-                           name.replace(name.find('.'), 1, "_");
-                           return name;
-                         });
+                         [](const auto& tested) { return test_name(tested.param); });
 
 }  // namespace
 }  // namespace vgpu::shm

@@ -13,24 +13,15 @@
 #include "child.h"
 #include "scratch.h"
 #include "segment.h"
+#include "signal_at_step.h"
 #include "vgpu/core/shared_objects.h"
-#include "vgpu/core/steps.h"
-#include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
 namespace {
 
 using core::Step;
 
-struct NamedStep {
-  Step step;
-  const char* name;
-};
-constexpr NamedStep kSteps[] = {
-#define VGPU_STEP_NAME(group, step) {Step::group##_##step, #group "." #step},
-    VGPU_LEDGER_STEPS(VGPU_STEP_NAME)
-#undef VGPU_STEP_NAME
-};
+constexpr NamedStep kSteps[] = {VGPU_LEDGER_STEPS(VGPU_NAMED_STEP)};
 
 constexpr std::uint64_t kLimit = 1000;
 constexpr std::uint64_t kObserverOwn = 100;
@@ -38,23 +29,10 @@ constexpr std::uint64_t kObserverShared = 50;
 constexpr std::uint64_t kForOthers = kLimit - kObserverOwn - kObserverShared;
 constexpr std::uint64_t kObserverKey = 1;
 
-// Where the victim raises which signal. Plain globals: set in the child, before it starts.
-Step g_where{};
-int g_signal = 0;
-
-void signal_there(Step at) {
-  if (at != g_where || g_signal == 0) return;
-  const int number = g_signal;
-  g_signal = 0;  // once
-  ::kill(::getpid(), number);
-}
-
 // Passes every step once at least. Whoever goes on after a stop must find everything as it should
 // be.
 void live_a_life(const ScratchDir& scratch, Step where, int signal) {
-  g_where = where;
-  g_signal = signal;
-  testing::on_step = &signal_there;
+  signal_at(where, signal);
   Tenant own;
   CHILD_EXPECT(Tenant::create(scratch.dir(), spec_of(kLimit, 1, "own"), own) == Status::ok);
   Tenant tenant;
@@ -197,11 +175,7 @@ TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ledger, DeathAtEveryStep, ::testing::ValuesIn(kSteps),
-                         [](const auto& tested) {
-                           std::string name = tested.param.name;
-                           name.replace(name.find('.'), 1, "_");
-                           return name;
-                         });
+                         [](const auto& tested) { return test_name(tested.param); });
 
 // Two that reap the same dead process, one of them stopped anywhere in it.
 TEST_F(Death, ASlotIsReapedOnceAlsoByReapersThatStopInTheMiddle) {
@@ -209,9 +183,7 @@ TEST_F(Death, ASlotIsReapedOnceAlsoByReapersThatStopInTheMiddle) {
        {Step::reap_judged, Step::reap_freed, Step::collect_dying, Step::collect_freed}) {
     arrange_a_death();
     Child sleeper([&] {
-      g_where = where;
-      g_signal = SIGSTOP;
-      testing::on_step = &signal_there;
+      signal_at(where, SIGSTOP);
       Tenant tenant;
       CHILD_EXPECT(Tenant::open(scratch_.dir(), "t", tenant) == Status::ok);
       (void)tenant.reap();

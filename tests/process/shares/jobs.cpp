@@ -19,11 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 constexpr auto kLongestStandstill = std::chrono::seconds(20);
-#else
-constexpr auto kLongestStandstill = std::chrono::seconds(20);
-#endif
 constexpr auto kStart = std::chrono::seconds(60);
 constexpr auto kLookEvery = std::chrono::milliseconds(2);
 
