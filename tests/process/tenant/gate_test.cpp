@@ -3,6 +3,8 @@
 // goes on as it would without.
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "rig.h"
 
 namespace {
@@ -11,11 +13,34 @@ using namespace vgpu::test;
 
 constexpr long kLimitMib = 4096;
 
-Environment gated(const Rig& rig) {
+Environment gated(const Rig& rig, int percent = 90) {
   Environment environment = rig.inside();
-  environment["VGPU_COMPUTE_LIMIT"] = "90";
+  environment["VGPU_COMPUTE_LIMIT"] = std::to_string(percent);
   return environment;
 }
+
+class GateOf : public testing::TestWithParam<const char*> {};
+
+// A fifth of what it does under a limit of 100, and what it may save up before it begins. On the
+// simulated GPU fills and copies take as long as the machine does, which may be longer in one run
+// than in the other.
+TEST_P(GateOf, HoldsEveryKindOfWorkToItsLimit) {
+  const auto done_under = [](int percent) {
+    const Rig rig(kLimitMib);
+    Worker worker(gated(rig, percent));
+    EXPECT_EQ(worker.ask("context").code, 0);
+    const Answer answer = worker.ask(std::string("work 600 ") + GetParam());
+    EXPECT_EQ(answer.code, 0);
+    return static_cast<double>(answer.number);
+  };
+  const double all = done_under(100);
+  const double fifth = done_under(20);
+  EXPECT_GT(fifth, 0.02 * all);
+  EXPECT_LT(fifth, 0.45 * all);
+}
+
+INSTANTIATE_TEST_SUITE_P(Work, GateOf, testing::Values("kernel", "graph", "fill", "copy"),
+                         [](const auto& kind) { return std::string(kind.param); });
 
 TEST(Gate, LeavesCapturesAloneInEveryMode) {
   constexpr long kLaunches = 300;

@@ -37,6 +37,7 @@
 #include "gpu_client.h"
 #include "taking.h"
 #include "vgpu/api/nvml_abi.h"
+#include "working.h"
 
 using namespace gpu_client;
 using namespace vgpu::test;
@@ -149,6 +150,13 @@ void obey(const std::string& line) {
                                                : CU_STREAM_CAPTURE_MODE_RELAXED,
                             threads, nodes);
     return answer(code, static_cast<long>(nodes));
+  }
+  if (verb == "work") {
+    std::string kind;
+    words >> kind;
+    long done = 0;
+    const CUresult code = work_for(kind, threads, done);
+    return answer(code, done);
   }
   if (verb == "become") {
     execl("/proc/self/exe", "worker", "anew", static_cast<char*>(nullptr));
