@@ -58,6 +58,8 @@ Settings Machine::environment() const {
           {"LD_PRELOAD", VGPU_LIMITER},
           // A finding of the thread sanitizer ends the job, and so fails the test.
           {"TSAN_OPTIONS", "halt_on_error=1"},
+          // A job ends with what it holds, as most programs do.
+          {"ASAN_OPTIONS", "detect_leaks=0"},
           {"VGPU_SIM_STATE", folder_ + "/gpus"},
           {"VGPU_SIM_DEVICES", "h200:2"},
           {"VGPU_STATE_DIR", folder_ + "/tenants"}};
