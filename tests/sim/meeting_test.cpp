@@ -60,8 +60,9 @@ TEST_F(MeetingKernels, AKernelThatWaitsIsBusyAndSharesTheDeviceWithAnotherProces
   std::string why;
   auto* const device = vgpu::sim::DeviceState::open(why);
   ASSERT_NE(device, nullptr) << why;
-  static std::vector<vgpu::sim::DeviceState*> opened;  // they are never closed
-  opened.push_back(device);
+  // The simulation never detaches, so what was opened stays reachable to the end.
+  static auto* const opened = new std::vector<vgpu::sim::DeviceState*>;
+  opened->push_back(device);
   const auto busy_ns = [device, &spins] {
     std::uint64_t own = 0;
     std::uint64_t others = 0;
@@ -76,8 +77,8 @@ TEST_F(MeetingKernels, AKernelThatWaitsIsBusyAndSharesTheDeviceWithAnotherProces
   const auto own = after.first - before.first;
   const auto others = after.second - before.second;
   // By turns; what waits for each kernel leaves some of its own.
-  EXPECT_GT(own, others / 10);
-  EXPECT_GT(others, own / 10);
+  EXPECT_GT(own, others / 5);
+  EXPECT_GT(others, own / 5);
   EXPECT_GT(std::stoi(done), 20);  // kernels of 1 ms
   spins.go();
   EXPECT_THAT(spins.rest(), ElementsAre(kNotReady, 0));

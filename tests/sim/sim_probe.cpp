@@ -131,6 +131,7 @@ void busy(int milliseconds) {
     ++done;
   }
   std::printf("%d\n", done);
+  std::fflush(stdout);
 }
 
 // fork: what the driver answers in a child of a process that uses it.

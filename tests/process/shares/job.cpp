@@ -55,6 +55,12 @@ class Rank {
     for (CUevent& event : done_)
       must(cu.cuEventCreate(&event, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
   }
+  ~Rank() {
+    gpu_.use();
+    for (const CUevent event : done_) must(cu.cuEventDestroy_v2(event), "cuEventDestroy");
+  }
+  Rank(const Rank&) = delete;
+  Rank& operator=(const Rank&) = delete;
   void work() const {
     gpu_.use();
     gpu_.spin(stream_, kWorkNs, gpu_.full());
