@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,6 +90,7 @@ Job::Job(const Machine& machine, const std::string& name, const std::string& wha
   pid_ = fork();
   if (pid_ == 0) {
     setpgid(0, 0);  // so that its children can be killed with it
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     execve(argv[0], argv.data(), envp.data());
     _exit(127);
   }
