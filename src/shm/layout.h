@@ -30,7 +30,7 @@ namespace vgpu::shm {
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::uint64_t kMagic = 0x31544e4554555047;  // "GPUTENT1"
 inline constexpr std::uint32_t kMajor = 1;
-inline constexpr std::uint32_t kMinor = 1;  // 1: GpuRecord::paid_until_ns
+inline constexpr std::uint32_t kMinor = 2;  // 1: GpuRecord::paid_until_ns; 2: its held_ns
 inline constexpr std::uint32_t kMaxObjects = 4096;
 inline constexpr std::uint32_t kAcknowledgementWays = 8;
 inline constexpr std::uint32_t kAcknowledgementRows = 4096;
@@ -79,8 +79,8 @@ struct alignas(kCacheLine) GpuRecord {
   Word memory_limit_bytes;
   Word terms;
   Word paid_until_ns;  // core/pace.h; any process of the tenant, by CAS
-  std::uint8_t reserved0[8];
-  Word denied;  // refusals
+  Word held_ns;        // how long launches were held back here, ever; by any process of the tenant
+  Word denied;         // refusals
   std::uint8_t reserved1[56];
 };
 static_assert(sizeof(GpuRecord) == 128 && std::is_standard_layout_v<GpuRecord>);

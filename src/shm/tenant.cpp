@@ -241,6 +241,20 @@ bool Tenant::move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64
                                    from, to, std::memory_order_relaxed);
 }
 
+// Relaxed: sums, of which differences are looked at.
+void Tenant::note_held(std::uint32_t gpu, std::uint64_t ns) {
+  if (gpu < gpu_count())
+    state_->segment.gpu(gpu).held_ns.fetch_add(ns, std::memory_order_relaxed);
+}
+
+std::uint64_t Tenant::held_elsewhere_ns(std::uint32_t gpu) const {
+  std::uint64_t sum = 0;
+  for (std::uint32_t other = 0; other < gpu_count(); ++other) {
+    if (other != gpu) sum += state_->segment.gpu(other).held_ns.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
 void Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
   if (gpu >= gpu_count()) return;
   GpuRecord& record = state_->segment.gpu(gpu);

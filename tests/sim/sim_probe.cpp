@@ -114,7 +114,7 @@ void order() {
 }
 
 // busy MILLISECONDS: kernels of 1 ms that fill the device, synchronised each, for so long; prints
-// how many were done.
+// how many were done, and stays until standard input closes.
 void busy(int milliseconds) {
   const CUfunction function = make_context_and_kernel();
   launch(function, 1000, nullptr, 1);
@@ -132,6 +132,8 @@ void busy(int milliseconds) {
   }
   std::printf("%d\n", done);
   std::fflush(stdout);
+  while (read(STDIN_FILENO, &go, 1) > 0) {
+  }
 }
 
 // fork: what the driver answers in a child of a process that uses it.

@@ -46,11 +46,11 @@ class Probe {
   }
   void go() { (void)!write(in_, "g", 1); }
   std::vector<int> rest() {
+    close(in_);
     std::string text;
     char buffer[512];
     for (ssize_t size = 0; (size = read(out_, buffer, sizeof buffer)) > 0;)
       text.append(buffer, static_cast<std::size_t>(size));
-    close(in_);
     close(out_);
     waitpid(pid_, &status_, 0);
     std::istringstream words(text);

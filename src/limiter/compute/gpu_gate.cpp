@@ -130,7 +130,10 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
     const Look look = this->look(now, work, target, waiter);
     if (look.rings) node_->ring();
     if (look.verdict.admission == Admission::go) {
-      if (now - waiter.asked_ns >= kLeastHoldNs) note_hold(waiter.asked_ns, now, target);
+      if (now - waiter.asked_ns >= kLeastHoldNs) {
+        tenant_->note_held(gpu_, now - waiter.asked_ns);
+        note_hold(waiter.asked_ns, now, target);
+      }
       return look.ticket;
     }
     if (look.marks) put_mark(target, look.position);
@@ -272,7 +275,7 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   if (counted)
     ticket.foreign_from_ns =
         grant_end == core::kForever ? now : std::max(grant_end, flight_.busy_until_ns());
-  ticket.was_idle = was_idle;
+  ticket.was_idle = busy_until <= now;
   ticket.measured = meter.wants_sample();
   meter.launched();
   // Behind the last ones of a turn too: in whichever stream they are, it is known when they are
@@ -387,7 +390,8 @@ void GpuGate::measured(const Work& work, const Target& target, const Ticket& tic
     if (!samples_.full()) {
       samples_.push({measurement.begin, measurement.first, measurement.end, target, work,
                      ticket.foreign_from_ns, measurement.launched_ns, measurement.host_ns,
-                     measurement.launched_ns, ticket.was_idle});
+                     measurement.launched_ns, ticket.was_idle,
+                     tenant_->held_elsewhere_ns(gpu_)});
       look_due_ns_.store(0, std::memory_order_relaxed);
       return;
     }
@@ -507,8 +511,8 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   }
   // Behind other work the GPU goes from event to kernel to event at once; an idle one has done the
   // first event before the program's thread has submitted the kernel.
-  const std::uint64_t overhead =
-      sample.was_idle ? sample.host_ns : (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
+  const std::uint64_t overhead = (sample.was_idle ? sample.host_ns : 0) +
+                                 (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
   learn(now, sample, std::max<std::uint64_t>(elapsed - std::min(elapsed, overhead), 500));
   return true;
 }
@@ -527,8 +531,10 @@ void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sampl
   // It ended after it was last seen unfinished, and not before it can have.
   const std::uint64_t ended =
       std::min(now, std::max(sample.unfinished_ns, sample.launched_ns + sample_ns));
-  const std::uint64_t more =
-      meter->sampled(sample_ns, ended <= sample.foreign_from_ns, sample.held_ns);
+  const std::uint64_t held_elsewhere_ns =
+      tenant_->held_elsewhere_ns(gpu_) - sample.held_elsewhere_before_ns;
+  const std::uint64_t more = meter->sampled(sample_ns, ended <= sample.foreign_from_ns,
+                                            sample.held_ns + held_elsewhere_ns);
   if (more == 0) return;
   // What was taken for shorter is paid for now.
   flight_.correct(more);

@@ -107,6 +107,7 @@ class GpuGate {
     std::uint64_t host_ns;        // of the call between the two events
     std::uint64_t unfinished_ns;  // when it was last seen not to be done
     bool was_idle;
+    std::uint64_t held_elsewhere_before_ns;  // shm::Tenant::held_elsewhere_ns() when it began
     // Launches into other streams were held back so long while it ran, and until then.
     std::uint64_t held_ns = 0;
     std::uint64_t held_until_ns = 0;

@@ -118,6 +118,15 @@ TEST_F(TenantTest, AQuotaThatChangesBindsTheNextReservation) {
   EXPECT_EQ(read.memory_source, Source::run);
 }
 
+TEST_F(TenantTest, WhatOneGpuHeldBackIsSeenFromTheOthers) {
+  make(spec_of(1000, 3));
+  tenant_.note_held(0, 30);
+  tenant_.note_held(2, 12);
+  tenant_.note_held(3, 1);  // there is none
+  EXPECT_EQ(tenant_.held_elsewhere_ns(0), 12u);
+  EXPECT_EQ(tenant_.held_elsewhere_ns(1), 42u);
+}
+
 TEST_F(TenantTest, SpecComesBackAsItWasGiven) {
   TenantSpec spec = spec_of(kGiB, kMaxGpus, "train-1.a_b");
   spec.name = FixedString<kMaxName>("train");

@@ -111,6 +111,11 @@ class Tenant {
   std::uint64_t paid_until_ns(std::uint32_t gpu) const;
   // False, with `from` as it is now, when another process was first.
   bool move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64_t to);
+  // A launch of this tenant was held back for so long, by its limit or for its turn.
+  void note_held(std::uint32_t gpu, std::uint64_t ns);
+  // For how long that was so on the tenant's other GPUs, summed over all that ever were. A kernel
+  // here that grew longer meanwhile may have waited for one there.
+  std::uint64_t held_elsewhere_ns(std::uint32_t gpu) const;
 
   // Charges `bytes` to the calling process on `gpu` (a position in spec().gpus) if the tenant stays
   // within its limit. Never passes the limit, fails only if the others really leave no room (or
