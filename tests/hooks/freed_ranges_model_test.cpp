@@ -33,12 +33,13 @@ std::uint64_t rounded(std::uint64_t bytes) { return driver_model::round_up(bytes
 // steps may lend their memory to that.
 class ReferencePool {
  public:
-  explicit ReferencePool(Random& random) : random_(random) {}
+  // `fickle`: what another stream freed serves, or doesn't, as with several threads.
+  ReferencePool(Random& random, bool fickle) : random_(random), fickle_(fickle) {}
 
   std::uint64_t reserved() const { return steps_.size() * kStep; }
   bool serves(std::uint64_t bytes, std::uint64_t stream) const {
     return std::any_of(units_.begin(), units_.end(), [&](const auto& unit) {
-      return unit.second.bytes >= rounded(bytes) && is_usable(unit.second, stream);
+      return unit.second.bytes >= rounded(bytes) && must_serve(unit.second, stream);
     });
   }
 
@@ -57,13 +58,13 @@ class ReferencePool {
     return address;
   }
   void free(std::uint64_t address, std::uint64_t stream) {
-    units_[address] = {live_.at(address), stream};
+    units_[address] = {live_.at(address), stream, stream == 0};
     live_.erase(address);
   }
   // What `stream` freed is everybody's; 0: what all did.
   void order(std::uint64_t stream) {
     for (auto& [address, unit] : units_) {
-      if (stream == 0 || unit.stream == stream) unit.stream = 0;
+      if (stream == 0 || unit.stream == stream) unit.is_ordered = true;
     }
   }
   // Empty steps go back to the device, as many as the pool likes.
@@ -77,23 +78,29 @@ class ReferencePool {
   struct Unit {
     std::uint64_t bytes;
     std::uint64_t stream;
+    bool is_ordered;
   };
   struct Place {
     std::uint64_t address;
     std::uint64_t bytes;
   };
   static bool is_usable(const Unit& unit, std::uint64_t stream) {
-    return unit.stream == 0 || unit.stream == stream;
+    return unit.is_ordered || unit.stream == stream;
+  }
+  bool must_serve(const Unit& unit, std::uint64_t stream) const {
+    return unit.stream == stream || (unit.is_ordered && !fickle_);
   }
 
   // Units that serve alone and, at times, rows of units. Where one serves, the pool doesn't grow.
-  std::vector<Place> usable_places(std::uint64_t bytes, std::uint64_t stream, bool must_serve) {
+  std::vector<Place> usable_places(std::uint64_t bytes, std::uint64_t stream, bool is_served) {
     std::vector<Place> places;
     const bool joins = random_() % 2 == 0;
+    const bool lends = !fickle_ || random_() % 2 == 0;
     Place row{0, 0};
     for (const auto& [address, unit] : units_) {
       if (!is_usable(unit, stream)) continue;
-      if (must_serve && unit.bytes >= bytes) places.push_back({address, unit.bytes});
+      if (unit.bytes >= bytes && (is_served ? lends || must_serve(unit, stream) : fickle_ && lends))
+        places.push_back({address, unit.bytes});
       row = row.address + row.bytes == address ? Place{row.address, row.bytes + unit.bytes}
                                                : Place{address, unit.bytes};
       if (joins && row.bytes >= bytes) places.push_back(row);
@@ -108,7 +115,7 @@ class ReferencePool {
     if (random_() % 3 == 0) {
       const auto last = units_.empty() ? units_.end() : std::prev(units_.end());
       if (last != units_.end() && last->first + last->second.bytes == next_ &&
-          last->second.stream == 0)
+          last->second.is_ordered)
         in_front = std::min(last->second.bytes, bytes);
     } else if (random_() % 2 == 0) {
       next_ = address += 4 * kStep;
@@ -125,7 +132,7 @@ class ReferencePool {
       if (!is_in_front) unmap(lenders.back());
       lenders.pop_back();
     }
-    units_[address] = {fresh, 0};
+    units_[address] = {fresh, 0, true};
     return {address - in_front, in_front + fresh};
   }
 
@@ -162,12 +169,14 @@ class ReferencePool {
         continue;
       }
       at = units_.erase(at);
-      if (start < address) units_[start] = {address - start, unit.stream};
-      if (start + unit.bytes > end) units_[end] = {start + unit.bytes - end, unit.stream};
+      if (start < address) units_[start] = {address - start, unit.stream, unit.is_ordered};
+      if (start + unit.bytes > end)
+        units_[end] = {start + unit.bytes - end, unit.stream, unit.is_ordered};
     }
   }
 
   Random& random_;
+  bool fickle_;
   std::map<std::uint64_t, std::uint64_t> live_;
   std::map<std::uint64_t, Unit> units_;  // all that is free
   std::map<std::uint64_t, bool> steps_;
@@ -177,8 +186,11 @@ class ReferencePool {
 // The hooks of one process, a call at a time or several interleaved.
 class Program {
  public:
-  Program(unsigned seed, bool keeps) : random_(seed), pool_(random_), keeps_(keeps) {
+  Program(unsigned seed, bool keeps, bool has_threads)
+      : random_(seed), pool_(random_, has_threads), keeps_(keeps) {
     account_.lend(&storage_);
+    account_.used_by(this);
+    if (has_threads) account_.used_by(&account_);
     account_.set_threshold(keeps ? UINT64_MAX : 0);
   }
 
@@ -421,10 +433,10 @@ class Program {
   long unreserved_ = 0;
 };
 
-void run_programs(bool keeps) {
+void run_programs(bool keeps, bool has_threads) {
   long unreserved = 0;
   for (unsigned seed = 1; seed <= 500; ++seed) {
-    Program program(seed, keeps);
+    Program program(seed, keeps, has_threads);
     for (int step = 0; step < 6000; ++step) {
       program.step();
       ASSERT_FALSE(::testing::Test::HasFailure()) << "seed " << seed << " step " << step;
@@ -434,9 +446,18 @@ void run_programs(bool keeps) {
   EXPECT_GT(unreserved, 3000) << "an account that promises nothing is no use";
 }
 
-TEST(FreedRangesModel, NeverPromisesWhatAPoolThatKeepsItsMemoryCannotGive) { run_programs(true); }
+TEST(FreedRangesModel, NeverPromisesWhatAPoolThatKeepsItsMemoryCannotGive) {
+  run_programs(true, false);
+}
 
-TEST(FreedRangesModel, NeverPromisesWhatAPoolThatGivesBackCannotGive) { run_programs(false); }
+TEST(FreedRangesModel, NeverPromisesWhatAPoolThatGivesBackCannotGive) {
+  run_programs(false, false);
+}
+
+TEST(FreedRangesModel, NeverPromisesWhatAPoolOfSeveralThreadsCannotGive) {
+  run_programs(true, true);
+  run_programs(false, true);
+}
 
 }  // namespace
 }  // namespace vgpu::limiter

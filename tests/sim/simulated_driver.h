@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,12 +21,11 @@ class Probe {
   explicit Probe(std::vector<std::string> arguments, std::string program = VGPU_SIM_PROBE) {
     int in[2];
     int out[2];
-    if (pipe(in) != 0 || pipe(out) != 0) std::abort();
+    if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) std::abort();
     pid_ = fork();
     if (pid_ == 0) {
       dup2(in[0], STDIN_FILENO);
       dup2(out[1], STDOUT_FILENO);
-      for (const int fd : {in[0], in[1], out[0], out[1]}) close(fd);
       std::string driver = VGPU_SIMULATED_DRIVER;
       std::vector<char*> argv = {program.data(), driver.data()};
       for (std::string& argument : arguments) argv.push_back(argument.data());

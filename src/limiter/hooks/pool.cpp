@@ -87,6 +87,7 @@ struct Ask {
 };
 
 bool begin(Pool& pool, std::uint64_t bytes, PoolAccount::Request& request) {
+  pool.account.used_by(this_thread());
   return pool.account.begin(bytes, request, [&](std::uint64_t extra) {
     return limiter::reserve(static_cast<int>(pool.gpu), extra);
   });

@@ -50,6 +50,20 @@ class PoolAccount {
                 // end_elsewhere()
   };
 
+  // A thread is about to ask of this pool, or to free in it; before begin() and its kind. `thread`
+  // tells threads apart that live at the same time.
+  void used_by(const void* thread) {
+    // Relaxed: it only ever takes trust away, and before the thread does anything.
+    const void* first = first_thread_.load(std::memory_order_relaxed);
+    if (first == thread) return;
+    if (first == nullptr &&
+        first_thread_.compare_exchange_strong(first, thread, std::memory_order_relaxed))
+      return;
+    if (has_several_threads_.exchange(true, std::memory_order_relaxed)) return;
+    SpinGuard guard(lock_);
+    freed_.set_several_threads();
+  }
+
   // A request is about to go to the driver. Calls reserve(extra_bytes) -> bool for what the pool
   // can grow by beyond its charge; under the lock, so that no other request leans on a charge that
   // is then refused. False: refused, and nothing has changed.
@@ -361,6 +375,8 @@ class PoolAccount {
   bool is_trimmed_ = false;  // since the last reading
   bool crosses_streams_ = true;
   FreedRanges freed_;
+  std::atomic<const void*> first_thread_{nullptr};
+  std::atomic<bool> has_several_threads_{false};
 };
 
 }  // namespace vgpu::limiter
