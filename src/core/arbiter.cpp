@@ -290,7 +290,7 @@ void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> sea
     book.opened_ns = now_ns;
     book.done_at_open_ns = book.done_ns;
   }
-  if (was && holder_ != kNoSeat) turn_end_ns_ = now_ns;
+  if (was && holder_ != kNoSeat) turn_end_ns_ = planned_end_ns_ = now_ns;
 }
 
 void Arbiter::begin_look(std::uint64_t now_ns, std::span<const SeatView> seats) {
@@ -416,10 +416,11 @@ bool Arbiter::must_end(std::uint64_t now_ns, const SeatView& holder, const SeatV
          key_ns(holder) <= 0 && now_ns - books_[holder.seat].opened_ns >= kLeastBeforePreemptionNs;
 }
 
-// When the present turn ends if somebody waits. Its seat may have been alone until now; then the
-// turn counts from when it began, and has passed.
+// When the present turn ends if somebody waits: fixed when it began, since its lag falls meanwhile.
+// Its seat may have been alone until now; then the turn counts from when it began, and has passed.
 std::uint64_t Arbiter::contended_end_ns(std::uint64_t now_ns) const {
-  return std::min(turn_end_ns_, std::max(books_[holder_].opened_ns + turn_ns(holder_), now_ns));
+  if (planned_end_ns_ != kForever) return planned_end_ns_;
+  return std::max(books_[holder_].opened_ns + turn_ns(holder_), now_ns);
 }
 
 bool Arbiter::turn_is_over(std::uint64_t now_ns, std::span<const SeatView> seats) const {
@@ -442,7 +443,7 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   book.opened_ns = now_ns;
   book.done_at_open_ns = book.done_ns;
   book.arrived = false;
-  turn_end_ns_ = now_ns + turn_ns(seat.seat);
+  turn_end_ns_ = planned_end_ns_ = now_ns + turn_ns(seat.seat);
   draining_ = promised_ = kNoSeat;
   // What it launched before its turn, because its grant stands, runs when the others' work is done.
   late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
@@ -517,8 +518,10 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     end_turn(now_ns, *holder);
     holder = nullptr;
   }
+  if (holder != nullptr)
+    planned_end_ns_ = next_in_line(now_ns, seats, true) == nullptr ? kForever : contended_end_ns(now_ns);
   if (next == nullptr) {
-    // Nobody waits: the grant stays open, so that whoever is alone pays nothing.
+    // Nobody waits here: the grant stays open, so that whoever is alone pays nothing.
     if (holder != nullptr) turn_end_ns_ = kForever;
     return probe;
   }

@@ -208,7 +208,8 @@ class Arbiter {
   ModeProbe probe_;
   std::uint64_t last_ns_ = 0;
   std::uint32_t holder_ = kNoSeat;
-  std::uint64_t turn_end_ns_ = 0;
+  std::uint64_t turn_end_ns_ = 0;     // as granted
+  std::uint64_t planned_end_ns_ = 0;  // of the turn, if somebody waits; kForever: nobody does
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
   std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
   std::uint32_t promised_ = kNoSeat;  // whom it was ended for
