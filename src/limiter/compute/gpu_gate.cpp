@@ -551,14 +551,16 @@ std::uint64_t GpuGate::submitted_ns() {
   return flight_.work_ns();
 }
 
-bool GpuGate::uses_only(CUstream stream, bool per_thread) {
+std::uint64_t GpuGate::submitted_ns(CUstream stream, bool per_thread) {
   SpinGuard guard(lock_);
-  return !has_stream_ || (!has_streams_ && stream_ == stream && stream_per_thread_ == per_thread);
+  const bool is_only =
+      !has_stream_ || (!has_streams_ && stream_ == stream && stream_per_thread_ == per_thread);
+  return is_only ? flight_.work_ns() : 0;
 }
 
 void GpuGate::waited(std::uint64_t position) {
   const std::uint64_t now = platform::monotonic_ns();
-  look_at_events(now);
+  if (look_due_ns_.load(std::memory_order_relaxed) != UINT64_MAX) look_at_events(now);
   bool rings = false;
   {
     SpinGuard guard(lock_);

@@ -79,7 +79,7 @@ class GpuGate {
   // What the program's waiting proves: `position` is of all work when the wait began, or 0 where
   // the call says nothing of the other streams.
   std::uint64_t submitted_ns();
-  bool uses_only(CUstream stream, bool per_thread);
+  std::uint64_t submitted_ns(CUstream stream, bool per_thread);  // 0: not all into this one
   void waited(std::uint64_t position);
 
   // Around the end of a context: no event of it is looked at meanwhile, and none after.
@@ -167,7 +167,7 @@ class GpuGate {
   SpinLock lock_;                              // of all that follows, but for the next three
   std::atomic<bool> looking_{false};           // a thread asks events how far they are
   std::atomic<std::uint32_t> ending_{0};       // contexts that are being ended
-  std::atomic<std::uint64_t> look_due_ns_{0};  // events aren't asked before
+  std::atomic<std::uint64_t> look_due_ns_{0};  // events aren't asked before; UINT64_MAX: none is
 
   core::InFlight flight_;
   CostTable costs_;

@@ -169,7 +169,7 @@ GpuGate* gate_to_tell() {
 }  // namespace
 
 ProgramWait::ProgramWait(CUstream stream, bool per_thread) : gate_(gate_to_tell()) {
-  if (gate_ != nullptr && gate_->uses_only(stream, per_thread)) position_ = gate_->submitted_ns();
+  if (gate_ != nullptr) position_ = gate_->submitted_ns(stream, per_thread);
 }
 
 ProgramWait::ProgramWait() : gate_(gate_to_tell()) {
