@@ -13,12 +13,6 @@ namespace vgpu::limiter {
 // streams by a number that never comes again.
 std::uint64_t stream_number(CUstream stream, bool per_thread);
 
-// Tells threads apart that live at the same time.
-inline const void* this_thread() {
-  static constinit thread_local char mark __attribute__((tls_model("initial-exec"))) = 0;
-  return &mark;
-}
-
 // `stream()`: in whose order it is freed, asked for after the driver's call.
 template <class Stream, class Call>
 CUresult free_in_pool(std::uint64_t address, const Allocation& taken, Stream stream, Call call) {
@@ -26,7 +20,6 @@ CUresult free_in_pool(std::uint64_t address, const Allocation& taken, Stream str
   ledger().pools.note_change();
   ledger().pools.prepare_for_frees(pool);
   if (pool.account.wants_reading()) settle_pool(pool, driver_model::kPoolSlackBytes);
-  pool.account.used_by(this_thread());
   const std::uint64_t ticket = pool.account.begin_free(address, taken.bytes);
   const CUresult result = call();
   if (result != CUDA_SUCCESS) {

@@ -87,7 +87,6 @@ struct Ask {
 };
 
 bool begin(Pool& pool, std::uint64_t bytes, PoolAccount::Request& request) {
-  pool.account.used_by(this_thread());
   return pool.account.begin(bytes, request, [&](std::uint64_t extra) {
     return limiter::reserve(static_cast<int>(pool.gpu), extra);
   });
@@ -115,8 +114,6 @@ Served serve(const Ask<Call>& ask, PoolAccount::Request& request) {
                                     .kind = AllocationKind::in_pool,
                                     .pool = &pool,
                                     .born = born});
-  if (landing == PoolAccount::Landing::unclear)
-    pool.account.end_elsewhere(request, stream_number(ask.stream, ask.per_thread));
   const bool may_have_grown = landing != PoolAccount::Landing::in_freed;
   if (may_have_grown) ledger().pools.note_change();
   if (request.wants_settlement) settle_pool(pool, driver_model::kPoolSlackBytes);

@@ -4,10 +4,10 @@
 // where a tenant's limit leaves no room for a pool to grow. Pure; the owner locks.
 //
 // What is relied on, measured on an H200 and an H100 with driver 580: a freed range serves any later
-// request no larger than it, in the stream that it was freed in, and the pool doesn't grow for it. So
-// it does in any stream once its own was waited for, while one thread uses the pool: of several, a
-// few requests in 10,000 made it grow nevertheless. Neighbours are never joined: two ranges in a row
-// failed to serve as one in 4 of 24,000 tries.
+// request no larger than it, in the stream that it was freed in or in one that is ordered behind the
+// free, and the pool doesn't grow for it. That doesn't mean that the request comes to lie there: an
+// address without memory may fit better, and is lent that of empty steps. Neighbours are never
+// joined: two ranges in a row failed to serve as one in 4 of 24,000 tries.
 //
 // Invariant: ranges are sorted, don't overlap each other, and overlap no allocation whose placement
 // was recorded. A range is sound until something may have taken memory away from the pool's unused
@@ -43,7 +43,6 @@ class FreedRanges {
     std::uint64_t epoch;  // of synchronisations, read after the free; till then the free's ticket
     std::uint64_t sequence;  // when it became what it is; 0: not sound
     std::uint64_t birth;     // since when it has been whole: a part of the sequence, too
-    bool is_ordered;         // its stream was waited for
     std::uint64_t end() const { return address + bytes; }
   };
   // `order` names all places: first those of the ranges, by address, then the unused ones.
@@ -119,8 +118,7 @@ class FreedRanges {
                 .stream = kNoStream,
                 .epoch = sequence_,
                 .sequence = sound ? sequence_ : 0,
-                .birth = sequence_,
-                .is_ordered = false});
+                .birth = sequence_});
     return sequence_;
   }
   // The driver has it. `epoch` was read after it had. By the ticket, because an allocation may have
@@ -132,10 +130,8 @@ class FreedRanges {
          i < count_ && range(i).address < address + bytes; ++i) {
       Range& freed = range(i);
       if (freed.stream != kNoStream || freed.epoch != ticket) continue;
-      if (is_sound(freed)) freed.sequence = sequence_;
       freed.stream = stream;
       freed.epoch = epoch;
-      freed.is_ordered = stream == kAnyStream;
     }
   }
   // The driver didn't take it.
@@ -156,19 +152,6 @@ class FreedRanges {
       return freed.bytes >= bytes && is_sound(freed) && is_usable(freed, stream);
     });
   }
-  // The same, for as long as a request that began at `sequence` was in the driver: then it wasn't
-  // what made the pool grow, wherever it lies.
-  bool served_since(std::uint64_t sequence, std::uint64_t bytes, std::uint64_t stream) const {
-    return any([&](const Range& freed) {
-      return freed.bytes >= bytes && freed.sequence <= sequence && is_sound(freed) &&
-             is_usable(freed, stream);
-    });
-  }
-  bool may_have_served_since(std::uint64_t sequence, std::uint64_t bytes) const {
-    return any([&](const Range& freed) {
-      return freed.bytes >= bytes && freed.sequence <= sequence && is_sound(freed);
-    });
-  }
   bool has(std::uint64_t bytes) const {
     return any([&](const Range& freed) { return freed.bytes >= bytes; });
   }
@@ -183,16 +166,14 @@ class FreedRanges {
     for (std::uint32_t i = 0; i < count_; ++i) {
       Range& freed = range(i);
       const bool waited = stream == kEveryStream || freed.stream == stream;
-      if (!waited || freed.stream == kNoStream || freed.is_ordered || freed.epoch > epoch) continue;
-      if (is_sound(freed)) freed.sequence = ++sequence_;
-      freed.is_ordered = true;
+      if (!waited || freed.stream == kNoStream || freed.stream == kAnyStream || freed.epoch > epoch)
+        continue;
+      freed.stream = kAnyStream;
     }
   }
   bool has_unordered() const {
-    return any([](const Range& freed) { return !freed.is_ordered; });
+    return any([](const Range& freed) { return freed.stream != kAnyStream; });
   }
-  // From now on a range is sure to serve its own stream only.
-  void set_several_threads() { has_several_threads_ = true; }
 
   // Memory may have left any step that nothing lies in.
   void doubt() { doubted_ = sequence_; }
@@ -226,9 +207,8 @@ class FreedRanges {
  private:
   Range& range(std::uint32_t i) const { return storage_->ranges[storage_->order[i]]; }
   bool is_sound(const Range& freed) const { return freed.sequence > doubted_; }
-  bool is_usable(const Range& freed, std::uint64_t stream) const {
-    return (freed.is_ordered && !has_several_threads_) ||
-           (freed.stream == stream && stream != kNoStream);
+  static bool is_usable(const Range& freed, std::uint64_t stream) {
+    return freed.stream == kAnyStream || (freed.stream == stream && stream != kNoStream);
   }
   static bool is_enclosed(const Doubtful::Place& place, const Range& freed) {
     return place.address <= freed.address && freed.end() <= place.end && place.before != 0 &&
@@ -355,7 +335,6 @@ class FreedRanges {
   std::uint64_t sequence_ = 0;
   std::uint64_t frees_ = 0;
   std::uint64_t doubted_ = 0;  // what became what it is up to here is in doubt
-  bool has_several_threads_ = false;
 };
 
 }  // namespace vgpu::limiter

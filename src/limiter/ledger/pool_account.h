@@ -28,7 +28,6 @@ class PoolAccount {
   struct Request {
     std::uint64_t bytes = 0;         // as asked for
     std::uint64_t growth_bytes = 0;  // the most that it makes the pool grow by
-    std::uint64_t sequence = 0;      // of the freed ranges, when it began
     bool is_reserved = true;
     bool wants_settlement = false;  // much may be charged that wasn't taken: settle soon
   };
@@ -45,24 +44,8 @@ class PoolAccount {
   // Where an allocation came to lie.
   enum class Landing : std::uint8_t {
     in_freed,   // in what was known to be free: nothing grew
-    elsewhere,  // the pool may have grown
-    unclear,    // elsewhere, though its stream may have had something for it: say where by
-                // end_elsewhere()
+    elsewhere,  // the pool may have grown, or have lent that address the memory of empty steps
   };
-
-  // A thread is about to ask of this pool, or to free in it; before begin() and its kind. `thread`
-  // tells threads apart that live at the same time.
-  void used_by(const void* thread) {
-    // Relaxed: it only ever takes trust away, and before the thread does anything.
-    const void* first = first_thread_.load(std::memory_order_relaxed);
-    if (first == thread) return;
-    if (first == nullptr &&
-        first_thread_.compare_exchange_strong(first, thread, std::memory_order_relaxed))
-      return;
-    if (has_several_threads_.exchange(true, std::memory_order_relaxed)) return;
-    SpinGuard guard(lock_);
-    freed_.set_several_threads();
-  }
 
   // A request is about to go to the driver. Calls reserve(extra_bytes) -> bool for what the pool
   // can grow by beyond its charge; under the lock, so that no other request leans on a charge that
@@ -81,7 +64,7 @@ class PoolAccount {
       set_charged(wanted);
     }
     asked_bytes_ = asked;
-    enter(request);
+    enter();
     return true;
   }
 
@@ -95,7 +78,7 @@ class PoolAccount {
                .growth_bytes = driver_model::pool_growth_bytes(request_bytes),
                .is_reserved = false};
     unreserved_bytes_ = request.growth_bytes;
-    enter(request);
+    enter();
     return true;
   }
 
@@ -120,8 +103,8 @@ class PoolAccount {
   Landing end(Request& request, std::uint64_t address, std::uint64_t& born) {
     SpinGuard guard(lock_);
     // What else is in the driver may have been given what seems to be there, or taken it away.
-    const bool is_watched = (keeps() || !request.is_reserved) && in_driver_ == 1;
-    const bool is_certain = is_watched && !may_be_trimmed();
+    const bool is_certain =
+        (keeps() || !request.is_reserved) && in_driver_ == 1 && !may_be_trimmed();
     const bool in_freed = freed_.place(address, request.bytes, is_certain) && !may_be_trimmed();
     born = freed_.sequence();
     if (in_freed && request.is_reserved) subtract(asked_bytes_, request.growth_bytes);
@@ -133,19 +116,9 @@ class PoolAccount {
       if (!keeps()) ++version_;
       return Landing::in_freed;
     }
-    if (is_watched && freed_.may_have_served_since(request.sequence, request.bytes))
-      return Landing::unclear;
     freed_.doubt();
     finish_elsewhere(request);
     return Landing::elsewhere;
-  }
-  // The rest of an end() that was unclear. Where the stream had something for the request all the
-  // time, it lies in other memory that the pool had, and nothing grew.
-  void end_elsewhere(const Request& request, std::uint64_t stream) {
-    SpinGuard guard(lock_);
-    if (in_driver_ != 1 || !freed_.served_since(request.sequence, request.bytes, stream))
-      freed_.doubt();
-    finish_elsewhere(request);
   }
 
   Moment moment() {
@@ -315,10 +288,9 @@ class PoolAccount {
     charged_bytes_ = bytes;
     if (kept && !keeps()) freed_.doubt();
   }
-  void enter(Request& request) {
+  void enter() {
     ++in_driver_;
     ++begun_;
-    request.sequence = freed_.sequence();
   }
   void leave(const Request& request) {
     in_driver_ -= in_driver_ != 0 ? 1 : 0;
@@ -375,8 +347,6 @@ class PoolAccount {
   bool is_trimmed_ = false;  // since the last reading
   bool crosses_streams_ = true;
   FreedRanges freed_;
-  std::atomic<const void*> first_thread_{nullptr};
-  std::atomic<bool> has_several_threads_{false};
 };
 
 }  // namespace vgpu::limiter

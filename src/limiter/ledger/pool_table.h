@@ -210,6 +210,7 @@ class PoolTable {
   }
 
   static constexpr std::size_t kChunkBytes = 16 * 1024;
+  static_assert(sizeof(Pool) <= kChunkBytes);
 
   HandleMap<Pool*, 2> pools_;
   std::atomic<Pool*> all_{nullptr};

@@ -26,7 +26,7 @@ constexpr NamedStep kSteps[] = {VGPU_ARBITER_STEPS(VGPU_NAMED_STEP)};
 // busy with other things.
 constexpr std::uint64_t kMostGapNs = 500'000'000;
 constexpr std::uint64_t kKernelsToSee = 60;
-constexpr int kVictim = 0;
+constexpr int kVictim = Board::kVictim;
 
 class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
  protected:
@@ -36,7 +36,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
     wait_for_kernels(kVictim, 1);
     for (int other = 1; other < Board::kPlayers; ++other) {
       players_.push_back(std::make_unique<Child>([this, other] {
-        Player player(scratch_.dir(), board_->players[other], "t" + std::to_string(other), 30);
+        Player player(scratch_.dir(), *board_, other, 30);
         for (;;) player.play();
       }));
     }
@@ -44,7 +44,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
   }
 
   void be_victim(int signal) {
-    Player player(scratch_.dir(), board_->players[kVictim], "victim", 30);
+    Player player(scratch_.dir(), *board_, kVictim, 30);
     bool has_passed = false;
     for (;;) {
       player.play();
@@ -81,6 +81,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
       ASSERT_LT(platform::monotonic_ns() - began, 20'000'000'000U) << "the step was not reached";
       ::usleep(200);
     }
+    board_->others_may_host = true;
   }
 
   void forget_gaps() {
@@ -118,7 +119,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
 
 TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
   for (int round = 0; round < death_rounds() && !HasFailure(); ++round) {
-    board_->armed = false;
+    board_->armed = board_->others_may_host = false;
     start(SIGKILL);
     forget_gaps();
     board_->armed = true;
@@ -132,7 +133,7 @@ TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
 
 TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
   for (int round = 0; round < (death_rounds() + 9) / 10 && !HasFailure(); ++round) {
-    board_->armed = false;
+    board_->armed = board_->others_may_host = false;
     start(SIGSTOP);
     forget_gaps();
     board_->armed = true;

@@ -20,6 +20,7 @@ namespace vgpu::shm {
 // What all processes of a test see.
 struct Board {
   static constexpr int kPlayers = 3;
+  static constexpr int kVictim = 0;
   struct Player {
     std::atomic<std::uint64_t> kernels;
     std::atomic<std::uint64_t> last_ns;
@@ -27,12 +28,19 @@ struct Board {
   };
   Player players[kPlayers];
   std::atomic<bool> armed;  // the victim is to pass every step
+  // Not until it has: else another one that looks at the wrong moment, on a busy machine, is host
+  // from then on.
+  std::atomic<bool> others_may_host;
 };
 
 class Player {
  public:
-  Player(const StateDir& dir, Board::Player& score, const std::string& tenant, int share)
-      : dir_(dir), score_(score), tenant_(tenant) {
+  Player(const StateDir& dir, Board& board, int number, int share)
+      : dir_(dir),
+        board_(board),
+        score_(board.players[number]),
+        tenant_("t" + std::to_string(number)),
+        is_victim_(number == Board::kVictim) {
     gpu_.bytes[0] = 0x5a;
     terms_.compute_share_percent = static_cast<std::uint8_t>(share);
     CHILD_EXPECT(Node::open(dir_, node_) == Status::ok);
@@ -92,7 +100,7 @@ class Player {
   }
 
   void serve(std::uint64_t at) {
-    const bool waits = report_.want_since_ns != 0;
+    const bool waits = report_.want_since_ns != 0 && (is_victim_ || board_.others_may_host);
     if (!host_.hosts() && (!waits || !host_.take_over(at, waiting_since_ns_))) return;
     const std::uint32_t bell = node_.doorbell().load();
     if (bell == bell_ && at < step_at_ns_) return;
@@ -106,8 +114,10 @@ class Player {
   }
 
   StateDir dir_;
+  Board& board_;
   Board::Player& score_;
   std::string tenant_;
+  bool is_victim_;
   GpuUuid gpu_;
   Quota terms_;
   Node node_;
