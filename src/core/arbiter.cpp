@@ -519,7 +519,8 @@ std::uint64_t Arbiter::take_turns(std::uint64_t now_ns, std::span<const SeatView
     holder = nullptr;
   }
   if (holder != nullptr)
-    planned_end_ns_ = next_in_line(now_ns, seats, true) == nullptr ? kForever : contended_end_ns(now_ns);
+    planned_end_ns_ =
+        next_in_line(now_ns, seats, true) == nullptr ? kForever : contended_end_ns(now_ns);
   if (next == nullptr) {
     // Nobody waits here: the grant stays open, so that whoever is alone pays nothing.
     if (holder != nullptr) turn_end_ns_ = kForever;

@@ -47,6 +47,9 @@ void ModeProbe::lose(std::uint64_t now_ns, std::uint64_t progress_ns) {
 
 void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool may_overlap) {
   if (!may_overlap && mode() == Mode::overlap) {
+    // It won by its sum, and somebody's share fell short: it would win again.
+    if (mode_ == Mode::overlap)
+      pause_ns_ = revoked_pause_ns_ = std::min(4 * revoked_pause_ns_, kMostPauseNs);
     mode_ = Mode::turns;
     lose(now_ns, progress_ns);
     return;
@@ -57,7 +60,7 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
   switch (part_) {
     case Part::pause:
       if (mode_ == Mode::turns && !may_overlap) {
-        begin(Part::pause, now_ns, progress_ns, kFirstPauseNs);
+        begin(Part::pause, now_ns, progress_ns, kStretchNs);
       } else {
         begin(Part::before, now_ns, progress_ns, kStretchNs);
       }
@@ -67,7 +70,7 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
       // One whole cycle of turns is what can be compared; to see that overlap is far worse takes
       // less.
       begin(mode_ == Mode::turns ? Part::glimpse : Part::probe, now_ns, progress_ns,
-            mode_ == Mode::turns ? kGlimpseNs : kStretchNs);
+            mode_ == Mode::turns ? kGlimpseNs : kTurnsProbeNs);
       return;
     case Part::glimpse:
       if (ppm < before_ppm_ - before_ppm_ / 5) {
@@ -76,7 +79,7 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
       }
       // Goes on from where it began.
       part_ = Part::probe;
-      until_ns_ = since_ns_ + (mode_ == Mode::turns ? kProbeNs : kStretchNs);
+      until_ns_ = since_ns_ + (mode_ == Mode::turns ? kProbeNs : kTurnsProbeNs);
       return;
     case Part::probe:
       probe_ppm_ = ppm;

@@ -243,8 +243,7 @@ bool Tenant::move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64
 
 // Relaxed: sums, of which differences are looked at.
 void Tenant::note_held(std::uint32_t gpu, std::uint64_t ns) {
-  if (gpu < gpu_count())
-    state_->segment.gpu(gpu).held_ns.fetch_add(ns, std::memory_order_relaxed);
+  if (gpu < gpu_count()) state_->segment.gpu(gpu).held_ns.fetch_add(ns, std::memory_order_relaxed);
 }
 
 std::uint64_t Tenant::held_elsewhere_ns(std::uint32_t gpu) const {

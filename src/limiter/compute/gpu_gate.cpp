@@ -390,8 +390,7 @@ void GpuGate::measured(const Work& work, const Target& target, const Ticket& tic
     if (!samples_.full()) {
       samples_.push({measurement.begin, measurement.first, measurement.end, target, work,
                      ticket.foreign_from_ns, measurement.launched_ns, measurement.host_ns,
-                     measurement.launched_ns, ticket.was_idle,
-                     tenant_->held_elsewhere_ns(gpu_)});
+                     measurement.launched_ns, ticket.was_idle, tenant_->held_elsewhere_ns(gpu_)});
       look_due_ns_.store(0, std::memory_order_relaxed);
       return;
     }
@@ -511,8 +510,8 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   }
   // Behind other work the GPU goes from event to kernel to event at once; an idle one has done the
   // first event before the program's thread has submitted the kernel.
-  const std::uint64_t overhead = (sample.was_idle ? sample.host_ns : 0) +
-                                 (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
+  const std::uint64_t overhead =
+      (sample.was_idle ? sample.host_ns : 0) + (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
   learn(now, sample, std::max<std::uint64_t>(elapsed - std::min(elapsed, overhead), 500));
   return true;
 }

@@ -3,11 +3,11 @@
 // with the stream in whose order it was freed. PoolAccount keeps one of these a pool and asks it
 // where a tenant's limit leaves no room for a pool to grow. Pure; the owner locks.
 //
-// What is relied on, measured on an H200 and an H100 with driver 580: a freed range serves any later
-// request no larger than it, in the stream that it was freed in or in one that is ordered behind the
-// free, and the pool doesn't grow for it. That doesn't mean that the request comes to lie there: an
-// address without memory may fit better, and is lent that of empty steps. Neighbours are never
-// joined: two ranges in a row failed to serve as one in 4 of 24,000 tries.
+// What is relied on, measured on an H200 and an H100 with driver 580: a freed range serves any
+// later request no larger than it, in the stream that it was freed in or in one that is ordered
+// behind the free, and the pool doesn't grow for it. That doesn't mean that the request comes to
+// lie there: an address without memory may fit better, and is lent that of empty steps. Neighbours
+// are never joined: two ranges in a row failed to serve as one in 4 of 24,000 tries.
 //
 // Invariant: ranges are sorted, don't overlap each other, and overlap no allocation whose placement
 // was recorded. A range is sound until something may have taken memory away from the pool's unused

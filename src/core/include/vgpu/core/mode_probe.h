@@ -17,8 +17,10 @@ enum class Mode : std::uint8_t { turns, overlap };
 class ModeProbe {
  public:
   static constexpr std::uint64_t kProbeNs = 16'000'000;
-  static constexpr std::uint64_t kGlimpseNs = 5'000'000;   // after which it may already be lost
-  static constexpr std::uint64_t kStretchNs = 60'000'000;  // of the present mode, before and after
+  static constexpr std::uint64_t kGlimpseNs = 5'000'000;  // after which it may already be lost
+  // Of the present mode, before and after: two cycles of turns, which vary by what falls into them.
+  static constexpr std::uint64_t kStretchNs = 110'000'000;
+  static constexpr std::uint64_t kTurnsProbeNs = 60'000'000;  // of turns, while all run together
   static constexpr std::uint64_t kFirstPauseNs = 1'000'000'000;
   static constexpr std::uint64_t kMostPauseNs = 64'000'000'000;
 
@@ -52,6 +54,7 @@ class ModeProbe {
   std::uint64_t before_ppm_ = 0;
   std::uint64_t probe_ppm_ = 0;
   std::uint64_t pause_ns_ = kFirstPauseNs;
+  std::uint64_t revoked_pause_ns_ = kFirstPauseNs;  // half of the pause after overlap was revoked
   std::uint32_t wins_ = 0;
 };
 
