@@ -7,6 +7,7 @@
 
 #include <array>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "vgpu/core/node.h"
@@ -64,6 +65,23 @@ TEST(Arbiter, OneOfTwoThatWantTheGpuHasIt) {
   }
   EXPECT_NEAR(open[0], 290, 25);
   EXPECT_NEAR(open[1], 690, 25);
+}
+
+// A shorter one loses more to switches. The lag by which a turn is measured falls while it runs.
+TEST(Arbiter, ATurnIsAsLongAsItWasMeantToBeWhenItBegan) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 2> seats = {seat(0, 1, 30), seat(1, 2, 70)};
+  std::array<Grant, 2> grants;
+  std::array<int, 2> turns{};
+  std::uint32_t holder = kNoSeat;
+  for (std::uint64_t now = kMs; now < 2'000 * kMs; now += kMs) {
+    arbiter->step(now, seats, grants);
+    const std::uint32_t before = std::exchange(holder, arbiter->holder());
+    if (now > 1'000 * kMs && holder != before && holder != kNoSeat) ++turns[holder];
+    for (std::size_t i = 0; i < 2; ++i) saturate(seats[i], grants[i], now);
+  }
+  EXPECT_NEAR(turns[0], 19, 3);  // 50 ms a round, and what switching takes
+  EXPECT_NEAR(turns[1], 19, 3);
 }
 
 TEST(Arbiter, LagsOfThoseWhoWantTheGpuAddUpToNothingEvenIfNobodyUsesIt) {
