@@ -13,7 +13,8 @@
 // was recorded. A range is sound until something may have taken memory away from the pool's unused
 // steps (doubt()): a step goes back to the device, or lends its memory to another address, only
 // when nothing lies in it. So a range that lay all the time between two allocations less than a
-// step apart is sound whatever happened, which is how doubt is removed (see Doubtful).
+// step apart is sound whatever happened, which is how doubt is removed (see Doubtful); and it stays
+// so until something is freed less than a step away.
 //
 // Bounded: what doesn't fit is forgotten, the smallest first. Forgetting is always right.
 #pragma once
@@ -43,6 +44,7 @@ class FreedRanges {
     std::uint64_t epoch;  // of synchronisations, read after the free; till then the free's ticket
     std::uint64_t sequence;  // when it became what it is; 0: not sound
     std::uint64_t birth;     // since when it has been whole: a part of the sequence, too
+    bool is_enclosed;        // there is no room for a step around it
     std::uint64_t end() const { return address + bytes; }
   };
   // `order` names all places: first those of the ranges, by address, then the unused ones.
@@ -111,6 +113,7 @@ class FreedRanges {
     ++frees_;
     if (storage_ == nullptr || bytes == 0 || address > UINT64_MAX - bytes) return sequence_;
     (void)cut(address, address + bytes);
+    uncover(address, address + bytes);
     if (count_ == kCapacity) shed();
     const std::uint32_t at = first_ending_after(address);
     insert(at, {.address = address,
@@ -118,7 +121,8 @@ class FreedRanges {
                 .stream = kNoStream,
                 .epoch = sequence_,
                 .sequence = sound ? sequence_ : 0,
-                .birth = sequence_});
+                .birth = sequence_,
+                .is_enclosed = false});
     return sequence_;
   }
   // The driver has it. `epoch` was read after it had. By the ticket, because an allocation may have
@@ -200,13 +204,25 @@ class FreedRanges {
       while (listed < list.count_ && list.places_[listed].end <= freed.address) ++listed;
       if (listed == list.count_ || !is_enclosed(list.places_[listed], freed)) return false;
       freed.sequence = freed.birth = now;
+      freed.is_enclosed = true;
       return true;
     });
   }
 
  private:
   Range& range(std::uint32_t i) const { return storage_->ranges[storage_->order[i]]; }
-  bool is_sound(const Range& freed) const { return freed.sequence > doubted_; }
+  bool is_sound(const Range& freed) const {
+    return freed.is_enclosed || freed.sequence > doubted_;
+  }
+  // What lies near [address, end) may have room for a step around it from now on.
+  void uncover(std::uint64_t address, std::uint64_t end) {
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      Range& freed = range(i);
+      if (freed.address < driver_model::saturating_add(end, driver_model::kPoolGrowthBytes) &&
+          driver_model::saturating_add(freed.end(), driver_model::kPoolGrowthBytes) > address)
+        freed.is_enclosed = false;
+    }
+  }
   static bool is_usable(const Range& freed, std::uint64_t stream) {
     return freed.stream == kAnyStream || (freed.stream == stream && stream != kNoStream);
   }
