@@ -146,9 +146,9 @@ std::uint64_t room_bytes(const Pool& pool) {
 }
 
 // A growth of the pool may have taken memory out of steps that nothing lies in. Freed ranges that
-// can't lie in such a step are good again. That looks at every allocation, so where there are many it
-// isn't done for each request: what stays in doubt serves nobody meanwhile. Only for the holder of
-// pool.attempt.
+// can't lie in such a step are good again. That looks at every allocation, so where there are many
+// it isn't done for each request: what stays in doubt serves nobody meanwhile. Only for the holder
+// of pool.attempt.
 void resolve_doubt(Pool& pool) {
   constexpr std::size_t kLooksPerRequest = 1024;
   if (pool.requests_in_doubt != 0) {

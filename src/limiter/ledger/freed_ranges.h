@@ -211,9 +211,7 @@ class FreedRanges {
 
  private:
   Range& range(std::uint32_t i) const { return storage_->ranges[storage_->order[i]]; }
-  bool is_sound(const Range& freed) const {
-    return freed.is_enclosed || freed.sequence > doubted_;
-  }
+  bool is_sound(const Range& freed) const { return freed.is_enclosed || freed.sequence > doubted_; }
   // What lies near [address, end) may have room for a step around it from now on.
   void uncover(std::uint64_t address, std::uint64_t end) {
     for (std::uint32_t i = 0; i < count_; ++i) {

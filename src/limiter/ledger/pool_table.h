@@ -41,7 +41,7 @@ struct Pool {
   PoolAccount account;
   // At the limit: one thread at a time asks the driver without a reservation, or trims (see Turn).
   std::atomic<bool> attempt{false};
-  std::size_t requests_in_doubt = 0;  // so many more leave doubt as it is; for who has the turn
+  std::size_t requests_in_doubt = 0;     // so many more leave doubt as it is; for who has the turn
   std::atomic<bool> has_storage{false};  // for what is freed
   std::atomic<std::uint64_t> handle{0};  // 0: destroyed; a graph pool's is the CUDA ordinal + 1
   std::uint32_t gpu = 0;
