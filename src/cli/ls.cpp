@@ -142,7 +142,7 @@ using Rows = std::vector<std::vector<std::string>>;
 
 // "run", "VGPU_*"; both where memory and compute come from two.
 std::string sources_text(const Quota& quota) {
-  const std::string memory(source_name(quota.memory_source));
+  std::string memory(source_name(quota.memory_source));
   const std::string compute(source_name(quota.compute_source));
   if (quota.memory_source == Source::none && quota.compute_source == Source::none) return "-";
   if (quota.compute_source == Source::none || memory == compute) return memory;

@@ -183,7 +183,7 @@ std::string find_program(const std::string& name, std::string_view search, int& 
   while (true) {
     const auto colon = search.find(':');
     const std::string_view folder = search.substr(0, colon);
-    const std::string path = folder.empty() ? "./" + name : std::string(folder) + "/" + name;
+    std::string path = folder.empty() ? "./" + name : std::string(folder) + "/" + name;
     if (consider(path)) return path;
     if (colon == std::string_view::npos) return "";
     search.remove_prefix(colon + 1);

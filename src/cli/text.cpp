@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <numeric>
 
@@ -90,7 +91,7 @@ std::string size_text(std::optional<std::uint64_t> bytes) {
 std::string bar(std::optional<double> fraction, unsigned width) {
   unsigned full = 0;
   if (fraction) {
-    full = static_cast<unsigned>(std::clamp(*fraction, 0.0, 1.0) * width + 0.5);
+    full = static_cast<unsigned>(std::lround(std::clamp(*fraction, 0.0, 1.0) * width));
     if (full == 0 && *fraction > 0.0) full = 1;
   }
   std::string out = "[";

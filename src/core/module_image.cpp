@@ -12,7 +12,6 @@ constexpr std::uint32_t kWrapperMagic = 0x466243b1;
 constexpr std::uint32_t kNoBits = 8;      // SHT_NOBITS
 constexpr std::uint64_t kAllocated = 2;   // SHF_ALLOC
 constexpr std::uint64_t kExecutable = 4;  // SHF_EXECINSTR
-constexpr std::uint64_t kMostSections = 1 << 20;
 constexpr std::uint64_t kMostEntries = 1 << 16;
 constexpr std::uint16_t kPtxEntry = 1;
 constexpr std::uint16_t kElfEntry = 2;
@@ -37,7 +36,7 @@ Estimate estimate_elf(const unsigned char* elf, std::size_t size) {
   const auto section_bytes = read<std::uint16_t>(elf + 58);
   const auto count = read<std::uint16_t>(elf + 60);
   const auto names_index = read<std::uint16_t>(elf + 62);
-  if (section_bytes < 64 || count > kMostSections || names_index >= count ||
+  if (section_bytes < 64 || names_index >= count ||
       !fits(sections_at, std::uint64_t{section_bytes} * count, size)) {
     return sum;
   }

@@ -70,17 +70,17 @@ struct Refusal;
 template <Gate kGate>
 struct Refusal<CUresult, kGate> {
   // NOT_INITIALIZED is what follows from a cuInit that failed.
-  static constexpr CUresult refused =
+  static constexpr CUresult kRefused =
       kGate == Gate::lifecycle ? CUDA_ERROR_NOT_PERMITTED : CUDA_ERROR_NOT_INITIALIZED;
-  static constexpr CUresult missing = CUDA_ERROR_NOT_FOUND;
+  static constexpr CUresult kMissing = CUDA_ERROR_NOT_FOUND;
   static bool hooks(const Limiter& limiter) { return limiter.hooks_cuda(); }
   static bool early() { return false; }
 };
 template <Gate kGate>
 struct Refusal<nvmlReturn_t, kGate> {
-  static constexpr nvmlReturn_t refused =
+  static constexpr nvmlReturn_t kRefused =
       kGate == Gate::lifecycle ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_UNINITIALIZED;
-  static constexpr nvmlReturn_t missing = NVML_ERROR_FUNCTION_NOT_FOUND;
+  static constexpr nvmlReturn_t kMissing = NVML_ERROR_FUNCTION_NOT_FOUND;
   static bool hooks(const Limiter& limiter) { return limiter.hooks_nvml(); }
   // A question before nvmlInit; its refusal is that of a refused process.
   static bool early() { return kGate == Gate::other && !program_has_nvml(); }
@@ -92,16 +92,16 @@ template <Gate kGate, class Result, class Entry, class Hook, class Pass>
 inline Result enter(Entry call, Hook hook, Pass pass) {
   using Refuse = Refusal<Result, kGate>;
   if (call == nullptr) [[unlikely]]
-    return Refuse::missing;
+    return Refuse::kMissing;
   if constexpr (kGate == Gate::lookup) return hook();
   if (t_depth != 0) return pass();
   Phase phase = Limiter::phase();
   if (phase != Phase::limited && phase != Phase::unlimited) [[unlikely]] {
     phase = settle_phase(phase);
-    if (phase == Phase::refused) return Refuse::refused;
+    if (phase == Phase::refused) return Refuse::kRefused;
   }
   if (phase == Phase::unlimited || !Refuse::hooks(*Limiter::active())) return pass();
-  if (Refuse::early()) return Refuse::refused;
+  if (Refuse::early()) return Refuse::kRefused;
   HookScope scope;
   return hook();
 }

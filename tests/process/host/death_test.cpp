@@ -25,7 +25,7 @@ constexpr NamedStep kSteps[] = {VGPU_ARBITER_STEPS(VGPU_NAMED_STEP)};
 // A turn is 17 ms of each 50 here; a host is replaced within 40. The rest is for machines that are
 // busy with other things.
 constexpr std::uint64_t kMostGapNs = 500'000'000;
-constexpr std::uint64_t kKernelsToSee = 60;
+constexpr std::uint64_t kKernelsToSee = 150;
 constexpr int kVictim = Board::kVictim;
 
 class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
