@@ -14,7 +14,9 @@
 // queued at a time.
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,6 +143,7 @@ class Twins {
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, channel_) != 0) std::exit(1);
     child_ = fork();
     rank_ = child_ == 0 ? 1 : 0;
+    if (rank_ == 1) prctl(PR_SET_PDEATHSIG, SIGKILL);  // a job that is killed ends whole
     close(channel_[1 - rank_]);  // so that the death of one is seen by the other
   }
   unsigned rank() const { return rank_; }
