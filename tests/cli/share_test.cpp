@@ -39,10 +39,23 @@ class ShareTest : public ToolTest {
 
   void begin() {
     for (const std::string& name : names_) wait_for_file(name + ".0.ready");
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    std::ofstream(meeting_ + "/go.new") << (now.tv_sec * 1'000'000'000 + now.tv_nsec + 100'000'000);
+    start_ns_ = now_ns() + 100'000'000;
+    std::ofstream(meeting_ + "/go.new") << start_ns_;
     std::filesystem::rename(meeting_ + "/go.new", meeting_ + "/go");
+  }
+
+  // Until the last two whole seconds were seconds of work. The programs go on until end().
+  void wait_for_history(const std::string& name) {
+    for (int tries = 0; tries < 600; ++tries) {
+      const json history = figures_of(name).value("history_percent", json::array());
+      if (history.size() > 1 && history[0] > 1.0 && history[1] > 1.0) return;
+      ::usleep(100'000);
+    }
+    FAIL() << name << " has not worked for two seconds";
+  }
+  // The window that it is in the programs' count.
+  std::size_t window_now() const {
+    return static_cast<std::size_t>(static_cast<double>(now_ns() - start_ns_) / 1e6 / kWindowMs);
   }
 
   // Kernels completed by each, window by window.
@@ -68,6 +81,11 @@ class ShareTest : public ToolTest {
   }
 
  private:
+  static long long now_ns() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  }
   void wait_for_file(const std::string& name) {
     for (int tries = 0; !std::filesystem::exists(meeting_ + "/" + name); ++tries) {
       ASSERT_LT(tries, 30'000) << name << " never came";
@@ -77,6 +95,7 @@ class ShareTest : public ToolTest {
 
   std::string meeting_;
   std::vector<std::string> names_;
+  long long start_ns_ = 0;
 };
 
 double sum(const std::vector<double>& windows, std::size_t from, std::size_t to) {
@@ -93,26 +112,29 @@ double part_of_first(const std::vector<std::vector<double>>& work, std::size_t f
 }
 
 TEST_F(ShareTest, ThirtyAndSeventyAreWhatIsCompletedAndTurnRoundLive) {
-  auto small = tenant("small", {"--compute", "30"}, 5);
-  auto large = tenant("large", {"--compute", "70"}, 5);
+  auto small = tenant("small", {"--compute", "30"}, 8);
+  auto large = tenant("large", {"--compute", "70"}, 8);
   begin();
-  ::sleep(2);
+  wait_for_history("small");
   const std::string why = vgpu({"why", "small"}).out;  // looks for a second
   EXPECT_THAT(why, HasSubstr("behind large"));
   const json shown = figures_of("small");
   EXPECT_NEAR(shown["owed_percent"].get<double>(), 30, 0.1);
   EXPECT_NEAR(shown["got_1s_percent"].get<double>(), 30, 10) << shown;
+  const std::size_t before = window_now();
   EXPECT_EQ(vgpu({"set", "large", "--compute", "1=30"}).exit_code, 0);
   EXPECT_EQ(vgpu({"set", "small", "--compute", "1=70"}).exit_code, 0);
+  const std::size_t after = window_now() + 10;
   const auto work = end();
-  EXPECT_NEAR(part_of_first(work, 4, 40), 30, 6);
-  EXPECT_NEAR(part_of_first(work, 74, 100), 70, 6);
+  EXPECT_NEAR(part_of_first(work, 4, before), 30, 6);
+  ASSERT_LT(after + 26, work[0].size()) << "the change came too late to be seen";
+  EXPECT_NEAR(part_of_first(work, after, work[0].size()), 70, 6);
 }
 
 TEST_F(ShareTest, ALimitIsNeverPassedAndSeenInside) {
   auto limited = tenant("limited", {"--compute-limit", "30"}, 4);
   begin();
-  ::sleep(3);
+  wait_for_history("limited");
   auto inside = start({"exec", "limited", "--", "nvidia-smi", "--query-gpu=utilization.gpu",
                        "--format=csv,noheader,nounits"});
   EXPECT_NEAR(std::stod(inside.finish().out), 30, 10) << "of the whole GPU it is 30 as well";
@@ -134,7 +156,7 @@ TEST_F(ShareTest, AnUtilisationInsideIsTheTenantsOwn) {
   auto small = tenant("small", {"--compute", "20"}, 4);
   auto large = tenant("large", {"--compute", "80"}, 4);
   begin();
-  ::sleep(3);
+  wait_for_history("small");
   auto inside = start({"exec", "small", "--", "nvidia-smi", "--query-gpu=utilization.gpu",
                        "--format=csv,noheader,nounits"});
   EXPECT_NEAR(std::stod(inside.finish().out), 20, 10) << "the whole GPU is busy";
