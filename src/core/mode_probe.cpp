@@ -47,9 +47,6 @@ void ModeProbe::lose(std::uint64_t now_ns, std::uint64_t progress_ns) {
 
 void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool may_overlap) {
   if (!may_overlap && mode() == Mode::overlap) {
-    // It won by its sum, and somebody's share fell short: it would win again.
-    if (mode_ == Mode::overlap)
-      pause_ns_ = revoked_pause_ns_ = std::min(4 * revoked_pause_ns_, kMostPauseNs);
     mode_ = Mode::turns;
     lose(now_ns, progress_ns);
     return;
@@ -60,7 +57,7 @@ void ModeProbe::observe(std::uint64_t now_ns, std::uint64_t progress_ns, bool ma
   switch (part_) {
     case Part::pause:
       if (mode_ == Mode::turns && !may_overlap) {
-        begin(Part::pause, now_ns, progress_ns, kStretchNs);
+        begin(Part::pause, now_ns, progress_ns, kFirstPauseNs);
       } else {
         begin(Part::before, now_ns, progress_ns, kStretchNs);
       }

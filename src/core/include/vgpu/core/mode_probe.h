@@ -54,7 +54,6 @@ class ModeProbe {
   std::uint64_t before_ppm_ = 0;
   std::uint64_t probe_ppm_ = 0;
   std::uint64_t pause_ns_ = kFirstPauseNs;
-  std::uint64_t revoked_pause_ns_ = kFirstPauseNs;  // half of the pause after overlap was revoked
   std::uint32_t wins_ = 0;
 };
 
