@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the memory half of vgpu on a real GPU and writes tables and raw data.
 
-  report.py --limiter libcuda_limiter.so --programs DIR --out DIR [--sections families,race,cost,start,frameworks,smi]
+  report.py --limiter libcuda_limiter.so --programs DIR --out DIR [--sections families,race,cost,start,frameworks,visible,smi]
 
 Each row carries its own control: the same program without a limit, which has to pass what the limit would have stopped.
 What is held is what the driver says (NVML, read by this process, which is not limited): the larger of the figures of the
@@ -276,6 +276,46 @@ class Report:
             self.expect(fits[1] <= int(alone[1] * 1.06) and under[1] <= int(alone[1] * 0.9), f"{kind} held more than its limit: {fits[1]}, {under[1]}")
         self.table("Frameworks (MiB)", ["job", "peak alone", "limit that fits", "held", "outcome", "10 % under", "held", "outcome"], rows)
 
+    def visible(self):
+        """PyTorch's view of the GPUs under every form of CUDA_VISIBLE_DEVICES, with and without the limiter, all at once."""
+        limit = self.arguments.limit_mib
+        uuid = self.gpu.uuid()
+        forms = [("not set", None, None), ("0", "0", None), ("the UUID", uuid, None), ("the UUID's beginning", uuid[:12], None), ("empty", "", None), ("-1", "-1", None),
+                 ("0,0", "0,0", None), ("0,-1,0", "0,-1,0", None), ("7,0", "7,0", None), ("0,7", "0,7", None), ("a word", "none", None), ("a UUID that isn't here", "GPU-0", None),
+                 ("a MIG name", "MIG-" + uuid, None), ("set to 0 inside Python", "", "0"), ("set empty inside Python", None, "")]
+
+        def begin(value, inside, environment):
+            environment = {k: v for k, v in environment.items() if k != "CUDA_VISIBLE_DEVICES"}
+            if value is not None:
+                environment["CUDA_VISIBLE_DEVICES"] = value
+            command = [sys.executable, os.path.join(HERE, "visible_gpus.py")] + ([] if inside is None else ["--set", inside])
+            return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        def end(run):
+            out, error = run.communicate()
+            try:
+                return json.loads(out.strip().splitlines()[-1])
+            except (IndexError, ValueError):
+                return {"broke": (error.strip().splitlines() or [f"status {run.returncode}"])[-1][:120], "status": run.returncode}
+
+        alone = [begin(value, inside, self.environment(preload=False)) for _, value, inside in forms]
+        alone = [end(run) for run in alone]
+        if any(said.get("status") == 77 for said in alone):
+            print("  PyTorch isn't installed", flush=True)
+            return
+        limited = [begin(value, inside, self.environment(limit, VGPU_TENANT=f"visible-{os.getpid()}-{i}")) for i, (_, value, inside) in enumerate(forms)]
+        limited = [end(run) for run in limited]
+        self.raw["visible"] = [{"form": form[0], "alone": a, "limited": b} for form, a, b in zip(forms, alone, limited)]
+        rows = []
+        for (form, _, _), a, b in zip(forms, alone, limited):
+            rows.append([form, *(f'{said.get("device_count", said.get("broke"))}, {"yes" if said.get("is_available") else "no"}' for said in (a, b)), a.get("total_mib", "-"),
+                         b.get("total_mib", "-"), b.get("property_mib", "-"), b.get("free_mib", "-"), a.get("utilization", "-"), b.get("utilization", "-")])
+            same = all(a.get(key) == b.get(key) for key in ("device_count", "is_available", "name"))
+            self.expect(same, f"CUDA_VISIBLE_DEVICES {form}: {a} without the limiter, {b} with it")
+            self.expect(not b.get("is_available") or (b["total_mib"] == b["property_mib"] == limit and b["free_mib"] < limit), f"CUDA_VISIBLE_DEVICES {form}: memory {b}")
+        self.table(f"PyTorch under CUDA_VISIBLE_DEVICES, alone and with a memory limit of {limit} MiB",
+                   ["CUDA_VISIBLE_DEVICES", "count, available alone", "limited", "total alone (MiB)", "limited", "in its properties", "free", "utilization alone", "limited"], rows)
+
     def smi(self):
         environment = self.environment(4096)
         commands = [["nvidia-smi"], ["nvidia-smi", "-L"], ["nvidia-smi", "--query-gpu=name,memory.total,memory.used,memory.free,utilization.gpu", "--format=csv"],
@@ -314,7 +354,7 @@ def main():
     parser.add_argument("--limiter", required=True)
     parser.add_argument("--programs", required=True, help="folder with family_probe, race_probe, cost_probe, start_probe")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--sections", default="families,race,cost,start,frameworks,smi")
+    parser.add_argument("--sections", default="families,race,cost,start,frameworks,visible,smi")
     parser.add_argument("--families", default="", help="only these, comma separated")
     parser.add_argument("--frameworks", default="torch,torch-expandable,torch-async,torch-graphs,jax,cupy,cupy-async,numba")
     parser.add_argument("--limit-mib", type=int, default=4096)
