@@ -269,6 +269,12 @@ class Bench:
             unmanaged = self.group(scenario, self.none)
         return {work: self.alone(scenario, work) for work in self.works(scenario)}, unmanaged
 
+    def has_same_surroundings(self, earlier, later):
+        """Whether what was measured after the one row can be what is measured before the other."""
+        if earlier is later:
+            return True
+        return earlier.kind == later.kind and earlier.kind not in evaluate.WANT_UNMANAGED and self.works(earlier) == self.works(later)
+
     def group(self, scenario, limiter):
         change = None
         if scenario.change:
@@ -318,7 +324,7 @@ class Bench:
         progress = Progress(len(todo), self.left_s(todo))
         before, left_over = None, 0
         for i, (row, limiter) in enumerate(todo):
-            if i > 0 and todo[i - 1][0] is not row:
+            if i > 0 and not self.has_same_surroundings(todo[i - 1][0], row):
                 before = None
             if row.change and not limiter.can_change:
                 progress.finish(self.keep({**self.named(row, limiter), "status": "skipped", "why": "it can't change a quota while a program runs"}))
@@ -331,7 +337,7 @@ class Bench:
         return left_over
 
     def left_s(self, todo):
-        return sum(self.estimate_s(row, limiter, i == 0 or todo[i - 1][0] is not row) for i, (row, limiter) in enumerate(todo))
+        return sum(self.estimate_s(row, limiter, i == 0 or not self.has_same_surroundings(todo[i - 1][0], row)) for i, (row, limiter) in enumerate(todo))
 
     def keep(self, row):
         self.rows.add(row)

@@ -195,6 +195,11 @@ class Order(Bench):
         self.assertEqual([name == "alone" for name in machine.log], [True, False] * 3 + [True])
         self.assertEqual(sorted(name for name in machine.log if name != "alone"), ["good", "none", "poor"])
 
+    def test_limits_of_the_same_work_share_the_runs_alone_between_them(self):
+        machine = self.machine()
+        self.measure(machine, [self.good], {"limit/1ms/sync/10", "limit/1ms/sync/50", "limit/1ms/sync/80", "limit/1ms/queued/10"})
+        self.assertEqual(machine.log, ["alone", "good", "alone"] + ["alone"] + ["good", "alone"] * 3)
+
     def test_rounds_alternate(self):
         machine = self.machine()
         self.measure(machine, [self.good], {"loss/1ms/queued"})

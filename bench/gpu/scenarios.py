@@ -94,9 +94,10 @@ MODES = {"queued": {"mode": "queued"}, "sync": {"mode": "sync"}, "graph": {"mode
 
 
 def limit_grid():
-    for limit in LIMITS:
-        for size, us in SIZES.items():
-            for mode, flags in MODES.items():
+    """Rows of the same work are neighbours, so that they share the runs alone between them."""
+    for size, us in SIZES.items():
+        for mode, flags in MODES.items():
+            for limit in LIMITS:
                 first = limit == 30 and (size in ("100us", "5ms") and mode != "graph" or (size, mode) == ("100us", "graph"))
                 rank = 1 if first else 2 if limit == 30 else 3
                 yield Scenario(f"limit/{size}/{mode}/{limit}", "limit", f"one tenant at {limit} %, kernels of {size}, {mode}", rank,
