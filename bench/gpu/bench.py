@@ -326,7 +326,10 @@ class Bench:
         for i, (row, limiter) in enumerate(todo):
             if i > 0 and not self.has_same_surroundings(todo[i - 1][0], row):
                 before = None
-            if row.change and not limiter.can_change:
+            lacks = next((why for why in map(self.machine.lacks, self.works(row)) if why), None)
+            if lacks:
+                progress.finish(self.keep({**self.named(row, limiter), "status": "skipped", "why": lacks}))
+            elif row.change and not limiter.can_change:
                 progress.finish(self.keep({**self.named(row, limiter), "status": "skipped", "why": "it can't change a quota while a program runs"}))
             elif self.options.budget_seconds and time.monotonic() - self.options.started + self.estimate_s(row, limiter, before is None) > self.options.budget_seconds:
                 left_over += 1

@@ -15,6 +15,7 @@ import evaluate
 import limiters
 import report
 import scenarios
+import torch_job
 
 MEMORY_MIB = 4096
 GPU_BYTES = 140 << 30
@@ -28,6 +29,9 @@ class MadeUpMachine:
     def __init__(self, shares, in_force=True):
         self.shares, self.in_force, self.log = shares, in_force, []
         self.random = random.Random(1)
+
+    def lacks(self, work):
+        return None
 
     def run(self, tenants, limiter, seconds, window_ms=50, tail_s=0, alone=False, change=None, seed=1):
         self.log.append("alone" if alone or tenants[0].name == "alone" else limiter.name)
@@ -186,6 +190,16 @@ class Control(Bench):
         self.assertIsNone(proof("sum/sync/1ms", self.machine()))
 
 
+class TorchJob(unittest.TestCase):
+    def test_steps_are_credited_to_the_time_in_which_they_were_done(self):
+        steps = torch_job.Steps()
+        steps.done_ns = [100, 150, 175, 420, 900]
+        windows = steps.windows(start_ns=0, window_ns=100, count=4)
+        self.assertEqual(windows, [1.0, 2 + 25 / 245, 100 / 245, 100 / 245])
+        steps.done_ns = list(range(7, 1000, 7))
+        self.assertAlmostEqual(sum(steps.windows(0, 100, 9)), 900 / 7)
+
+
 class Order(Bench):
     ROWS = {"mix/30-70/100us/queued", "sum/sync/1ms"}
 
@@ -259,6 +273,14 @@ class Order(Bench):
                 bench.warn_of_neighbours({"total_bytes": GPU_BYTES, "free_bytes": GPU_BYTES - held})
             self.assertIn(words, said.getvalue())
             self.assertEqual(bool(said.getvalue()), bool(words))
+
+    def test_work_that_cannot_be_done_here_is_skipped_with_a_word(self):
+        machine = self.machine()
+        machine.lacks = lambda work: "PyTorch isn't installed" if work.torch_job else None
+        rows, _, _ = self.measure(machine, [self.good], {"sum/torch/train-graph", "sum/sync/1ms"})
+        self.assertEqual(rows.rows["sum/torch/train-graph", "good"]["status"], "skipped")
+        self.assertEqual(rows.rows["sum/torch/train-graph", "good"]["why"], "PyTorch isn't installed")
+        self.assertEqual(rows.rows["sum/sync/1ms", "good"]["status"], "measured")
 
     def test_what_a_limiter_cannot_do_is_skipped_with_a_word(self):
         store, _, said = self.measure(self.machine(), [self.poor], {"change/20-60"})

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -12,6 +13,7 @@ import time
 FOREIGN = ("VGPU_", "TENSOR_FUSION_", "TF_", "CUDA_DEVICE_MEMORY_", "CUDA_DEVICE_SM_", "CUDA_MEM_", "CUDA_CORE_", "CUDA_SM_", "MANAGER_", "GPU_CORE_UTILIZATION_POLICY", "LD_PRELOAD")
 KEPT = ("VGPU_SIM_", "VGPU_STATE_DIR", "VGPU_LIBRARY")
 READY_S = 180
+TORCH_JOB = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_job.py")
 START_AFTER_S = 0.3
 
 
@@ -40,6 +42,7 @@ class Machine:
             self.environment.setdefault("VGPU_SIM_STATE", os.path.join(self.scratch, "sim"))
             self.environment.setdefault("VGPU_STATE_DIR", os.path.join(self.scratch, "state"))
             os.makedirs(self.environment["VGPU_STATE_DIR"], exist_ok=True)
+        self.torch = None      # what torch_job.py says can run here, once asked
         self.sessions = set()  # of processes that may still run
         self.runs = 0
 
@@ -62,9 +65,23 @@ class Machine:
     def steps(self, work):
         return max(1, round(work.kernel_us * 1e3 / self.gpu["step_few_ns" if work.few_blocks else "step_ns"]))
 
+    def lacks(self, work):
+        """Why this kind of work can't be done here; None: it can."""
+        if work.torch_job is None:
+            return None
+        if self.torch is None:
+            done = subprocess.run([sys.executable, TORCH_JOB, "--check"], env=self.environment, capture_output=True, text=True)
+            self.torch = json.loads(done.stdout) if done.returncode == 0 else {"torch": None, "gpus": 0}
+        if self.torch["torch"] is None:
+            return "PyTorch isn't installed"
+        return None if self.torch["gpus"] >= work.gpus else f"it wants {work.gpus} GPUs"
+
     def command(self, tenant, folder, seconds, window_ms, tail_s, alone, seed):
-        command = [self.workload, *tenant.work.flags(self.steps(tenant.work)), "--name", tenant.name, "--rendezvous", folder, "--seconds", f"{seconds:g}",
-                   "--window-ms", f"{window_ms:g}", "--tail", f"{tail_s:g}", "--seed", str(seed), "--probe-mib", str(self.memory_mib + 1024)]
+        common = ["--name", tenant.name, "--rendezvous", folder, "--seconds", f"{seconds:g}", "--window-ms", f"{window_ms:g}", "--tail", f"{tail_s:g}", "--seed", str(seed),
+                  "--probe-mib", str(self.memory_mib + 1024)]
+        if tenant.work.torch_job is not None:
+            return [sys.executable, TORCH_JOB, "--job", tenant.work.torch_job, *common]
+        command = [self.workload, *tenant.work.flags(self.steps(tenant.work)), *common]
         return command + (["--back-to-back"] if alone and tenant.work.mode not in ("idle", "cost") else [])
 
     def run(self, tenants, limiter, seconds, window_ms=50, tail_s=20, alone=False, change=None, seed=1):
@@ -90,7 +107,8 @@ class Machine:
         state = os.path.join(folder, tenant.name + ".state")
         os.makedirs(state)
         quota = vars(tenant.quota)
-        wrapped = limiter.wrap(command, quota, name=self.tenant_name(tenant), memory_mib=self.memory_mib, gpu=self.gpu["uuid"], state=state)
+        wrapped = limiter.wrap(command, quota, name=self.tenant_name(tenant), memory_mib=self.memory_mib,
+                               gpu=self.gpu["uuid"] if tenant.work.gpus == 1 else "all", state=state)
         with open(os.path.join(folder, tenant.name + ".log"), "w") as log:
             try:
                 process = subprocess.Popen(wrapped, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

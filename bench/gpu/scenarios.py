@@ -21,6 +21,8 @@ class Work:
     period_us: float = 2000
     pause_from: float = -1
     pause: float = 0
+    torch_job: str = None     # done by torch_job.py; a "kernel" is a step then
+    gpus: int = 1
 
     @property
     def unit_s(self):
@@ -151,6 +153,19 @@ def paced():
                        (chat, Tenant("batch", Work(kernel_us=us), elastic(70))), expect="p99 <= alone + min(longest kernel, 2.05 ms) + 0.3 ms")
 
 
+def frameworks():
+    """PyTorch's own work. A step's duration is a guess that only says how long to measure."""
+    job = lambda name, us=5000, gpus=1: Work(kernel_us=us, torch_job=name, gpus=gpus)
+    pair = lambda name, title, work, kind="sum", expect="together >= 97 % of one alone": Scenario(
+        f"sum/torch/{name}", kind, f"two tenants at 50, {title}", 2, (Tenant("a", work, elastic(50)), Tenant("b", work, elastic(50))), expect=expect)
+    yield pair("train", "PyTorch training, launch-bound", job("train"), "sum_unmanaged", "together >= 97 % of the same unmanaged")
+    yield pair("train-graph", "PyTorch training as CUDA graphs", job("train-graph"))
+    yield pair("infer", "PyTorch inference, each result waited for", job("infer"), "sum_unmanaged", "together >= 97 % of the same unmanaged")
+    yield pair("parallel", "PyTorch training over two GPUs each (NCCL)", job("parallel", 20000, 2))
+    yield Scenario("mix/torch/30-70", "mix", "PyTorch training as CUDA graphs, 30 and 70", 2, (Tenant("a", job("train-graph"), elastic(30)), Tenant("b", job("train-graph"), elastic(70))),
+                   expect="each within 1 point over the run, 3 in any second")
+
+
 def single_figures():
     queued = Work()
     for name, title, rank, work in (("1ms/queued", "1 ms queued", 1, Work(kernel_us=1000)), ("20us/queued", "20 us queued", 2, Work(kernel_us=20)),
@@ -172,4 +187,4 @@ def single_figures():
 
 def table():
     """Every scenario, in order of importance."""
-    return sorted([*mixes(), *limit_grid(), *limit_extras(), *sums(), *paced(), *single_figures()], key=lambda scenario: scenario.rank)
+    return sorted([*mixes(), *limit_grid(), *limit_extras(), *sums(), *paced(), *frameworks(), *single_figures()], key=lambda scenario: scenario.rank)
