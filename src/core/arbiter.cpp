@@ -58,6 +58,7 @@ std::uint64_t Arbiter::decide(std::uint64_t now_ns, std::span<const SeatView> se
 // Seats that are new, and those that are gone.
 void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
   beside_priority_ = false;
+  others_busy_until_ns_ = 0;
   for (const SeatView& seat : seats) {
     Book& book = books_[seat.seat];
     if (book.standing.birth != seat.birth) {
@@ -70,6 +71,7 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
     }
     book.seen_ns = now_ns;
     beside_priority_ = beside_priority_ || seat.priority == Priority::high;
+    if (!book.stands) others_busy_until_ns_ = std::max(others_busy_until_ns_, seat.busy_until_ns);
   }
   // What a process that died had in flight went with it.
   if (holder_ != kNoSeat && books_[holder_].seen_ns != now_ns) {
@@ -104,14 +106,11 @@ void Arbiter::settle(std::uint64_t now_ns, std::span<const SeatView> seats) {
   const std::uint64_t elapsed = std::min(now_ns - last_ns_, kMostStepNs);
   const std::uint64_t since = now_ns - elapsed;
   const auto had = [&](const SeatView& seat) {
-    // A turn is charged whole, because nobody else could use it; but one that began beside what
-    // others had in flight, only from then on.
-    if (seat.seat == holder_ && !overlaps() && active_count_ > 1) {
-      const Book& book = books_[seat.seat];
-      const bool late = book.stands && seat.busy_until_ns == late_from_ns_;
-      const std::uint64_t runs = book.opened_ns + (late ? late_ns_ : 0);
-      return now_ns - std::clamp(runs, since, now_ns);
-    }
+    // A turn is charged whole, because nobody else could use it. One whose grant stands goes beside
+    // what others have in flight.
+    const Book& book = books_[seat.seat];
+    if (seat.seat == holder_ && !overlaps() && active_count_ > 1 && !book.stands)
+      return now_ns - std::clamp(book.opened_ns, since, now_ns);
     return busy_since(since, now_ns, seat);
   };
   std::uint64_t all = 0;
@@ -357,8 +356,7 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for.
   if (book.stands) {
-    const std::uint64_t late = seat.busy_until_ns == late_from_ns_ ? late_ns_ : 0;
-    return since + late +
+    return since + lateness_ns(seat) +
            (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
   }
   // A gap that is longer than switching away and back takes isn't waited for, only made sure of.
@@ -367,6 +365,15 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   // Long work may take a little longer than predicted.
   patience += std::min((since - seat.last_launch_ns) / 32, kMostIdleNs);
   return since + patience;
+}
+
+// What was launched while others had work in flight runs when the hardware switches, so it may be
+// done so much later than predicted; unless it is known to be done.
+std::uint64_t Arbiter::lateness_ns(const SeatView& seat) const {
+  if (seat.done_ns >= seat.work_ns) return 0;
+  const std::uint64_t others = others_busy_until_ns_;
+  if (others <= seat.last_launch_ns) return 0;
+  return std::min(others - seat.last_launch_ns, kSliceNs) + kSwitchNs;
 }
 
 std::uint64_t Arbiter::all_idle_at_ns(const SeatView& seat) const {
@@ -445,9 +452,6 @@ void Arbiter::begin_turn(std::uint64_t now_ns, const SeatView& seat) {
   book.arrived = false;
   turn_end_ns_ = planned_end_ns_ = now_ns + turn_ns(seat.seat);
   draining_ = promised_ = kNoSeat;
-  // What it launched before its turn, because its grant stands, runs when the others' work is done.
-  late_ns_ = free_at_ns_ > now_ns ? std::min(free_at_ns_ - now_ns, kSliceNs) + kSwitchNs : 0;
-  late_from_ns_ = seat.busy_until_ns;
 }
 
 void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {

@@ -35,6 +35,13 @@ inline Program paced(Time kernel_ns, Time pause_ns) {
   };
 }
 
+// One kernel each period; what is late is done one after another.
+inline Program keeps_pace(Time kernel_ns, Time period_ns) {
+  return [=](std::uint64_t, std::mt19937_64&) {
+    return Launch{.work_ns = kernel_ns, .waits = true, .period_ns = period_ns};
+  };
+}
+
 // Bursts of work with idle gaps between.
 inline Program bursts(Time kernel_ns, std::uint64_t burst, Time pause_ns) {
   return [=](std::uint64_t n, std::mt19937_64&) {

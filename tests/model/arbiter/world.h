@@ -43,6 +43,9 @@ struct Launch {
   bool waits = false;                    // the program waits for all its work after this one
   Time gap_ns = 0;                       // host time before the next call
   Time pause_ns = 0;                     // it sleeps before the next launch
+  // One that `waits` is due so long after the one before it was, and late if that isn't done by
+  // then. Its latency counts from when it was due.
+  Time period_ns = 0;
 };
 
 // What a process does: its n-th launch.

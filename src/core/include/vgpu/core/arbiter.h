@@ -191,6 +191,7 @@ class Arbiter {
   std::uint64_t contended_end_ns(std::uint64_t now_ns) const;
   bool follow(std::uint64_t now_ns, const SeatView& holder, const SeatView& next);
   bool is_in_line(std::uint64_t now_ns, const SeatView& seat) const;
+  std::uint64_t lateness_ns(const SeatView& seat) const;
   std::uint64_t all_idle_at_ns(const SeatView& seat) const;
   std::int64_t key_ns(const SeatView& seat) const;
   bool must_end(std::uint64_t now_ns, const SeatView& holder, const SeatView& next) const;
@@ -214,8 +215,7 @@ class Arbiter {
   std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
   std::uint32_t promised_ = kNoSeat;  // whom it was ended for
   std::uint64_t drained_by_ns_ = 0;   // it isn't waited for longer
-  std::uint64_t late_ns_ = 0;         // what was launched before its turn began runs so much later,
-  std::uint64_t late_from_ns_ = 0;    // as long as its end is predicted to be this
+  std::uint64_t others_busy_until_ns_ = 0;  // all but one whose grant stands
   std::uint64_t progress_ns_ = 0;
   std::uint64_t look_began_ns_ = 0;  // at what each gets while all run together
   std::uint64_t next_look_ns_ = 0;
