@@ -120,6 +120,12 @@ void refuse_errors(const settings::Messages& messages, const char* code, const Q
                 shown.starts_with("--") ? "vgpu run --help" : "vgpu doctor");
 }
 
+// No limit is more than the GPU has (0: not known).
+std::uint64_t held_to(std::uint64_t total_bytes, std::uint64_t limit_bytes) {
+  const bool is_more = limit_bytes != kNoLimit && total_bytes != 0 && limit_bytes > total_bytes;
+  return is_more ? total_bytes : limit_bytes;
+}
+
 std::string gpu_quota_text(const shm::TenantGpu& gpu, const Driver& driver) {
   std::string name;
   for (const auto& known : driver.gpus) {
@@ -194,6 +200,13 @@ PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
       gpu.quota.memory_limit_bytes = memory.memory_limit_bytes;
       gpu.quota.memory_source = memory_by_flag ? Source::run : memory.memory_source;
       if (any_compute_flag(request)) gpu.quota.compute_source = Source::run;
+      const std::uint64_t asked = gpu.quota.memory_limit_bytes;
+      gpu.quota.memory_limit_bytes = held_to(gpu.total_bytes, asked);
+      if (gpu.quota.memory_limit_bytes != asked) {
+        planned.notices.push_back(
+            fmt::format("a memory limit of {} is more than GPU {} has; its {} are the limit",
+                        size_text(asked), gpu.nvml_index, size_text(gpu.total_bytes)));
+      }
     }
     spec.gpus.push_back(gpu);
   }
@@ -304,7 +317,7 @@ Quota changed(const Quota& before, const ReadFlags& read, std::size_t i,
   if (priority_set) after.priority = read.priority.per_gpu[i].priority;
   if (share_set || limit_set || policy_set || priority_set) after.compute_source = Source::run;
   if (read.memory.set[i].memory) {
-    after.memory_limit_bytes = read.memory.per_gpu[i].memory_limit_bytes;
+    after.memory_limit_bytes = held_to(gpu.total_bytes, read.memory.per_gpu[i].memory_limit_bytes);
     after.memory_source = Source::run;
   }
   return after;

@@ -108,6 +108,18 @@ TEST_F(RunTest, SaysTheQuotaInOneLineUnlessQuiet) {
   EXPECT_THAT(quiet.err, IsEmpty());
 }
 
+TEST_F(RunTest, HoldsALimitToWhatTheGpuHasAndSaysSo) {
+  const Result result = run({"--gpu", "0", "--memory", "900GiB"}, {"true"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(
+      result.err,
+      HasSubstr(
+          "note: a memory limit of 900 GiB is more than GPU 0 has; its 22.49 GiB are the limit"));
+  EXPECT_THAT(result.err, HasSubstr("): 22.49 GiB of 22.49 GiB"));
+  // What a GPU outside the set has doesn't matter.
+  EXPECT_THAT(run({"--gpu", "1", "--memory", "40GiB"}, {"true"}).err, Not(HasSubstr("note:")));
+}
+
 TEST_F(RunTest, SaysLimitPolicyAndPriorityToo) {
   EXPECT_THAT(run({"--compute", "30", "--compute-limit", "60", "--priority", "high"}, {"true"}).err,
               HasSubstr("share 30 %, limit 60 %, elastic, priority high"));

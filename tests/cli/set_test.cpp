@@ -70,6 +70,13 @@ TEST_F(SetTest, ChangesWhatIsNamedAndNothingElse) {
   EXPECT_EQ(gpu_of("train", 0)["compute"]["share_percent"], 30);
 }
 
+TEST_F(SetTest, HoldsAMemoryLimitToWhatTheGpuHas) {
+  auto running = tenant("train", {"--gpu", "1", "--memory", "4GiB"});
+  const Result result = vgpu({"set", "train", "--memory", "900GiB"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(gpu_of("train", 0)["memory"]["limit_bytes"], std::uint64_t{143'771} << 20);
+}
+
 TEST_F(SetTest, MakesTheLimitFollowAFixedShare) {
   auto running = tenant("train", {"--compute", "30", "--compute-limit", "60"});
   EXPECT_EQ(vgpu({"set", "train", "--policy", "fixed"}).exit_code, 0);

@@ -17,7 +17,9 @@ Program comes_at_random(Time kernel_ns) {
 
 TEST(Priority, HighWaitsForWhatIsInFlightOrOneSliceAndAThirdOfAMillisecond) {
   const std::vector<std::pair<const char*, Program>> paced_programs = {
-      {"every 2 ms", paced(200 * kUs, 2 * kMs)}, {"in time", keeps_pace(200 * kUs, 2 * kMs)}, {"at random", comes_at_random(200 * kUs)}};
+      {"every 2 ms", paced(200 * kUs, 2 * kMs)},
+      {"in time", keeps_pace(200 * kUs, 2 * kMs)},
+      {"at random", comes_at_random(200 * kUs)}};
   std::mt19937_64 random;
   for (const auto& [name, program] : paced_programs) {
     for (const Time kernel : {100 * kUs, kMs, 10 * kMs}) {

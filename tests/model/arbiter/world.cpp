@@ -249,8 +249,7 @@ void Process::run(Time now) {
       if (launch_.period_ns != 0) {
         request_ns_ += launch_.period_ns;
         in_request_ = true;
-        next_ns_ =
-            request_ns_ <= now ? now : request_ns_ + world_.between(5 * kUs, kTimerSlackNs);
+        next_ns_ = request_ns_ <= now ? now : request_ns_ + world_.between(5 * kUs, kTimerSlackNs);
         return;
       }
       next_ns_ = launch_.pause_ns == 0

@@ -212,9 +212,9 @@ class Arbiter {
   std::uint64_t turn_end_ns_ = 0;     // as granted
   std::uint64_t planned_end_ns_ = 0;  // of the turn, if somebody waits; kForever: nobody does
   std::uint64_t free_at_ns_ = 0;  // when what the last turn left in flight is predicted to be done
-  std::uint32_t draining_ = kNoSeat;  // whose turn that was, until the next begins
-  std::uint32_t promised_ = kNoSeat;  // whom it was ended for
-  std::uint64_t drained_by_ns_ = 0;   // it isn't waited for longer
+  std::uint32_t draining_ = kNoSeat;        // whose turn that was, until the next begins
+  std::uint32_t promised_ = kNoSeat;        // whom it was ended for
+  std::uint64_t drained_by_ns_ = 0;         // it isn't waited for longer
   std::uint64_t others_busy_until_ns_ = 0;  // all but one whose grant stands
   std::uint64_t progress_ns_ = 0;
   std::uint64_t look_began_ns_ = 0;  // at what each gets while all run together
