@@ -605,4 +605,9 @@ void GpuGate::forget(std::uint64_t work_id) {
   costs_.forget(work_id);
 }
 
+void GpuGate::measure_again(const Work& work) {
+  SpinGuard guard(lock_);
+  if (KnownWork* const known = costs_.known(work)) known->meter.changed();
+}
+
 }  // namespace vgpu::limiter

@@ -87,6 +87,7 @@ class GpuGate {
   void finish_context_end(std::uint64_t context, bool ended);
 
   void forget(std::uint64_t work_id);
+  void measure_again(const Work& work);
   void reset_after_fork();
 
  private:

@@ -204,6 +204,12 @@ void forget_work(std::uint64_t work_id) {
   }
 }
 
+void measure_again(const Work& work) {
+  for (GpuGate& gate : g_gates) {
+    if (is_used(gate)) gate.measure_again(work);
+  }
+}
+
 void release_hosting() { Service::get().release(); }
 
 void reset_compute_after_fork() {

@@ -99,8 +99,11 @@ class ContextEnd {
   std::uint64_t context_;
 };
 
-// A graph was changed, a module unloaded, ...: this id is another kind from now on.
+// This id is another kind from now on.
 void forget_work(std::uint64_t work_id);
+// A graph was changed. Programs do that before each launch, mostly to what takes as long: so it
+// isn't forgotten.
+void measure_again(const Work& work);
 
 // At exit and in a forked child.
 void release_hosting();

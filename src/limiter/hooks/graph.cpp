@@ -241,6 +241,7 @@ CUresult update(CUgraphExec exec, CUgraph graph, Call call) {
   const CUresult result = call();
   if (result == CUDA_SUCCESS && (memory.takes_any() || has_local_promise(memory)))
     ledger().graphs.add(handle_of(exec), memory);
+  measure_again(graph_work(exec));
   return result;
 }
 
@@ -251,6 +252,7 @@ CUresult change_kernel(CUgraphExec exec, CUfunction function, Call call) {
   const CUresult result = call();
   if (result == CUDA_SUCCESS && has_local_promise(memory))
     ledger().graphs.add_local(handle_of(exec), memory.local_context, memory.local_bytes);
+  measure_again(graph_work(exec));
   return result;
 }
 
@@ -386,7 +388,9 @@ CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec graph_exec, CUgraphNode 
   RelaxedCapture relaxed;
   GraphMemory memory;
   if (!examine(child_graph, memory, 0)) return CUDA_ERROR_OUT_OF_MEMORY;
-  return real().cuGraphExecChildGraphNodeSetParams(graph_exec, node, child_graph);
+  const CUresult result = real().cuGraphExecChildGraphNodeSetParams(graph_exec, node, child_graph);
+  measure_again(graph_work(graph_exec));
+  return result;
 }
 
 // The device's graph pool keeps what the exec held, until a trim.

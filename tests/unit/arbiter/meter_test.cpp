@@ -40,6 +40,22 @@ TEST(Meter, MeasuresOneShortLaunchInManyAndEveryLongOne) {
   EXPECT_TRUE(learned(kMs).wants_sample());
 }
 
+// A graph that was updated. Longer work is a surprise, and so are the next ones measured.
+TEST(Meter, MeasuresTheNextLaunchOfWhatHasChanged) {
+  Meter meter = learned(20 * kUs);
+  meter.launched();
+  ASSERT_FALSE(meter.wants_sample());
+  meter.changed();
+  EXPECT_TRUE(meter.wants_sample());
+  EXPECT_EQ(meter.cost().mean_ns(), 20 * kUs) << "known until then";
+  meter.launched();
+  EXPECT_FALSE(meter.wants_sample()) << "one is enough where nothing is different";
+  meter.changed();
+  meter.launched();
+  meter.sampled(200 * kUs, true);
+  EXPECT_TRUE(meter.wants_sample());
+}
+
 TEST(Meter, TheFirstCleanSampleReplacesWhatOthersWerePartOf) {
   Meter meter;
   meter.launched();

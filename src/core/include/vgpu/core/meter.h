@@ -44,6 +44,8 @@ class Meter {
     if (!cost_.known()) ++unmeasured_;
     if (more_ > 0) --more_;
   }
+  // It may take another time from now on; what is known holds until the next launch is measured.
+  void changed() { more_ = std::max<std::uint32_t>(more_, 1); }
   // A launch of unknown cost that no sample will come of.
   void lost() {
     if (unmeasured_ > 0) --unmeasured_;
