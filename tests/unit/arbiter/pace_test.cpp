@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 
 #include "vgpu/core/cost.h"
@@ -64,6 +65,21 @@ TEST(Cost, IsTheMeanOfWhatWasSeenAndAges) {
   EXPECT_EQ(cost.high_ns(), 100 * kUs);
   for (int i = 0; i < 40; ++i) cost.learn(300 * kUs);
   EXPECT_NEAR(static_cast<double>(cost.mean_ns()), 300'000, 3'000);
+}
+
+// Kernels of a quarter to four times their length: the mean that is charged is theirs to a tenth.
+TEST(Cost, OfVaryingLengthsIsTheMeanOfMany) {
+  Cost cost;
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> exponent(-1, 1);
+  constexpr double kMean = 135'253;  // of 100 us * 4^exponent
+  int far = 0;
+  for (int i = 0; i < 4'000; ++i) {
+    cost.learn(static_cast<std::uint64_t>(100e3 * std::pow(4.0, exponent(random))));
+    if (i >= 64 && std::abs(static_cast<double>(cost.mean_ns()) - kMean) > 0.2 * kMean) ++far;
+  }
+  EXPECT_TRUE(cost.varies());
+  EXPECT_LT(far, 200);
 }
 
 TEST(Cost, HighIsALengthThatFewPass) {

@@ -21,9 +21,13 @@ class Cost {
   std::uint64_t high_ns() const { return mean_ns() + 2 * deviation_ns_; }
   std::uint32_t samples() const { return samples_; }
 
-  // The first few samples count by their number, later ones by an eighth: old behaviour ages.
+  // Its length differs from launch to launch, so that a few samples say little of the mean.
+  bool varies() const { return deviation_ns_ > mean_ns_ / 4; }
+
+  // The first few samples count by their number, later ones by an eighth: old behaviour ages. Where
+  // they vary, by less: the mean of 8 that differ by a factor of 16 is off by a quarter.
   void learn(std::uint64_t sample_ns) {
-    const std::uint64_t part = std::min<std::uint64_t>(samples_ + 1, 8);
+    const std::uint64_t part = std::min<std::uint64_t>(samples_ + 1, varies() ? 64 : 8);
     const std::uint64_t off = sample_ns > mean_ns_ ? sample_ns - mean_ns_ : mean_ns_ - sample_ns;
     if (samples_ == 0) {
       mean_ns_ = sample_ns;

@@ -16,7 +16,9 @@
 namespace vgpu::core {
 
 // One launch in so many is measured, the first few, and all that are long enough not to notice.
+// Where lengths vary as many more as their mean is made from, so that it ages as fast.
 inline constexpr std::uint64_t kSampleEvery = 64;
+inline constexpr std::uint64_t kSampleVaryingEvery = 8;
 inline constexpr std::uint32_t kSampleFirst = 4;
 inline constexpr std::uint64_t kSampleLongNs = 500'000;
 // A sample that is off by so many times is followed by so many more at once.
@@ -36,7 +38,8 @@ class Meter {
   // Whether the next launch is to be measured; a launch that nothing is known of yet also wants a
   // mark behind it.
   bool wants_sample() const {
-    return cost_.samples() < kSampleFirst || more_ > 0 || launches_ % kSampleEvery == 0 ||
+    const std::uint64_t every = cost_.varies() ? kSampleVaryingEvery : kSampleEvery;
+    return cost_.samples() < kSampleFirst || more_ > 0 || launches_ % every == 0 ||
            cost_.mean_ns() >= kSampleLongNs;
   }
   void launched() {
