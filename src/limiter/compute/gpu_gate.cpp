@@ -106,6 +106,7 @@ void GpuGate::reset_after_fork() {
   marks_.clear();
   samples_.clear();
   passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = 0;
+  since_sample_ = 0;
   has_stream_ = has_streams_ = false;
 }
 
@@ -276,8 +277,9 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
     ticket.foreign_from_ns =
         grant_end == core::kForever ? now : std::max(grant_end, flight_.busy_until_ns());
   ticket.was_idle = busy_until <= now;
-  ticket.measured = meter.wants_sample();
-  meter.launched();
+  ticket.measured = meter.wants_sample(since_sample_);
+  since_sample_ = ticket.measured ? 1 : since_sample_ + 1;
+  meter.launched(ticket.measured);
   // Behind the last ones of a turn too: in whichever stream they are, it is known when they are
   // done.
   const bool ends_turn = counted && flight_.busy_until_ns() >= grant_end;

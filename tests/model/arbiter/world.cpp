@@ -108,9 +108,10 @@ class Process {
 
   // The gate.
   core::Grant grant_;
-  Time asked_ns_ = kNever;      // since when the present launch has been at the gate
-  Time turn_wait_ns_ = kNever;  // since when it has been waiting for a turn
-  Time place_ns_ = kNever;      // under the compute limit
+  std::uint64_t since_sample_ = 0;  // launches from the last that was measured on
+  Time asked_ns_ = kNever;          // since when the present launch has been at the gate
+  Time turn_wait_ns_ = kNever;      // since when it has been waiting for a turn
+  Time place_ns_ = kNever;          // under the compute limit
   Time want_since_ns_ = 0;
   bool was_woken_ = false;  // by the host
   bool polls_ = false;      // whether what it left in flight is done
@@ -494,8 +495,10 @@ void Process::admitted(Time now) {
   }
   last_launch_ns_ = now;
   const std::uint64_t number = launches_ + 1;
-  if (meter.wants_sample()) sampled_.push_back({number, launch_.kind, foreign_from});
-  meter.launched();
+  const bool is_measured = meter.wants_sample(since_sample_);
+  since_sample_ = is_measured ? 1 : since_sample_ + 1;
+  if (is_measured) sampled_.push_back({number, launch_.kind, foreign_from});
+  meter.launched(is_measured);
   if (flight_.wants_mark() || !meter.cost().known()) marks_.push_back({number, flight_.marked()});
 }
 

@@ -10,10 +10,12 @@ namespace {
 constexpr std::uint64_t kUs = 1'000;
 constexpr std::uint64_t kMs = 1'000'000;
 
+constexpr std::uint64_t kLongAgo = 1'000;  // launches since any was measured
+
 Meter learned(std::uint64_t cost_ns) {
   Meter meter;
   for (int i = 0; i < 8; ++i) {
-    meter.launched();
+    meter.launched(true);
     meter.sampled(cost_ns, true);
   }
   return meter;
@@ -21,8 +23,8 @@ Meter learned(std::uint64_t cost_ns) {
 
 TEST(Meter, ChargesWhatTheFirstLaunchesTookOnceItIsKnown) {
   Meter meter;
-  meter.launched();
-  meter.launched();
+  meter.launched(true);
+  meter.launched(true);
   EXPECT_EQ(meter.unmeasured(), 2u);
   EXPECT_EQ(meter.sampled(50 * kMs, true), 2 * (50 * kMs - kUnknownCostNs));
   EXPECT_EQ(meter.unmeasured(), 0u);
@@ -33,32 +35,60 @@ TEST(Meter, MeasuresOneShortLaunchInManyAndEveryLongOne) {
   Meter meter = learned(20 * kUs);
   int measured = 0;
   for (int i = 0; i < 640; ++i) {
-    measured += meter.wants_sample() ? 1 : 0;
-    meter.launched();
+    const bool is_measured = meter.wants_sample(kLongAgo);
+    measured += is_measured ? 1 : 0;
+    meter.launched(is_measured);
   }
   EXPECT_EQ(measured, 10);
-  EXPECT_TRUE(learned(kMs).wants_sample());
+  EXPECT_TRUE(learned(kMs).wants_sample(1));
+}
+
+// Among others, where each sample is a surprise: measuring costs the host as much as launching.
+TEST(Meter, NoMoreThanOneLaunchInEightIsMeasuredOnceItIsKnown) {
+  Meter meter = learned(20 * kUs);
+  std::uint64_t since_sample = 1;
+  int measured = 0;
+  for (int i = 0; i < 800; ++i) {
+    const bool is_measured = meter.wants_sample(since_sample);
+    since_sample = is_measured ? 1 : since_sample + 1;
+    meter.launched(is_measured);
+    if (is_measured) meter.sampled(++measured % 2 == 0 ? 20 * kUs : 2 * kMs, false);
+  }
+  EXPECT_LE(measured, 100);
+  EXPECT_GT(measured, 10);
+}
+
+TEST(Meter, MeasuresWhatVariesMoreOften) {
+  Meter meter = learned(100 * kUs);
+  int measured = 0;
+  for (int i = 0; i < 640; ++i) {
+    const bool is_measured = meter.wants_sample(kLongAgo);
+    meter.launched(is_measured);
+    if (is_measured) meter.sampled(++measured % 2 == 0 ? 55 * kUs : 145 * kUs, true);
+  }
+  EXPECT_TRUE(meter.cost().varies());
+  EXPECT_GT(measured, 40);
 }
 
 // A graph that was updated. Longer work is a surprise, and so are the next ones measured.
 TEST(Meter, MeasuresTheNextLaunchOfWhatHasChanged) {
   Meter meter = learned(20 * kUs);
-  meter.launched();
-  ASSERT_FALSE(meter.wants_sample());
+  meter.launched(false);
+  ASSERT_FALSE(meter.wants_sample(kLongAgo));
   meter.changed();
-  EXPECT_TRUE(meter.wants_sample());
+  EXPECT_TRUE(meter.wants_sample(kLongAgo));
   EXPECT_EQ(meter.cost().mean_ns(), 20 * kUs) << "known until then";
-  meter.launched();
-  EXPECT_FALSE(meter.wants_sample()) << "one is enough where nothing is different";
+  meter.launched(true);
+  EXPECT_FALSE(meter.wants_sample(kLongAgo)) << "one is enough where nothing is different";
   meter.changed();
-  meter.launched();
+  meter.launched(true);
   meter.sampled(200 * kUs, true);
-  EXPECT_TRUE(meter.wants_sample());
+  EXPECT_TRUE(meter.wants_sample(kLongAgo));
 }
 
 TEST(Meter, TheFirstCleanSampleReplacesWhatOthersWerePartOf) {
   Meter meter;
-  meter.launched();
+  meter.launched(true);
   meter.sampled(3 * kMs, false);
   EXPECT_EQ(meter.cost().mean_ns(), 3 * kMs);
   meter.sampled(kMs, true);
@@ -71,7 +101,7 @@ TEST(Meter, AKernelDoesNotCostMoreForWaitingForALaunchThatWasHeldBack) {
     meter.sampled(300 * kUs + held_ns, true, held_ns);
   EXPECT_EQ(meter.cost().mean_ns(), 300 * kUs);
   Meter unknown;
-  unknown.launched();
+  unknown.launched(true);
   unknown.sampled(20 * kMs, true, 19 * kMs);
   EXPECT_EQ(unknown.cost().mean_ns(), kMs);
 }
@@ -99,7 +129,7 @@ TEST(Meter, ASliceOfSomebodyElseIsNotLearned) {
 TEST(Meter, AKernelThatHasBecomeLongerIsBelievedEvenIfNoSampleIsClean) {
   Meter meter = learned(20 * kUs);
   meter.sampled(2'600 * kUs, false);
-  EXPECT_TRUE(meter.wants_sample());
+  EXPECT_TRUE(meter.wants_sample(kLongAgo));
   meter.sampled(2'000 * kUs, false);
   meter.sampled(2'100 * kUs, false);
   EXPECT_EQ(meter.cost().mean_ns(), 2'000 * kUs);

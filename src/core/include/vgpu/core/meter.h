@@ -19,9 +19,12 @@ namespace vgpu::core {
 // Where lengths vary as many more as their mean is made from, so that it ages as fast.
 inline constexpr std::uint64_t kSampleEvery = 64;
 inline constexpr std::uint64_t kSampleVaryingEvery = 8;
+// A sample takes the host 3 to 4 us, as much as the launch itself; so no more than one in so many
+// of all launches is measured but for work that isn't known yet, or long.
+inline constexpr std::uint64_t kLeastBetweenSamples = 8;
 inline constexpr std::uint32_t kSampleFirst = 4;
 inline constexpr std::uint64_t kSampleLongNs = 500'000;
-// A sample that is off by so many times is followed by so many more at once.
+// A sample that is off by so many times is followed by so many more soon.
 inline constexpr std::uint64_t kSurprise = 2;
 inline constexpr std::uint32_t kSampleAfterSurprise = 4;
 // So many samples in a row that aren't clean and too long are believed nevertheless: a slice of
@@ -36,16 +39,19 @@ class Meter {
   // Launches in flight while the cost isn't known (gate.h).
   std::uint32_t unmeasured() const { return cost_.known() ? 0 : unmeasured_; }
   // Whether the next launch is to be measured; a launch that nothing is known of yet also wants a
-  // mark behind it.
-  bool wants_sample() const {
-    const std::uint64_t every = cost_.varies() ? kSampleVaryingEvery : kSampleEvery;
-    return cost_.samples() < kSampleFirst || more_ > 0 || launches_ % every == 0 ||
-           cost_.mean_ns() >= kSampleLongNs;
+  // mark behind it. `since_sample`: launches of any kind since the last that was measured.
+  bool wants_sample(std::uint64_t since_sample) const {
+    if (cost_.samples() < kSampleFirst || cost_.mean_ns() >= kSampleLongNs) return true;
+    if (since_sample < kLeastBetweenSamples) return false;
+    // Where others are part of the samples, these vary whatever the work is like.
+    const std::uint64_t every = clean_ && cost_.varies() ? kSampleVaryingEvery : kSampleEvery;
+    return more_ > 0 || since_sample_ >= every;
   }
-  void launched() {
+  void launched(bool is_measured) {
     ++launches_;
+    since_sample_ = is_measured ? 1 : since_sample_ + 1;
     if (!cost_.known()) ++unmeasured_;
-    if (more_ > 0) --more_;
+    if (is_measured && more_ > 0) --more_;
   }
   // It may take another time from now on; what is known holds until the next launch is measured.
   void changed() { more_ = std::max<std::uint32_t>(more_, 1); }
@@ -102,9 +108,10 @@ class Meter {
 
   Cost cost_;
   std::uint64_t launches_ = 0;
+  std::uint64_t since_sample_ = 0;  // launches from the last that was measured on
   std::uint64_t least_unclean_ns_ = 0;
   std::uint32_t unmeasured_ = 0;
-  std::uint32_t more_ = 0;     // launches that are measured for sure
+  std::uint32_t more_ = 0;     // launches that are measured as soon as one may be
   std::uint32_t unclean_ = 0;  // samples in a row that weren't clean, and too long
   bool clean_ = false;         // what is known is from clean samples
 };
