@@ -25,7 +25,7 @@ std::uint64_t Node::step(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   std::uint64_t wake = kForever;
   for (std::size_t g = 0; g < gpus.size(); ++g)
     wake = std::min(wake, arbiters_[g].decide(now_ns, gpus[g].seats, gpus[g].grants, rulings[g]));
-  return std::min(wake, help_peers(now_ns, gpus));
+  return std::min({wake, help_peers(now_ns, gpus), bound_launches(now_ns, gpus)});
 }
 
 // A tenant that wanted several GPUs lately and has one seat on each. With more seats than that
@@ -136,6 +136,67 @@ bool Node::must_end(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu>
   return is_over;
 }
 
+// It has nothing to launch, or somebody mustn't wait for it.
+bool Node::has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
+                              const Turn& turn) const {
+  bool is_idle =
+      turn.aligned_by_ns == 0;  // who has come to its place is idle, until the others have
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    is_idle = is_idle && now_ns >= arbiters_[g].idle_at_ns(*gang.seats[g]);
+    const SeatView* const next = arbiters_[g].next_in_line(now_ns, gpus[g].seats, true);
+    if (next != nullptr && next->priority == Priority::high &&
+        gang.seats[g]->priority != Priority::high)
+      return true;
+  }
+  return is_idle;
+}
+
+// Whether a turn that is over has come to the same place everywhere. That place is set when it is
+// first asked for.
+bool Node::is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
+                      Turn& turn) {
+  if (has_to_end_at_once(now_ns, gang, gpus, turn)) return true;
+  if (turn.aligned_by_ns == 0) {
+    std::uint64_t most = 0;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      turn.launches[g] = std::min(turn.launches[g], gang.seats[g]->launches);
+      most = std::max(most, gang.seats[g]->launches - turn.launches[g]);
+    }
+    constexpr std::uint64_t kMost = 64;  // launches, whatever a seat says
+    const std::uint64_t took_ns = std::max<std::uint64_t>(now_ns - turn.began_ns, 1);
+    const std::uint64_t rate = std::min<std::uint64_t>(most, 1'000'000) * kAlignAheadNs / took_ns;
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] != nullptr)
+        turn.last_launch[g] = turn.launches[g] + most + std::min(rate, kMost);
+    }
+    turn.aligned_by_ns = now_ns + kMostAlignNs;
+  }
+  if (now_ns >= turn.aligned_by_ns) return true;
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    if (gang.seats[g] != nullptr && gang.seats[g]->launches < turn.last_launch[g]) return false;
+  }
+  return true;
+}
+
+// Tells the seats of turns that are about to end after which launch they do.
+std::uint64_t Node::bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  std::uint64_t wake = kForever;
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    const Gang& gang = gang_[i];
+    const Turn& turn = turn_of(gang.tenant);
+    if (!gang.holds || turn.aligned_by_ns == 0) continue;
+    wake = std::min(wake, now_ns + kLookAtAlignedNs);
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      const std::ptrdiff_t place = gang.seats[g] - gpus[g].seats.data();
+      gpus[g].grants[static_cast<std::size_t>(place)].last_launch = turn.last_launch[g];
+    }
+  }
+  return wake;
+}
+
 bool Node::may_begin(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const {
   for (std::size_t g = 0; g < gpus.size(); ++g) {
     if (gang.seats[g] == nullptr) continue;
@@ -150,8 +211,18 @@ bool Node::may_begin(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu
 void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings) {
   for (std::uint32_t i = 0; i < gang_count_; ++i) {
     Gang& gang = gang_[i];
-    if (!gang.holds) continue;
-    const bool ends = must_end(now_ns, gang, gpus);
+    Turn& turn = turn_of(gang.tenant);
+    if (!gang.holds) {
+      turn.began_ns = now_ns;
+      turn.aligned_by_ns = 0;
+      for (std::size_t g = 0; g < gpus.size(); ++g) {
+        if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
+          turn.launches[g] = gang.seats[g]->launches;
+      }
+      continue;
+    }
+    if (!must_end(now_ns, gang, gpus)) turn.aligned_by_ns = 0;
+    const bool ends = must_end(now_ns, gang, gpus) && is_aligned(now_ns, gang, gpus, turn);
     if (ends) remember_end(now_ns, gang);
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;
@@ -189,13 +260,14 @@ void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& ruling
   }
 }
 
-Node::Ended& Node::ended_of(std::uint64_t tenant) {
-  Ended* place = &ended_[0];
-  for (Ended& each : ended_) {
+Node::Turn& Node::turn_of(std::uint64_t tenant) {
+  const auto last_used = [](const Turn& turn) { return std::max(turn.began_ns, turn.until_ns); };
+  Turn* place = &turns_[0];
+  for (Turn& each : turns_) {
     if (each.tenant == tenant) return each;
-    if (each.until_ns < place->until_ns) place = &each;
+    if (last_used(each) < last_used(*place)) place = &each;
   }
-  *place = Ended();
+  *place = Turn();
   place->tenant = tenant;
   return *place;
 }
@@ -206,7 +278,7 @@ void Node::remember_end(std::uint64_t now_ns, const Gang& gang) {
     if (seat != nullptr)
       expected_ns = std::max(expected_ns, std::min(seat->busy_until_ns, now_ns + kMostDrainNs));
   }
-  Ended& ended = ended_of(gang.tenant);
+  Turn& ended = turn_of(gang.tenant);
   ended.expected_ns = expected_ns + kPeerSlotNs;
   ended.until_ns = expected_ns + kMostStuckNs;
 }
@@ -228,7 +300,7 @@ void Node::find_torn(std::uint64_t now_ns) {
     }
     if (!is_done_somewhere || is_done_everywhere || now_ns < last_launch_ns + kMostStuckNs)
       continue;
-    Ended& ended = ended_of(gang.tenant);
+    Turn& ended = turn_of(gang.tenant);
     if (now_ns < ended.until_ns || now_ns < ended.again_ns) continue;
     ended.expected_ns = now_ns;
     ended.until_ns = now_ns + kMostStuckNs;
@@ -240,7 +312,7 @@ void Node::find_torn(std::uint64_t now_ns) {
 // on some of its GPUs, those where it is done launch a little more: it is what the overdue work
 // waits for.
 void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings) {
-  for (Ended& ended : ended_) {
+  for (Turn& ended : turns_) {
     ended.is_stuck = false;
     if (ended.until_ns <= now_ns) continue;
     bool all_done = true;
@@ -269,7 +341,7 @@ void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rul
 
 std::uint64_t Node::help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   std::uint64_t wake = kForever;
-  for (const Ended& ended : ended_) {
+  for (const Turn& ended : turns_) {
     if (ended.until_ns <= now_ns) continue;
     wake = std::min(wake, now_ns + kPeerSlotNs / 2);
     if (!ended.is_stuck) continue;

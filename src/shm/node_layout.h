@@ -16,7 +16,7 @@ namespace vgpu::shm {
 
 inline constexpr std::uint64_t kNodeMagic = 0x3145444f4e555047;  // "GPUNODE1"
 inline constexpr std::uint32_t kNodeMajor = 1;
-inline constexpr std::uint32_t kNodeMinor = 0;
+inline constexpr std::uint32_t kNodeMinor = 1;
 
 struct alignas(kCacheLine) NodeHeader {
   std::uint64_t magic;  // this line: written before the segment is published, never changed
@@ -62,10 +62,10 @@ struct alignas(kCacheLine) SeatRecord {
   Word busy_until_ns;
   Word last_launch_ns;
   Word usual_gap_ns;
-  Word work_ns;  // GPU time submitted so far
-  Word terms;    // as in GpuRecord; also by who changes the tenant's quota
-  Word done_ns;  // of work_ns, known to be done
-  std::uint8_t reserved1[8];
+  Word work_ns;   // GPU time submitted so far
+  Word terms;     // as in GpuRecord; also by who changes the tenant's quota
+  Word done_ns;   // of work_ns, known to be done
+  Word launches;  // let through so far (since minor version 1)
 
   Word grant;  // core/hosting.h: GrantWord; this line: writer: the host
   Word in_flight_ns;
@@ -75,7 +75,8 @@ struct alignas(kCacheLine) SeatRecord {
   Word lag_ns;         // signed
   Word held_ns;
   HalfWord behind;  // seat + 1 of who has the GPU
-  std::uint8_t reserved2[12];
+  std::uint8_t reserved2[4];
+  Word last_launch;  // none goes in once there have been so many; 0: no such bound (since minor 1)
 
   HistoryRow history[kHistorySeconds];
   std::uint8_t reserved3[704];

@@ -106,7 +106,7 @@ void GpuGate::reset_after_fork() {
   marks_.clear();
   samples_.clear();
   passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = 0;
-  since_sample_ = 0;
+  since_sample_ = launches_ = 0;
   has_stream_ = has_streams_ = false;
 }
 
@@ -115,7 +115,7 @@ void GpuGate::report() {
   std::uint64_t busy_until = flight_.busy_until_ns();
   if (busy_until > last_launch_ns_) busy_until += spread_ns_;
   seat_.report({want_since_ns_, busy_until, last_launch_ns_, usual_gap_ns_, flight_.work_ns(),
-                flight_.done_ns()});
+                flight_.done_ns(), launches_});
 }
 
 // ---- admission ----
@@ -220,6 +220,10 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   view.grant_end_ns = GrantWord::end_ns(grant);
   const bool counted = GrantWord::is_counted(grant);
   view.in_flight_ns = counted && seat_.is_taken() ? seat_.in_flight_ns() : core::kForever;
+  if (counted && seat_.is_taken()) {
+    const std::uint64_t last = seat_.last_launch();
+    if (last != 0 && launches_ >= last) view.grant_end_ns = 0;
+  }
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();
@@ -267,6 +271,7 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   flight_.launched(now, mean, has_waited ? core::kTurnSwitchNs : 0);
   spread_ns_ = meter.cost().high_ns() - mean;
   last_launch_ns_ = now;
+  ++launches_;
 
   Ticket& ticket = look.ticket;
   const bool counted = GrantWord::is_counted(grant);

@@ -180,6 +180,7 @@ class GpuGate {
   std::uint64_t last_launch_ns_ = 0;
   std::uint64_t usual_gap_ns_ = 0;
   std::uint64_t want_since_ns_ = 0;
+  std::uint64_t launches_ = 0;                // that were let through
   std::uint64_t since_sample_ = 0;            // launches from the last that was measured on
   std::uint64_t empty_pair_ns_ = UINT64_MAX;  // between two timing events with nothing between
   std::uint32_t empty_pairs_ = 0;             // that were measured

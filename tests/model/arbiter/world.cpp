@@ -422,6 +422,7 @@ bool Process::passes_gate(Time now) {
 
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
+  if (grant_.last_launch != 0 && launches_ >= grant_.last_launch) view.grant_end_ns = 0;
   view.in_flight_ns = grant_.in_flight_ns;
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
@@ -540,6 +541,7 @@ core::SeatView Process::view() const {
   view.usual_gap_ns = usual_gap_ns_;
   view.work_ns = flight_.work_ns();
   view.done_ns = flight_.done_ns();
+  view.launches = launches_;
   return view;
 }
 

@@ -4,6 +4,8 @@
 //   turns         all-reduce over two GPUs, launched on both in turn by one thread
 //   threads       by a thread for each GPU
 //   ranks         by a process for each GPU
+//   training      a process for each GPU; a step is forward and backward work of many kinds, and an
+//                 all-reduce for each part of the backward work, in a stream that waits for it
 //   cooperative   each all-reduce is one cooperative launch on both GPUs
 //   pipe          a kernel in one stream waits for one in another, which is launched after it
 //   two-pipes     the same, launched by two threads
@@ -184,6 +186,50 @@ void ranks(std::uint32_t steps) {
   if (!twins.join()) std::exit(1);
 }
 
+// As data-parallel training does: what is reduced overlaps with the work on the next part, and the
+// step ends when all is reduced.
+void train(const MeetingGpu& gpu, Rank& rank, CUdeviceptr peer, std::uint32_t steps) {
+  constexpr unsigned kForward = 40, kParts = 8, kOfPart = 10, kUpdate = 20;
+  constexpr unsigned long long kKernelNs = 130'000, kUpdateNs = 30'000, kReduceNs = 150'000;
+  const CUstream reduces = MeetingGpu::stream();
+  CUevent part_done = nullptr;
+  CUevent reduced = nullptr;
+  must(cu.cuEventCreate(&part_done, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+  must(cu.cuEventCreate(&reduced, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+  std::uint32_t met = 0;
+  for (std::uint32_t step = 1; step <= steps; ++step) {
+    // Each grid is another kind of work.
+    for (unsigned i = 0; i < kForward; ++i) gpu.spin(rank.stream(), kKernelNs, gpu.full() + i);
+    for (unsigned part = 0; part < kParts; ++part) {
+      for (unsigned i = 0; i < kOfPart; ++i)
+        gpu.spin(rank.stream(), kKernelNs, gpu.full() + kForward + part * kOfPart + i);
+      must(cu.cuEventRecord(part_done, rank.stream()), "cuEventRecord");
+      must(cu.cuStreamWaitEvent(reduces, part_done, 0), "cuStreamWaitEvent");
+      gpu.meet(reduces, peer, ++met, kReduceNs);
+    }
+    must(cu.cuEventRecord(reduced, reduces), "cuEventRecord");
+    must(cu.cuStreamWaitEvent(rank.stream(), reduced, 0), "cuStreamWaitEvent");
+    for (unsigned i = 0; i < kUpdate; ++i) gpu.spin(rank.stream(), kUpdateNs, gpu.full() + 200 + i);
+    rank.launched(step);
+  }
+  rank.finish(steps);
+}
+
+void training(std::uint32_t steps) {
+  const Twins twins;
+  must(cu.cuInit(0), "cuInit");
+  const MeetingGpu gpu(static_cast<int>(twins.rank()));
+  CUipcMemHandle own{};
+  CUdeviceptr peer = 0;
+  must(cu.cuIpcGetMemHandle(&own, gpu.word()), "cuIpcGetMemHandle");
+  must(cu.cuIpcOpenMemHandle_v2(&peer, twins.exchange(own), CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS),
+       "cuIpcOpenMemHandle");
+  Rank rank(twins.rank(), gpu);
+  begin(twins.rank());
+  train(gpu, rank, peer, steps);
+  if (!twins.join()) std::exit(1);
+}
+
 void cooperative(std::uint32_t steps) {
   Pair pair;
   begin(0);
@@ -284,10 +330,15 @@ struct What {
   void (*run)(std::uint32_t steps);
   bool forks = false;  // and initialises later
 };
-constexpr What kAll[] = {{"turns", turns},       {"threads", threads},
-                         {"ranks", ranks, true}, {"cooperative", cooperative},
-                         {"pipe", pipe_steps},   {"two-pipes", two_pipes},
-                         {"consumer", consumer}, {"saturate", saturate}};
+constexpr What kAll[] = {{"turns", turns},
+                         {"threads", threads},
+                         {"ranks", ranks, true},
+                         {"training", training, true},
+                         {"cooperative", cooperative},
+                         {"pipe", pipe_steps},
+                         {"two-pipes", two_pipes},
+                         {"consumer", consumer},
+                         {"saturate", saturate}};
 
 Board* map_board(const char* path) {
   const int file = open(path, O_RDWR | O_CLOEXEC);

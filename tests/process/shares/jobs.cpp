@@ -69,7 +69,7 @@ Settings Machine::environment() const {
 Job::Job(const Machine& machine, const std::string& name, const std::string& what, unsigned steps,
          const Settings& settings)
     : name_(name), steps_(steps) {
-  processes_ = what == "ranks" ? kRanks : 1;
+  processes_ = what == "ranks" || what == "training" ? kRanks : 1;
   ranks_ = what == "consumer" || what == "saturate" ? 1 : kRanks;
   const std::string path = machine.folder() + "/" + name;
   const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);

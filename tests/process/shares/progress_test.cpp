@@ -27,7 +27,10 @@ constexpr unsigned kLaunches = 40;  // of the consumer: more than may be in flig
 class Progress : public testing::TestWithParam<const char*> {
  protected:
   static std::string_view what() { return GetParam(); }
-  static unsigned steps() { return what() == "consumer" ? kLaunches : kSteps; }
+  static unsigned steps() {
+    if (what() == "consumer") return kLaunches;
+    return what() == "training" ? kSteps / 15 : kSteps;  // of which each has 50 times the work
+  }
   // In whose steps two GPUs meet as soon as both have been launched on.
   static bool reduces() {
     return what() == "turns" || what() == "threads" || what() == "ranks" || what() == "cooperative";
@@ -91,8 +94,8 @@ std::string name_of(const testing::TestParamInfo<const char*>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Jobs, Progress,
-                         testing::Values("turns", "threads", "ranks", "cooperative", "pipe",
-                                         "two-pipes", "consumer"),
+                         testing::Values("turns", "threads", "ranks", "training", "cooperative",
+                                         "pipe", "two-pipes", "consumer"),
                          name_of);
 
 }  // namespace

@@ -167,5 +167,65 @@ TEST(Node, AGangHasItsTurnOnAllItsGpusOrOnNone) {
   EXPECT_GT(held, 8'000);
 }
 
+// Two gangs over two GPUs; the second GPU of each comes forward at `pace` percent of the first.
+// Gives by how many launches the two GPUs differed at the end of turns at most, and how many ended.
+std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {
+  auto arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, 2>, 2> seats = {
+      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}};
+  std::array<std::array<Grant, 2>, 2> grants;
+  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
+                                         Node::Gpu{seats[1], grants[1]}};
+  std::array<std::array<std::uint64_t, 2>, 2> began{};
+  std::uint64_t apart = 0;
+  int ends = 0;
+  std::uint32_t holder = kNoSeat;
+  constexpr std::uint64_t kStepNs = kMs / 10;
+  for (std::uint64_t now = kMs; now < 1'000 * kMs; now += kStepNs) {
+    node.step(now, gpus);
+    const std::uint32_t before = std::exchange(holder, arbiters[0].holder());
+    if (now > 500 * kMs && before != holder && before != kNoSeat) {
+      ++ends;
+      const std::uint64_t first = seats[0][before].launches - began[0][before];
+      const std::uint64_t second = seats[1][before].launches - began[1][before];
+      apart = std::max(apart, std::max(first, second) - std::min(first, second));
+    }
+    for (std::size_t g = 0; g < 2; ++g) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        SeatView& view = seats[g][i];
+        const Grant& grant = grants[g][i];
+        const bool is_open =
+            now < grant.end_ns && (grant.last_launch == 0 || view.launches < grant.last_launch);
+        if (arbiters[g].holder() != view.seat) began[g][i] = view.launches;
+        if (!is_open) {
+          if (view.want_since_ns == 0) view.want_since_ns = now;
+        } else if (g == 0 || now / kStepNs % 100 < pace) {
+          view.want_since_ns = 0;
+          view.last_launch_ns = now;
+          view.work_ns += kStepNs;
+          ++view.launches;
+          view.busy_until_ns = now + kStepNs;
+        }
+        if (view.busy_until_ns <= now) view.done_ns = view.work_ns;
+      }
+    }
+  }
+  return {apart, ends};
+}
+
+TEST(Node, AGangsTurnEndsAfterAsManyLaunchesOnEachOfItsGpus) {
+  const auto [apart, ends] = apart_at_the_end_of_turns(94);
+  EXPECT_GT(ends, 10);
+  EXPECT_LE(apart, 1u);
+}
+
+// A GPU that can't catch up is waited for some milliseconds, and not for ever.
+TEST(Node, AGangsTurnEndsThoughOneOfItsGpusStaysBehind) {
+  const auto [apart, ends] = apart_at_the_end_of_turns(30);
+  EXPECT_GT(ends, 10);
+  EXPECT_GT(apart, 20u);
+}
+
 }  // namespace
 }  // namespace vgpu::core

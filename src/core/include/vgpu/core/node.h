@@ -11,10 +11,12 @@
 // for. Once it is next everywhere it begins as soon as no other turn is under way on any of its
 // GPUs: turns that end meanwhile are prolonged, not followed by others, so it can't be starved.
 //
-// The end of a turn may fall between the launches of one step on two GPUs; then the kernel on the
-// first spins, and would do so beside everybody else's turn until the gang has its next. So its
-// turn isn't followed by another before its work is done everywhere: where it is overdue, the peers
-// may launch a little more, until it is done.
+// A turn that ended everywhere at one time would end between the launches of one step on two GPUs:
+// then the kernel on the first spins, and would do so beside everybody else's turn until the gang
+// has its next. So a turn ends by the count of launches: on each GPU after as many as on the one
+// that has done most, which in programs that do the same on all GPUs is at the same place. Where
+// that doesn't hold, a turn isn't followed by another before its work is done everywhere: where it
+// is overdue, the peers may launch a little more, until it is done.
 //
 // Pure, like Arbiter. With no gang each Arbiter decides as it does alone.
 #pragma once
@@ -35,6 +37,11 @@ inline constexpr std::uint64_t kPeerSlotNs = 200'000;
 inline constexpr std::uint64_t kPeerInFlightNs = 20'000;
 inline constexpr std::uint64_t kMostStuckNs = 3'000'000;
 inline constexpr std::uint64_t kHelpAgainNs = 20'000'000;
+// Until a seat learns where its turn ends it launches for about so long; those that are behind have
+// so long to come to the same place.
+inline constexpr std::uint64_t kAlignAheadNs = 300'000;
+inline constexpr std::uint64_t kMostAlignNs = 4'000'000;
+inline constexpr std::uint64_t kLookAtAlignedNs = 200'000;
 
 class Node {
  public:
@@ -59,8 +66,13 @@ class Node {
     bool blocked = false;                            // isn't next on all its GPUs
     bool holds = false;                              // has its turn
   };
-  struct Ended {  // a gang's turn that ended lately
+  struct Turn {  // a gang's present turn or the last
     std::uint64_t tenant = 0;
+    std::uint64_t began_ns = 0;
+    std::array<std::uint64_t, kMostGpus> launches{};  // of its seats when it began
+    std::uint64_t aligned_by_ns = 0;                  // 0: it doesn't end yet
+    std::array<std::uint64_t, kMostGpus> last_launch{};
+    // Once it has ended:
     std::uint64_t expected_ns = 0;  // all it had in flight should be done
     std::uint64_t until_ns = 0;     // its peers are helped; 0: no more
     std::uint64_t again_ns = 0;     // not helped before, outside of the end of a turn
@@ -75,7 +87,11 @@ class Node {
   bool must_end(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;
   bool may_begin(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;
   void hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings);
-  Ended& ended_of(std::uint64_t tenant);
+  bool is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus, Turn& turn);
+  bool has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
+                          const Turn& turn) const;
+  std::uint64_t bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus);
+  Turn& turn_of(std::uint64_t tenant);
   void find_torn(std::uint64_t now_ns);
   void remember_end(std::uint64_t now_ns, const Gang& gang);
   std::uint64_t help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus);
@@ -83,7 +99,7 @@ class Node {
   std::span<Arbiter> arbiters_;
   std::array<Gang, kMostGangs> gang_{};
   std::uint32_t gang_count_ = 0;
-  std::array<Ended, kMostGangs> ended_{};
+  std::array<Turn, kMostGangs> turns_{};
 };
 
 }  // namespace vgpu::core
