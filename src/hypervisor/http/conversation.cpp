@@ -194,8 +194,8 @@ class Conversation::Engine final : public httplib::Server {
   const RequestHead& head_;
 };
 
-void Conversation::say_no(int status, std::string_view code, std::string_view message) {
-  const std::string body = problem(status, code, message).body;
+void Conversation::say_no(int status, std::string_view kind, std::string_view message) {
+  const std::string body = problem(status, kind, message).body;
   wire_.write(fmt::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\n"
                           "Content-Length: {}\r\n{}Connection: close\r\n\r\n{}",
                           status, reason_of(status), body.size(),

@@ -39,7 +39,7 @@ class Conversation {
   // 0: a whole head is in `received_`; -1: end silently; else a status.
   int read_head(std::size_t& head_bytes);
   int read_body(std::size_t bytes, std::string& body);
-  void say_no(int status, std::string_view code, std::string_view message);
+  void say_no(int status, std::string_view kind, std::string_view message);
 
   Wire& wire_;
   const Peer& peer_;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "router.h"
 
+#include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
+
+#include "node_state_json.h"
 
 namespace vgpu::hypervisor::http {
 namespace {
@@ -57,12 +59,18 @@ std::string Ask::header(const std::string& name) const {
   return found == headers.end() ? "" : found->second;
 }
 
-Answer problem(int status, std::string_view code, std::string_view message) {
-  const nlohmann::ordered_json json = {
-      {"error", {{"code", std::string(code)}, {"message", std::string(message)}}}};
+Answer problem(int status, std::string_view kind, std::string_view message) {
+  // The same fields as a refusal of the daemon's (node_state_json.h).
+  const Json json = {{"error",
+                      {{"kind", std::string(kind)},
+                       {"code", nullptr},
+                       {"rule", nullptr},
+                       {"message", std::string(message)},
+                       {"hint", nullptr},
+                       {"room", Json::array()}}}};
   Answer answer;
   answer.status = status;
-  answer.body = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  answer.body = dumped(json);
   return answer;
 }
 

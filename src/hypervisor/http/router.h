@@ -56,8 +56,8 @@ struct Route {
   std::function<Answer(const Ask&)> handle;
 };
 
-// {"error": {"code": "not_found", "message": "..."}}: what our own API says when it says no.
-Answer problem(int status, std::string_view code, std::string_view message);
+// {"error": {"kind": "not_found", "message": "...", ...}}: what is said when it isn't done.
+Answer problem(int status, std::string_view kind, std::string_view message);
 
 class Router {
  public:
