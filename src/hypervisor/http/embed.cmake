@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -D FILES=a;b -D OUTPUT=embedded.cpp -P embed.cmake: a C++ file that holds the files' bytes (http/pages.h).
-set(text "// Made by embed.cmake.\n#include \"http/pages.h\"\n\nnamespace vgpu::hypervisor::http {\nnamespace {\n")
+# cmake -D FILES=a;b -D OUTPUT=embedded.cpp -P embed.cmake: a C++ file that holds the files' bytes (embedded.h).
+set(text "// Made by embed.cmake.\n#include \"embedded.h\"\n\nnamespace vgpu::hypervisor::http {\nnamespace {\n")
 set(rows "")
 set(number 0)
 foreach(file IN LISTS FILES)

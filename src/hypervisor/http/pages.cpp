@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "embedded.h"
+
 namespace vgpu::hypervisor::http {
 namespace {
 
