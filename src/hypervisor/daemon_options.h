@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "http/http_options.h"
+
 namespace vgpu::hypervisor {
 
 enum class GuardPolicy : unsigned char {
@@ -29,6 +31,8 @@ struct DaemonOptions {
   std::vector<std::string> exempt_programs;
   // So much more than its limit a tenant may hold by the driver's count before it is said.
   std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
+
+  HttpOptions http;
 };
 
 // What serves displays and monitors machines; without it nobody could log in to look.
