@@ -20,7 +20,7 @@ namespace vgpu::hypervisor {
 namespace settings {
 namespace {
 
-// Fed into the flag's place by CLI11: a boolean may stand alone, a list is joined with commas.
+// A boolean may stand alone; a list may be given in several flags; else the last one counts.
 void add_flag(CLI::App& command, TypedFlags& typed, std::string_view name, const Row* row,
               const std::string& text) {
   const std::string flag(name);
@@ -37,11 +37,13 @@ void add_flag(CLI::App& command, TypedFlags& typed, std::string_view name, const
     option->default_str("");
     return;
   }
-  option->group("Settings")->type_name(placeholder(*row));
+  option->group("Settings")->type_name(placeholder(*row))->option_text(placeholder(*row));
   if (row->kind == Kind::boolean) {
-    option->expected(0, 1)->default_str("true");
+    option->expected(0, 1)->default_str("true")->option_text("[" + placeholder(*row) + "]");
   } else if (row->kind == Kind::texts) {
     option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  } else {
+    option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
 }
 
