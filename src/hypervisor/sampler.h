@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "node_state.h"
-#include "nvml.h"
+#include "nvml_library.h"
 
 namespace vgpu::hypervisor {
 
