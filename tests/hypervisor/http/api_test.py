@@ -152,7 +152,8 @@ def by_daemon():
         quota = seen["gpus"][0]["quota"]
         assert (quota["memory_limit_bytes"], quota["share_percent"]) == (4 << 30, 30), quota
         # A program in it, started by the tool.
-        folder.start(BIN / "vgpu", "exec", "ml.trainer", "--", BIN / "workload", "--seconds", "600", stdout=-3, stderr=-3)
+        folder.start(BIN / "vgpu", "exec", "ml.trainer", "--", *folder.work("train"), stdout=-3, stderr=-3)
+        wait_for(lambda: json.loads(ask(local, "GET", "/api/v2/processes?tenant=ml.trainer")[2]), "its process")
         changed = call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"compute": 40}, tenant=made["id"])
         assert changed["gpus"][0]["after"]["share_percent"] == 40
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 400, body={"compute": "lots"}, tenant=made["id"])

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// http_fixture SOCKET KEY_FILE: serves a moment made by hand, on a free port of loopback and on
-// SOCKET; prints its port and each route, then waits for the end of its input. For the tests that
-// are scripts.
+// http_fixture SOCKET KEY_FILE TENANTS: serves a moment made by hand with at least two tenants, on
+// a free port of loopback and on SOCKET; prints its port and each route, then waits for the end of
+// its input. For the tests that are scripts.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 
 #include "hand_made.h"
@@ -14,8 +15,13 @@
 
 int main(int argc, char** argv) {
   using namespace vgpu::hypervisor;
-  if (argc != 3) return 2;
-  http_test::HandMadeControl control;
+  if (argc != 4) return 2;
+  NodeState moment = http_test::full_state();
+  for (int i = static_cast<int>(moment.tenants.size()); i < std::atoi(argv[3]); ++i) {
+    const std::string name = fmt::format("tenant-{}", i);
+    moment.tenants.push_back(http_test::full_tenant(name + "-id", name));
+  }
+  http_test::HandMadeControl control(moment);
   http::TokenSettings tokens;
   tokens.key_file = argv[2];
   const http::TokenVerifier verifier(tokens);

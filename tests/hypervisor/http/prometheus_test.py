@@ -8,7 +8,7 @@ import socket
 import subprocess
 import urllib.parse
 
-from served import BIN, Folder, SOURCE, UnixConnection, ask, needed, wait_for
+from served import Folder, SOURCE, UnixConnection, ask, needed, wait_for
 
 PROMTOOL, PROMETHEUS = needed("promtool", "prometheus"), needed("prometheus", "prometheus")
 DEPLOY = SOURCE / "deploy"
@@ -66,8 +66,7 @@ def query(port, text):
 def a_server_scrapes_the_daemon():
     with Folder() as folder:
         port = folder.daemon()
-        folder.start(BIN / "vgpu", "run", "-q", "--gpu", "0", "--name", "train", "--memory", "4GiB", "--compute", "30", "--", BIN / "workload",
-                     "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", "300", stdout=-3, stderr=-3)
+        folder.tenant("train", 30)
         (folder.path / "prometheus.yml").write_text(json.dumps({
             "global": {"scrape_interval": "1s"}, "rule_files": [str(DEPLOY / "alerts.yml")],
             "scrape_configs": [{"job_name": "vgpu", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}]}))

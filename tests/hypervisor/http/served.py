@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 BIN = pathlib.Path(os.environ["VGPU_BIN"])
@@ -81,13 +82,25 @@ class Folder:
         self.started.append(process)
         return process
 
-    def fixture(self):
+    def work(self, name):
+        """The words of a program that keeps the GPU busy for minutes with kernels of a millisecond."""
+        meeting = self.path / f"meeting-{name}"
+        meeting.mkdir()
+        (meeting / "go").write_text(str(time.monotonic_ns()))
+        return [BIN / "workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--window-ms", "50", "--seconds", "600",
+                "--rendezvous", meeting, "--name", name]
+
+    def tenant(self, name, share):
+        self.start(BIN / "vgpu", "run", "-q", "--gpu", "0", "--name", name, "--memory", "4GiB", "--compute", share, "--", *self.work(name),
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def fixture(self, tenants=2):
         """The moment made by hand: (port, socket, routes)."""
         key = self.path / "key"
         key.write_bytes(SECRET)
         key.chmod(0o600)
         path = self.path / "socket"
-        process = self.start(BIN / "http_fixture", path, key, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = self.start(BIN / "http_fixture", path, key, tenants, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         port, routes = None, []
         for line in process.stdout:
             words = line.split()
@@ -106,7 +119,6 @@ class Folder:
             if "listening on 127.0.0.1:" in line:
                 port = int(line.rsplit(":", 1)[1])
                 # What else it says must not fill the pipe.
-                import threading
                 threading.Thread(target=lambda: process.stderr.read(), daemon=True).start()
                 return port
         raise AssertionError("the daemon ended")
