@@ -5,8 +5,8 @@
 
 namespace vgpu::hypervisor {
 
-std::vector<std::unique_ptr<Service>> start_services(
-    Control& control, const DaemonOptions& options) {
+std::vector<std::unique_ptr<Service>> start_services(Control& control,
+                                                     const DaemonOptions& options) {
   std::vector<std::unique_ptr<Service>> services;
   services.push_back(start_http(control, options));
   return services;

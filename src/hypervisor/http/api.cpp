@@ -283,8 +283,8 @@ class Api {
     constexpr int kSilentWaits = 30;  // 15 s: less than what proxies drop connections after
     const StatePointer state = control_.state();
     const std::string run = state->boot_id, last = ask.header("last-event-id");
-    std::uint64_t at = last.empty() ? number_parameter(ask, "after", state->last_event)
-                                    : sequence_in(last, run);
+    std::uint64_t at =
+        last.empty() ? number_parameter(ask, "after", state->last_event) : sequence_in(last, run);
     Answer answer;
     answer.type = "text/event-stream";
     answer.stream = [this, run, at, silent = 0,

@@ -113,9 +113,9 @@ Claims claims_of(const Json& json) {
 
 bool signature_holds(const std::string& token, const VerificationKey& key) {
   jwt_t* decoded = nullptr;
-  const int failed =
-      jwt_decode(&decoded, token.c_str(), reinterpret_cast<const unsigned char*>(key.material.data()),
-                 static_cast<int>(key.material.size()));
+  const int failed = jwt_decode(&decoded, token.c_str(),
+                                reinterpret_cast<const unsigned char*>(key.material.data()),
+                                static_cast<int>(key.material.size()));
   const bool holds = failed == 0 && decoded != nullptr &&
                      jwt_get_alg(decoded) == jwt_str_alg(key.algorithm.c_str());
   jwt_free(decoded);
@@ -221,7 +221,8 @@ Verified TokenVerifier::verify(std::string_view token, std::int64_t now_seconds)
     return {std::nullopt, "it can't be read"};
   if (header->contains("crit")) return {std::nullopt, "it needs an extension (crit)"};
   // The key decides by what it is which algorithm it takes; "none" has no key.
-  const Key* key = key_for(text_at(*header, "alg").value_or(""), text_at(*header, "kid").value_or(""));
+  const Key* key =
+      key_for(text_at(*header, "alg").value_or(""), text_at(*header, "kid").value_or(""));
   if (key == nullptr) return {std::nullopt, "there is no key for its algorithm and key id"};
   if (!signature_holds(std::string(token), *key)) return {std::nullopt, "its signature is wrong"};
   std::string fault = fault_in(*claims, settings_, now_seconds);
@@ -236,8 +237,7 @@ bool names_this_machine(std::string_view host) {
   }
   const std::string name(host.substr(0, host.find(':')));
   in_addr address{};
-  if (inet_pton(AF_INET, name.c_str(), &address) == 1)
-    return (ntohl(address.s_addr) >> 24) == 127;
+  if (inet_pton(AF_INET, name.c_str(), &address) == 1) return (ntohl(address.s_addr) >> 24) == 127;
   return name == "localhost";
 }
 

@@ -34,8 +34,8 @@ struct TokenSettings {
   std::string key_file;   // PEM of an RSA or P-256 key or certificate, or an HS256 secret
   std::string jwks_file;  // a JSON web key set
   std::string audience = "vgpu";
-  std::string issuer;                 // empty: any
-  std::int64_t leeway_seconds = 30;   // between the issuer's clock and ours
+  std::string issuer;                // empty: any
+  std::int64_t leeway_seconds = 30;  // between the issuer's clock and ours
   bool has_key() const { return !key_file.empty() || !jwks_file.empty(); }
 };
 

@@ -49,9 +49,8 @@ std::map<std::string, std::string> lower_names(const httplib::Headers& headers) 
   std::map<std::string, std::string> out;
   for (const auto& [name, value] : headers) {
     std::string lower = name;
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-      return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-    });
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; });
     out.emplace(std::move(lower), value);
   }
   return out;
@@ -62,7 +61,8 @@ std::map<std::string, std::string> lower_names(const httplib::Headers& headers) 
 // The request is in memory already; only the answer goes out.
 class Conversation::MemoryStream final : public httplib::Stream {
  public:
-  MemoryStream(std::string request, Wire& wire, const Peer& peer, std::chrono::milliseconds patience)
+  MemoryStream(std::string request, Wire& wire, const Peer& peer,
+               std::chrono::milliseconds patience)
       : request_(std::move(request)), wire_(wire), peer_(peer), patience_(patience) {}
   bool is_readable() const override { return at_ < request_.size(); }
   bool is_writable() const override { return wire_.is_open(); }
@@ -105,10 +105,9 @@ class Conversation::Engine final : public httplib::Server {
     Get(any, handler).Post(any, handler).Put(any, handler).Patch(any, handler);
     Delete(any, handler).Options(any, handler);
     set_payload_max_length(of.host_.limits.body_bytes);
-    set_exception_handler([this](const httplib::Request& request, httplib::Response& response,
-                                 const std::exception_ptr& thrown) {
-      fail(request, response, thrown);
-    });
+    set_exception_handler(
+        [this](const httplib::Request& request, httplib::Response& response,
+               const std::exception_ptr& thrown) { fail(request, response, thrown); });
     set_error_handler([](const httplib::Request&, httplib::Response& response) {
       if (response.body.empty())  // its own refusals
         response.set_content(problem(response.status, "bad_request", "not a request").body,
@@ -281,8 +280,7 @@ Conversation::Step Conversation::one_request() {
 
 void Conversation::run() {
   while (true) {
-    if (received_.empty() &&
-        !wire_.wait_readable(Wire::Clock::now() + host_.limits.idle_time))
+    if (received_.empty() && !wire_.wait_readable(Wire::Clock::now() + host_.limits.idle_time))
       break;
     if (one_request() == Step::end) break;
   }

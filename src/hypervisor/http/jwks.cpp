@@ -190,7 +190,8 @@ VerificationKey key_of_file(std::string_view text) {
     // Never a secret, whatever is wrong with it: a public key as a secret lets anybody sign.
     const Key key = read_pem(text);
     if (!key)
-      throw std::runtime_error("no public key and no certificate in PEM form could be read from it");
+      throw std::runtime_error(
+          "no public key and no certificate in PEM form could be read from it");
     return {"", algorithm_of(key.get()), pem_of(key.get())};
   }
   if (is_der_key(text)) throw std::runtime_error("a key in DER form; PEM is wanted");

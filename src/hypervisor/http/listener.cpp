@@ -93,9 +93,8 @@ std::string ListenAddress::text() const {
 
 ListenAddress parse_listen_address(std::string_view text) {
   const auto wrong = [&](std::string_view why) {
-    return std::invalid_argument(
-        fmt::format("{}: {}; write it as 127.0.0.1:8001, [::1]:8001 or unix:/path/to/socket", text,
-                    why));
+    return std::invalid_argument(fmt::format(
+        "{}: {}; write it as 127.0.0.1:8001, [::1]:8001 or unix:/path/to/socket", text, why));
   };
   ListenAddress address;
   if (text.substr(0, 5) == "unix:" || text.substr(0, 1) == "/") {
@@ -137,8 +136,7 @@ Descriptor listen_on(const ListenAddress& address) {
   } else {
     const int on = 1;
     setsockopt(listening.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (family == AF_INET6)
-      setsockopt(listening.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (family == AF_INET6) setsockopt(listening.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   }
   if (bind(listening.get(), where.get(), where.size) != 0) fail(address, "listen on");
   if (listen(listening.get(), kBacklog) != 0) fail(address, "listen on");

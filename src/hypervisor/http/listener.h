@@ -12,15 +12,16 @@
 namespace vgpu::hypervisor::http {
 
 struct ListenAddress {
-  std::string host;       // "127.0.0.1", "::1"; empty: a Unix socket
+  std::string host;        // "127.0.0.1", "::1"; empty: a Unix socket
   std::uint16_t port = 0;  // 0: any that is free
-  std::string path;       // of the Unix socket
+  std::string path;        // of the Unix socket
   bool is_loopback() const;
   std::string text() const;
 };
 
-// "127.0.0.1:8001", "[::1]:8001", "localhost:8001", "unix:/run/vgpu/http.sock", "/run/vgpu/http.sock".
-// Throws std::invalid_argument that says what is wrong with it and what would be right. Pure.
+// "127.0.0.1:8001", "[::1]:8001", "localhost:8001", "unix:/run/vgpu/http.sock",
+// "/run/vgpu/http.sock". Throws std::invalid_argument that says what is wrong with it and what
+// would be right. Pure.
 ListenAddress parse_listen_address(std::string_view text);
 
 // A socket that listens there. A Unix socket that nobody listens on any more is replaced, one that

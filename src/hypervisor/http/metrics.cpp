@@ -149,8 +149,7 @@ class Collector {
   }
 
   template <class Add>
-  void each_gpu(const char* name, const char* help, Add add,
-                MetricType type = MetricType::Gauge) {
+  void each_gpu(const char* name, const char* help, Add add, MetricType type = MetricType::Gauge) {
     Family family(out_, type, name, help);
     for (const auto& gpu : state_.gpus) add(family, gpu);
   }
@@ -172,9 +171,7 @@ class Collector {
               MetricType type = MetricType::Gauge) {
     each_gpu(
         name, help,
-        [&](Family& to, const GpuState& gpu) {
-          to.add(labels_of(gpu), gpu.sample.*field, unit);
-        },
+        [&](Family& to, const GpuState& gpu) { to.add(labels_of(gpu), gpu.sample.*field, unit); },
         type);
   }
 
@@ -242,23 +239,20 @@ class Collector {
                  if (at.gpu.quota.compute_limit_percent != 0)
                    to.add(at.labels, at.gpu.quota.compute_limit_percent / kPercent);
                });
-    each_place(kGauge, "vgpu_tenant_share_owed_ratio",
-               "Part of the GPU that it is owed while it wants the GPU.",
-               [](Family& to, const Place& at) {
-                 to.add(at.labels, at.gpu.owed_percent, kPercent);
-               });
-    each_place(kGauge, "vgpu_tenant_share_got_ratio", "GPU time that it got over the last second.",
-               [](Family& to, const Place& at) {
-                 to.add(at.labels, at.gpu.got_percent_1s / kPercent);
-               });
+    each_place(
+        kGauge, "vgpu_tenant_share_owed_ratio",
+        "Part of the GPU that it is owed while it wants the GPU.",
+        [](Family& to, const Place& at) { to.add(at.labels, at.gpu.owed_percent, kPercent); });
+    each_place(
+        kGauge, "vgpu_tenant_share_got_ratio", "GPU time that it got over the last second.",
+        [](Family& to, const Place& at) { to.add(at.labels, at.gpu.got_percent_1s / kPercent); });
     each_place(kGauge, "vgpu_tenant_debt_seconds", "GPU time that it used beyond its part.",
                [](Family& to, const Place& at) {
                  to.add(at.labels, static_cast<double>(at.gpu.debt_ns) / kNsPerSecond);
                });
     each_place(kCounter, "vgpu_tenant_gpu_time_seconds_total", "GPU time that it got.",
                [](Family& to, const Place& at) {
-                 to.add(at.labels,
-                        static_cast<double>(at.gpu.counters.gpu_time_ns) / kNsPerSecond);
+                 to.add(at.labels, static_cast<double>(at.gpu.counters.gpu_time_ns) / kNsPerSecond);
                });
   }
 
@@ -344,7 +338,8 @@ OwnFigures read_own_figures() {
   OwnFigures own;
   timespec cpu{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-  own.cpu_seconds = static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) / kNsPerSecond;
+  own.cpu_seconds =
+      static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) / kNsPerSecond;
   std::ifstream pages("/proc/self/statm");
   double size = 0, resident = 0;
   if (pages >> size >> resident)

@@ -127,8 +127,8 @@ std::string process_body(const NodeState& state, const PodIdentity& pod,
     found = &process;
   }
   if (found == nullptr)
-    return failure(fmt::format("no process of the pod has the pid {} in its container",
-                               container_pid));
+    return failure(
+        fmt::format("no process of the pod has the pid {} in its container", container_pid));
   return dumped({{"success", true},
                  {"data",
                   {{"host_pid", *found->host_pid},
@@ -150,19 +150,18 @@ void add_predecessor_routes(Router& router, const Control& control,
   router.add({"GET", "/api/v1/pod", Access::self, [&control, pods](const Ask& ask) {
                 return with_body(pod_body(*control.state(), *ask.caller.pod, *pods));
               }});
-  router.add({"POST", "/api/v1/process", Access::self, [&control, pods](const Ask& ask) {
-                const auto name = ask.parameter("container_name");
-                const std::string digits = ask.parameter("container_pid").value_or("");
-                std::uint32_t pid = 0;
-                const auto parsed =
-                    std::from_chars(digits.data(), digits.data() + digits.size(), pid);
-                if (!name || digits.empty() || parsed.ec != std::errc{} ||
-                    parsed.ptr != digits.data() + digits.size())
-                  return problem(400, "bad_request",
-                                 "container_name and a numeric container_pid are needed");
-                return with_body(
-                    process_body(*control.state(), *ask.caller.pod, *pods, *name, pid));
-              }});
+  router.add(
+      {"POST", "/api/v1/process", Access::self, [&control, pods](const Ask& ask) {
+         const auto name = ask.parameter("container_name");
+         const std::string digits = ask.parameter("container_pid").value_or("");
+         std::uint32_t pid = 0;
+         const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), pid);
+         if (!name || digits.empty() || parsed.ec != std::errc{} ||
+             parsed.ptr != digits.data() + digits.size())
+           return problem(400, "bad_request",
+                          "container_name and a numeric container_pid are needed");
+         return with_body(process_body(*control.state(), *ask.caller.pod, *pods, *name, pid));
+       }});
   constexpr const char* kNoTraps =
       "traps aren't handled: a call beyond the memory limit fails at once, as the driver's would";
   constexpr const char* kNoCommands =

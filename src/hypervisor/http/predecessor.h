@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The endpoints of vgpu.rs's hypervisor, field for field, and its health checks. A pod is the tenant
-// that the settings declare for it, else the one named NAMESPACE.POD. Who the pod is says its
-// token, which is verified here.
+// The endpoints of vgpu.rs's hypervisor, field for field, and its health checks. A pod is the
+// tenant that the settings declare for it, else the one named NAMESPACE.POD. Who the pod is says
+// its token, which is verified here.
 #pragma once
 
 #include <cstdint>

@@ -141,11 +141,11 @@ std::optional<Answer> refusal(Access access, const Caller& caller) {
                        ? "changing needs the Unix socket, or a token with the scope vgpu:write"
                        : "reading needs the Unix socket, or a token with the scope vgpu:read");
   }
-  Answer answer = problem(401, "unauthorized",
-                          !caller.refused.empty() ? caller.refused
-                          : access == Access::self
-                              ? "a token that names a pod (kubernetes.io) is needed"
-                              : "a bearer token is needed");
+  Answer answer =
+      problem(401, "unauthorized",
+              !caller.refused.empty()  ? caller.refused
+              : access == Access::self ? "a token that names a pod (kubernetes.io) is needed"
+                                       : "a bearer token is needed");
   answer.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"vgpu\"");
   return answer;
 }

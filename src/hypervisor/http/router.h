@@ -25,10 +25,10 @@ enum class Access : unsigned char {
 
 struct Ask {
   std::string method;
-  std::string path;                               // as it came, without the query
-  std::map<std::string, std::string> parts;       // what stood for {name} in the route's path
+  std::string path;                          // as it came, without the query
+  std::map<std::string, std::string> parts;  // what stood for {name} in the route's path
   std::map<std::string, std::string> query;
-  std::map<std::string, std::string> headers;     // names in lower case
+  std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
   Caller caller;
   Peer peer;

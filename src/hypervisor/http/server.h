@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Listens on any number of addresses and answers from a Router. HTTP is cpp-httplib's; sockets, TLS,
-// limits and time are ours: one thread accepts, each connection has a thread of its own, and both
-// their number and their time are bounded (limits.h). A connection's thread reads a request's
+// Listens on any number of addresses and answers from a Router. HTTP is cpp-httplib's; sockets,
+// TLS, limits and time are ours: one thread accepts, each connection has a thread of its own, and
+// both their number and their time are bounded (limits.h). A connection's thread reads a request's
 // header whole, judges it, and only then hands it on.
 #pragma once
 

@@ -136,10 +136,9 @@ void add_all_routes(Router& router, Control& control, const HttpOptions& options
                 const Server* serving = server();
                 Answer answer;
                 answer.type = "text/plain; version=0.0.4; charset=utf-8";
-                answer.body = metrics_text(
-                    metrics_of(*control.state(),
-                               serving == nullptr ? ServerFigures{} : serving->figures(),
-                               read_own_figures()));
+                answer.body = metrics_text(metrics_of(
+                    *control.state(), serving == nullptr ? ServerFigures{} : serving->figures(),
+                    read_own_figures()));
                 return answer;
               }});
 }

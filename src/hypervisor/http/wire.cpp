@@ -53,8 +53,8 @@ TlsContext::TlsContext(const std::string& certificate_file, const std::string& k
   SSL_CTX_set_mode(context_.get(),
                    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   if (SSL_CTX_use_certificate_chain_file(context_.get(), certificate_file.c_str()) != 1)
-    throw std::runtime_error(fmt::format("{} is not a certificate in PEM form: {}",
-                                         certificate_file, openssl_reason()));
+    throw std::runtime_error(
+        fmt::format("{} is not a certificate in PEM form: {}", certificate_file, openssl_reason()));
   if (SSL_CTX_use_PrivateKey_file(context_.get(), key_file.c_str(), SSL_FILETYPE_PEM) != 1)
     throw std::runtime_error(
         fmt::format("{} is not the private key of {}, in PEM form and without a passphrase: {}",
