@@ -19,20 +19,26 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "gpus.h"
-#include "process_tree.h"
-#include "quotas.h"
-#include "shares.h"
-#include "snapshot.h"
 #include "tenant_environment.h"
-#include "tenants.h"
-#include "text.h"
 #include "verbs.h"
 #include "vgpu/core/driver_model.h"
+#include "vgpu/survey/gpus.h"
+#include "vgpu/survey/process_tree.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/snapshot.h"
+#include "vgpu/survey/tenants.h"
+#include "vgpu/survey/text.h"
 
 extern char** environ;
 
 namespace vgpu::cli {
+
+using survey::Driver, survey::find_installation, survey::Installation, survey::nearest,
+    survey::ProcessEnvironment, survey::share_notes, survey::shares_on, survey::simulation_wanted,
+    survey::size_text, survey::Snapshot, survey::state_directory, survey::Style,
+    survey::take_snapshot;
+
 namespace {
 
 using Json = nlohmann::ordered_json;

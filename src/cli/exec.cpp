@@ -6,18 +6,25 @@
 #include <cstdio>
 
 #include "launch.h"
-#include "problem.h"
-#include "program.h"
-#include "quotas.h"
 #include "tenant_environment.h"
-#include "tenants.h"
 #include "verbs.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/program.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/tenants.h"
 
 namespace vgpu::cli {
+
+using survey::check_command, survey::Command, survey::cuda_order, survey::Driver,
+    survey::find_installation, survey::find_tenant, survey::GpuFiles, survey::Installation,
+    survey::kExitNotStarted, survey::KnownTenant, survey::Problem, survey::quota_line,
+    survey::read_driver, survey::simulated_state_folder, survey::simulation_wanted,
+    survey::state_directory, survey::TenantHold, survey::visible_devices_value;
+
 namespace {
 
 bool knows_gpus_of(const Driver& driver, const shm::TenantSpec& spec) {
-  return std::any_of(driver.gpus.begin(), driver.gpus.end(), [&](const Gpu& gpu) {
+  return std::any_of(driver.gpus.begin(), driver.gpus.end(), [&](const survey::Gpu& gpu) {
     return std::any_of(spec.gpus.begin(), spec.gpus.end(),
                        [&](const auto& own) { return own.uuid == gpu.uuid; });
   });

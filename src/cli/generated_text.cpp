@@ -7,14 +7,17 @@
 #include <cstdio>
 #include <vector>
 
-#include "problem.h"
 #include "verbs.h"
+#include "vgpu/survey/problem.h"
 
 #ifndef VGPU_VERSION
 #define VGPU_VERSION "0"
 #endif
 
 namespace vgpu::cli {
+
+using survey::kExitUsage, survey::Problem;
+
 namespace {
 
 struct Flag {

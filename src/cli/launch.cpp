@@ -25,10 +25,14 @@
 #include <filesystem>
 #include <utility>
 
-#include "problem.h"
+#include "vgpu/survey/problem.h"
 #include "watch.h"
 
 namespace vgpu::cli {
+
+using survey::descendants_of, survey::kExitNotExecutable, survey::kExitNotFound,
+    survey::kExitNotStarted, survey::kExitSignalBase, survey::Problem, survey::TenantHold;
+
 namespace {
 
 std::vector<int>& inherited_files() {

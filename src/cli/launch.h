@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "process_tree.h"
-#include "tenants.h"
+#include "vgpu/survey/process_tree.h"
+#include "vgpu/survey/tenants.h"
 
 namespace vgpu::cli {
 
@@ -22,7 +22,7 @@ struct Launch {
   std::vector<std::string> argv;
   std::vector<std::string> environment;
   std::string limiter;  // the library's path
-  GpuFiles gpu_files{""};
+  survey::GpuFiles gpu_files{""};
   shm::StateDir dir;
   std::string tenant_id;
   bool remove_at_end = false;  // the tenant was made by `vgpu run`
@@ -33,6 +33,6 @@ struct Launch {
 void remember_inherited_files();
 
 // Returns what to exit with: the program's status, 128+n, or 125 when the run was ended.
-int run_to_end(const Launch& launch, shm::Tenant& tenant, TenantHold hold);
+int run_to_end(const Launch& launch, shm::Tenant& tenant, survey::TenantHold hold);
 
 }  // namespace vgpu::cli

@@ -9,14 +9,22 @@
 #include <map>
 #include <set>
 
-#include "json.h"
-#include "quotas.h"
-#include "shares.h"
-#include "snapshot.h"
-#include "text.h"
 #include "verbs.h"
+#include "vgpu/survey/json.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/snapshot.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::bar, survey::compute_text, survey::Driver, survey::GpuShares, survey::Json,
+    survey::keep_only, survey::Limiter, survey::ListedTenant, survey::optional_json,
+    survey::Outsider, survey::percent_json, survey::policy_name, survey::print_json,
+    survey::priority_name, survey::share_notes, survey::shares_on, survey::simulation_wanted,
+    survey::size_text, survey::Snapshot, survey::source_name, survey::Style, survey::table,
+    survey::take_snapshot, survey::text_json, survey::visible;
+
 namespace {
 
 // What is said of the GPUs' shares, from the whole machine even where only a part is shown.

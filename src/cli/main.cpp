@@ -6,9 +6,9 @@
 #include <exception>
 
 #include "launch.h"
-#include "problem.h"
-#include "text.h"
 #include "verbs.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
 namespace {
 
@@ -32,7 +32,7 @@ int perform(const vgpu::cli::Request& request) {
     case Verb::completion:
       return vgpu::cli::completion_verb(request.completion);
   }
-  return vgpu::cli::kExitFailed;
+  return vgpu::survey::kExitFailed;
 }
 
 }  // namespace
@@ -44,13 +44,13 @@ int main(int argc, char** argv) {
     if (parsed.proceed) return perform(parsed.request);
     std::fputs(parsed.text.c_str(), stdout);
     return parsed.exit_code;
-  } catch (const vgpu::cli::Problem& problem) {
-    const auto style = vgpu::cli::Style::for_descriptor(2);
+  } catch (const vgpu::survey::Problem& problem) {
+    const auto style = vgpu::survey::Style::for_descriptor(2);
     fmt::print(stderr, "{}vgpu: {} ({}){}\n", style.red, problem.what, problem.code, style.plain);
     if (!problem.next.empty()) fmt::print(stderr, "  try: {}\n", problem.next);
     return problem.exit_code;
   } catch (const std::exception& error) {
     fmt::print(stderr, "vgpu: {} (VG1999)\n", error.what());
-    return vgpu::cli::kExitFailed;
+    return vgpu::survey::kExitFailed;
   }
 }

@@ -8,14 +8,18 @@
 #include <algorithm>
 #include <map>
 
-#include "problem.h"
-#include "text.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
 #ifndef VGPU_VERSION
 #define VGPU_VERSION "0"
 #endif
 
 namespace vgpu::cli {
+
+using survey::kExitNotStarted, survey::kExitUsage, survey::nearest, survey::Problem,
+    survey::QuotaFlags;
+
 namespace {
 
 constexpr const char* kRunExit =
@@ -305,7 +309,7 @@ std::string render_help(const CLI::App& app, const std::string& verb) {
     std::vector<std::vector<std::string>> rows;
     for (const auto* sub : app.get_subcommands({}))
       rows.push_back({sub->get_name(), sub->get_description()});
-    out += "\nCommands (vgpu COMMAND --help says more)\n" + table(rows, "  ");
+    out += "\nCommands (vgpu COMMAND --help says more)\n" + survey::table(rows, "  ");
   }
   auto groups = app.get_groups();
   std::stable_partition(groups.begin(), groups.end(),
@@ -316,7 +320,7 @@ std::string render_help(const CLI::App& app, const std::string& verb) {
       if (option->get_group() == group && option->nonpositional())
         rows.push_back({flag_names(*option), option->get_description()});
     }
-    if (!rows.empty()) out += "\n" + group + "\n" + table(rows, "  ");
+    if (!rows.empty()) out += "\n" + group + "\n" + survey::table(rows, "  ");
   }
   out += "\nExamples\n";
   for (const auto& [purpose, command] : taught.examples) {

@@ -8,24 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "vgpu/survey/quotas.h"
+
 namespace CLI {
 class App;
 }
 
 namespace vgpu::cli {
 
-// The flags that make a quota, as typed; empty: not given.
-struct QuotaFlags {
-  std::string memory;
-  std::string compute;
-  std::string compute_limit;
-  std::string policy;
-  std::string priority;
-};
-
-struct RunOptions : QuotaFlags {
-  std::string gpus;  // as typed, empty: not given
-  std::string name;
+struct RunOptions : survey::TenantRequest {
   bool require_share = false;
   bool oversubscribe = false;
   bool simulated = false;
@@ -39,7 +30,7 @@ struct ExecOptions {
   std::vector<std::string> command;
 };
 
-struct SetOptions : QuotaFlags {
+struct SetOptions : survey::QuotaFlags {
   std::string tenant;
   std::string gpus;  // as typed, empty: all of the tenant's
   bool when_free = false;

@@ -9,16 +9,26 @@
 #include <utility>
 
 #include "launch.h"
-#include "problem.h"
-#include "program.h"
-#include "quotas.h"
-#include "shares.h"
 #include "tenant_environment.h"
-#include "tenants.h"
-#include "text.h"
 #include "verbs.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/program.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/tenants.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::check_command, survey::Command, survey::cuda_order, survey::Driver,
+    survey::find_installation, survey::GpuFiles, survey::GpuShares, survey::Installation,
+    survey::kExitNotStarted, survey::known_tenants, survey::live_specs, survey::plan_tenant,
+    survey::PlannedTenant, survey::Problem, survey::ProcessEnvironment, survey::promised,
+    survey::quota_line, survey::read_driver, survey::shares_on, survey::SharesLock,
+    survey::simulated_state_folder, survey::simulation_wanted, survey::Snapshot,
+    survey::state_directory, survey::take_snapshot, survey::TenantHold,
+    survey::visible_devices_value, survey::why_not;
+
 namespace {
 
 Driver required_driver(const Installation& installation, bool simulated) {
@@ -151,7 +161,9 @@ int run_verb(const RunOptions& options) {
   Launch launch;
   launch.limiter = required_limiter(installation);
   const Driver driver = required_driver(installation, simulated);
-  const PlannedTenant planned = plan_tenant(options, driver, ProcessEnvironment());
+  survey::TenantRequest request = options;
+  request.program = options.command.front();
+  const PlannedTenant planned = plan_tenant(request, driver, ProcessEnvironment());
   refuse_empty_promise(options, planned);
 
   launch.dir = state_directory(true);

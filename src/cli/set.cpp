@@ -14,16 +14,24 @@
 #include <optional>
 #include <string>
 
-#include "json.h"
-#include "problem.h"
-#include "quotas.h"
-#include "shares.h"
-#include "tenants.h"
-#include "text.h"
 #include "verbs.h"
 #include "vgpu/shm/node.h"
+#include "vgpu/survey/json.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/tenants.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::compute_text, survey::find_tenant, survey::GpuShares, survey::Json,
+    survey::kExitFailed, survey::kExitSignalBase, survey::kExitUsage, survey::KnownTenant,
+    survey::live_specs, survey::percent_json, survey::plan_change, survey::policy_name,
+    survey::print_json, survey::priority_name, survey::Problem, survey::promised,
+    survey::QuotaChange, survey::QuotaFlags, survey::SharesLock, survey::size_text,
+    survey::state_directory, survey::why_not;
+
 namespace {
 
 constexpr useconds_t kBetweenLooksUs = 50'000;

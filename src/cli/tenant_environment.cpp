@@ -10,12 +10,15 @@
 #include <string_view>
 #include <utility>
 
-#include "problem.h"
-#include "quotas.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/quotas.h"
 
 extern char** environ;
 
 namespace vgpu::cli {
+
+using survey::Installation, survey::kExitNotStarted, survey::Problem, survey::ProcessEnvironment;
+
 namespace {
 
 void set(std::vector<std::string>& environment, std::string_view name, std::string_view value) {
@@ -111,12 +114,6 @@ const std::string& required_limiter(const Installation& installation) {
                   "install vgpu in a folder without either");
   }
   return installation.limiter;
-}
-
-std::string simulated_state_folder() {
-  const char* variable = std::getenv("VGPU_SIM_STATE");
-  if (variable != nullptr && *variable != '\0') return variable;
-  return fmt::format("/dev/shm/vgpu-sim-{}", getuid());
 }
 
 }  // namespace vgpu::cli

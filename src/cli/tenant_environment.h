@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "gpus.h"
+#include "vgpu/survey/gpus.h"
 
 namespace vgpu::cli {
 
@@ -17,20 +17,17 @@ struct TenantEnvironment {
 };
 
 std::vector<std::string> tenant_environment(const TenantEnvironment& wanted,
-                                            const Installation& installation);
+                                            const survey::Installation& installation);
 
 // Where the program is looked for: PATH, with the simulated GPU's nvidia-smi in front where that
 // GPU is used.
-std::string search_path(const Installation& installation, bool simulated);
+std::string search_path(const survey::Installation& installation, bool simulated);
 
 // What can't be combined with a tenant: an enclosing one, and variables that switch hooks off.
 // Throws Problem.
 void refuse_inherited_settings();
 
 // The limiter's path, fit for LD_PRELOAD. Throws Problem.
-const std::string& required_limiter(const Installation& installation);
-
-// The folder of the simulated GPU's shared state.
-std::string simulated_state_folder();
+const std::string& required_limiter(const survey::Installation& installation);
 
 }  // namespace vgpu::cli

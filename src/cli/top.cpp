@@ -15,16 +15,24 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "figures.h"
-#include "json.h"
-#include "problem.h"
-#include "quotas.h"
-#include "text.h"
 #include "top_view.h"
 #include "verbs.h"
 #include "vgpu/platform/clock.h"
+#include "vgpu/survey/figures.h"
+#include "vgpu/survey/json.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::DriverKept, survey::figures_of, survey::find_installation, survey::GpuFigures,
+    survey::Json, survey::keep_only, survey::kExitSignalBase, survey::kExitUsage,
+    survey::optional_json, survey::percent_json, survey::policy_name, survey::print_json,
+    survey::priority_name, survey::Problem, survey::simulation_wanted, survey::Snapshot,
+    survey::Style, survey::take_snapshot, survey::TenantFigures, survey::text_json,
+    survey::UseFigures;
+
 namespace {
 
 constexpr double kLeastIntervalS = 0.1, kMostIntervalS = 60;

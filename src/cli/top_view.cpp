@@ -8,10 +8,15 @@
 #include <array>
 #include <cmath>
 
-#include "quotas.h"
-#include "text.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::bar, survey::GpuFigures, survey::kRemembered, survey::Limiter, survey::Outsider,
+    survey::ProcessFigures, survey::size_text, survey::TenantFigures, survey::UseFigures,
+    survey::visible, survey::width_of;
+
 namespace {
 
 constexpr std::size_t kLeastName = 13;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "figures.h"
+#include "vgpu/survey/figures.h"
 
 namespace vgpu::cli {
 
@@ -60,11 +60,11 @@ struct Line {
 
 // Exactly size.rows lines, none wider than size.columns. Moves the scroll so that the selected row
 // is seen, and selects the first where none is.
-std::vector<Line> draw_top(const std::vector<GpuFigures>& figures, TopState& state, Size size,
-                           Glyphs glyphs);
+std::vector<Line> draw_top(const std::vector<survey::GpuFigures>& figures, TopState& state,
+                           Size size, Glyphs glyphs);
 
 // All of it as one table, without keys: for --once and pipes.
-std::vector<Line> draw_table(const std::vector<GpuFigures>& figures, const TopState& state,
+std::vector<Line> draw_table(const std::vector<survey::GpuFigures>& figures, const TopState& state,
                              std::size_t columns, Glyphs glyphs);
 
 // Characters are their own keys.
@@ -87,7 +87,7 @@ enum Key : int {
   kKeyF6,
   kKeyF10,
 };
-void press(TopState& state, int key, const std::vector<GpuFigures>& figures, Size size);
+void press(TopState& state, int key, const std::vector<survey::GpuFigures>& figures, Size size);
 
 // The last seconds, oldest first, in `width` cells; values are percents of 100.
 std::string history_line(const std::vector<double>& newest_first, std::size_t width, Glyphs glyphs);

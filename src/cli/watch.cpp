@@ -15,9 +15,14 @@
 #include <utility>
 #include <vector>
 
-#include "program.h"
+#include "vgpu/survey/program.h"
 
 namespace vgpu::cli {
+
+using survey::command_line, survey::descendants_of, survey::explain_missing_limiter,
+    survey::GpuFiles, survey::has_mapped, survey::identify, survey::pid_in_own_namespace,
+    survey::ProcessIdentity, survey::program_name, survey::uses_gpu;
+
 namespace {
 
 // What a process was started with. Programs that write their title over it (setproctitle) leave no

@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
-#include "process_tree.h"
 #include "vgpu/shm/tenant.h"
+#include "vgpu/survey/process_tree.h"
 
 namespace vgpu::cli {
 
@@ -23,7 +23,7 @@ struct Escape {
 class RunWatch {
  public:
   RunWatch(const shm::Tenant& tenant, std::string tenant_id, std::string limiter_file,
-           GpuFiles files);
+           survey::GpuFiles files);
   ~RunWatch();
   RunWatch(const RunWatch&) = delete;
   RunWatch& operator=(const RunWatch&) = delete;
@@ -39,15 +39,15 @@ class RunWatch {
   static constexpr int kSlowBeatMs = 1000;
   static constexpr int kFastBeatMs = 100;
 
-  std::optional<Escape> look_at(const ProcessIdentity& identity);
+  std::optional<Escape> look_at(const survey::ProcessIdentity& identity);
   void take_news();
 
   const shm::Tenant& tenant_;
   std::string tenant_id_;
   std::string limiter_file_;  // its base name, as /proc/PID/maps ends
-  GpuFiles files_;
+  survey::GpuFiles files_;
   int inotify_ = -1;
-  std::map<ProcessIdentity, bool> fine_;  // seen with the limiter; forgotten when gone
+  std::map<survey::ProcessIdentity, bool> fine_;  // seen with the limiter; forgotten when gone
 };
 
 }  // namespace vgpu::cli

@@ -5,14 +5,20 @@
 
 #include <cstdio>
 
-#include "causes.h"
-#include "json.h"
-#include "problem.h"
-#include "tenants.h"
-#include "text.h"
 #include "verbs.h"
+#include "vgpu/survey/causes.h"
+#include "vgpu/survey/json.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/tenants.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
+
+using survey::cause_name, survey::explain, survey::Explanation, survey::find_tenant, survey::Json,
+    survey::kExitFailed, survey::kExitUsage, survey::KnownTenant, survey::print_json,
+    survey::Problem, survey::simulation_wanted, survey::Snapshot, survey::state_directory,
+    survey::Style, survey::take_snapshot;
+
 namespace {
 
 constexpr unsigned kBetweenLooksS = 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tool sees in a program before it starts one. The odd ones are made here: copies of a
 // real program with one field changed.
-#include "program.h"
+#include "vgpu/survey/program.h"
 
 #include <elf.h>
 #include <gmock/gmock.h>
@@ -13,10 +13,10 @@
 #include <fstream>
 #include <functional>
 
-#include "problem.h"
 #include "tool.h"
+#include "vgpu/survey/problem.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 using testing::HasSubstr;
@@ -147,4 +147,4 @@ TEST_F(ProgramTest, ThatIsNotThereOrNotExecutableHasItsOwnStatus) {
 }
 
 }  // namespace
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -10,10 +10,10 @@
 #include <string>
 
 #include "node_layout.h"
-#include "snapshot.h"
 #include "vgpu/shm/node.h"
+#include "vgpu/survey/snapshot.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 inline constexpr std::uint64_t kMs = 1'000'000;
 inline constexpr std::uint64_t kSecond = 1'000 * kMs;
@@ -115,4 +115,4 @@ class Stage {
   std::map<GpuUuid, std::vector<Outsider>> outsiders_;
 };
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tool says about itself: help, man pages, completion, sizes, and what it answers to bad
 // input.
-#include "text.h"
+#include "vgpu/survey/text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,13 +9,14 @@
 #include <CLI/App.hpp>
 
 #include "options.h"
-#include "problem.h"
 #include "tool.h"
 #include "verbs.h"
+#include "vgpu/survey/problem.h"
 
 namespace vgpu::cli {
 namespace {
 
+using survey::bar, survey::Problem, survey::size_text, survey::table, survey::visible;
 using testing::HasSubstr;
 
 const std::vector<std::string> kVerbs = verb_names();

@@ -12,15 +12,17 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
-#include "figures.h"
 #include "stage.h"
-#include "text.h"
 #include "tool.h"
 #include "top_view.h"
+#include "vgpu/survey/figures.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
 namespace {
 
+using survey::figures_of, survey::GpuFigures, survey::kMs, survey::kRemembered, survey::Limiter,
+    survey::ListedTenant, survey::Stage, survey::TenantFigures, survey::width_of;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;

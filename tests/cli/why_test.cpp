@@ -7,11 +7,11 @@
 
 #include <nlohmann/json.hpp>
 
-#include "causes.h"
 #include "stage.h"
 #include "tool.h"
+#include "vgpu/survey/causes.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 using testing::AllOf;
@@ -244,7 +244,7 @@ TEST_F(Why, OfATenantThatIsGoneHasNoAnswer) {
 }
 
 }  // namespace
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey
 
 namespace vgpu::cli_test {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
@@ -30,4 +30,4 @@ struct Problem {
   std::string next;  // a command or an advice, may be empty
 };
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

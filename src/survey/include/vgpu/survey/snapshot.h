@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "gpus.h"
 #include "vgpu/shm/node.h"
 #include "vgpu/shm/tenant.h"
+#include "vgpu/survey/gpus.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 struct ListedTenant {
   shm::TenantSpec spec;
@@ -59,4 +59,4 @@ void keep_only(Snapshot& snapshot, const std::string& only);
 // A tenant's place for a GPU in its spec, where it is one of its own.
 std::optional<std::size_t> own_gpu(const shm::TenantSpec& spec, const GpuUuid& uuid);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "problem.h"
 #include "vgpu/shm/tenant.h"
+#include "vgpu/survey/problem.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 struct KnownTenant {
   shm::TenantSpec spec;
@@ -56,4 +56,4 @@ class TenantHold {
   std::string id_;
 };
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

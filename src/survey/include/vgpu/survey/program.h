@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 enum class Linking : unsigned char {
   preloadable,  // dynamic, glibc, this architecture
@@ -48,4 +48,4 @@ Command check_command(const std::vector<std::string>& argv, const std::string& s
 // environment.
 std::string explain_missing_limiter(int pid);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "snapshot.h"
 #include "vgpu/base/quota.h"
+#include "vgpu/survey/snapshot.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 // Whole seconds that the seats remember.
 inline constexpr std::size_t kRemembered = shm::kHistorySeconds - 1;
@@ -61,4 +61,4 @@ UseFigures use_of(const std::vector<const shm::SeatFacts*>& seats);
 std::vector<const shm::SeatFacts*> seats_of(const Snapshot& snapshot, std::string_view tenant_id,
                                             const GpuUuid& gpu);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Averages for figures.h.
-#include "figures.h"
+#include "vgpu/survey/figures.h"
 
 #include <algorithm>
 
-#include "shares.h"
+#include "vgpu/survey/shares.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr double kSecondNs = 1e9;
@@ -124,4 +124,4 @@ std::vector<GpuFigures> figures_of(const Snapshot& snapshot) {
   return all;
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // NVML by dlopen, CUDA's order by a child process, and how people name GPUs; see gpus.h.
-#include "gpus.h"
+#include "vgpu/survey/gpus.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -18,10 +18,10 @@
 #include <span>
 #include <string_view>
 
-#include "problem.h"
 #include "vgpu/api/nvml_abi.h"
+#include "vgpu/survey/problem.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr int kCudaOrderTimeoutMs =
@@ -389,4 +389,4 @@ std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& li
   return positions;
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finding, holding and ending tenants; see tenants.h.
-#include "tenants.h"
+#include "vgpu/survey/tenants.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,10 +13,10 @@
 #include <cstring>
 #include <utility>
 
-#include "problem.h"
-#include "text.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 std::string segment_path(const shm::StateDir& dir, std::string_view id) {
@@ -167,4 +167,4 @@ void TenantHold::end(const shm::StateDir& dir, const shm::Tenant& tenant) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

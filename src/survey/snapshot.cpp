@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading a snapshot; see snapshot.h.
-#include "snapshot.h"
+#include "vgpu/survey/snapshot.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -10,12 +10,12 @@
 #include <csignal>
 #include <set>
 
-#include "problem.h"
-#include "process_tree.h"
-#include "tenants.h"
 #include "vgpu/platform/clock.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/process_tree.h"
+#include "vgpu/survey/tenants.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 // A tenant's process as the pid that NVML would show here. 0: in a namespace that can't be looked
@@ -186,4 +186,4 @@ void keep_only(Snapshot& snapshot, const std::string& only) {
   });
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 struct ProcessIdentity {
   pid_t pid = 0;
@@ -30,6 +30,9 @@ bool identify(pid_t pid, ProcessIdentity& identity);
 pid_t pid_in_own_namespace(pid_t pid);
 // The inode of its PID namespace, 0 if it can't be read.
 std::uint64_t pid_namespace_of(pid_t pid);
+
+// The folder of the simulated GPU's shared state.
+std::string simulated_state_folder();
 
 // The files that mean use of a GPU: device nodes, and the simulated GPU's state.
 class GpuFiles {
@@ -52,4 +55,4 @@ bool has_mapped(pid_t pid, std::string_view file_name);
 std::string program_name(pid_t pid);  // "-" if unknown
 std::string command_line(pid_t pid);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

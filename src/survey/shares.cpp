@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adding up promises, and saying which can't be kept; see shares.h.
-#include "shares.h"
+#include "vgpu/survey/shares.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -10,10 +10,10 @@
 
 #include <algorithm>
 
-#include "problem.h"
-#include "text.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr int kLockTries = 100;
@@ -132,4 +132,4 @@ SharesLock::~SharesLock() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules behind causes.h: each looks at the last seconds of the tenant's seats and its
 // neighbours', and adds a sentence if it held the tenant back noticeably.
-#include "causes.h"
+#include "vgpu/survey/causes.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,13 +9,13 @@
 #include <algorithm>
 #include <map>
 
-#include "figures.h"
-#include "quotas.h"
-#include "shares.h"
-#include "text.h"
 #include "vgpu/core/arbiter.h"
+#include "vgpu/survey/figures.h"
+#include "vgpu/survey/quotas.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/text.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr double kNoticeablePercent = 1;
@@ -401,4 +401,4 @@ std::vector<Explanation> explain(const Snapshot& before, const Snapshot& now,
   return explanations;
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

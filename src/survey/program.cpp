@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ELF and "#!" reading behind program.h, and the table of programs that are refused by name.
 // Every offset read from a file is bounded by what was read; nothing is mapped.
-#include "program.h"
+#include "vgpu/survey/program.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -17,9 +17,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "problem.h"
+#include "vgpu/survey/problem.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr std::size_t kHeadSize = 4096;          // a "#!" line ends within it, an ELF header too
@@ -388,4 +388,4 @@ std::string explain_missing_limiter(int pid) {
   return "the loader did not load the limiter into it";
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

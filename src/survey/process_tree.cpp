@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading /proc for process_tree.h.
-#include "process_tree.h"
+#include "vgpu/survey/process_tree.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,11 +13,12 @@
 #include <cerrno>
 #include <charconv>
 #include <climits>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string_view>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 constexpr std::string_view kDevicePrefix = "/dev/nvidia";
@@ -151,6 +152,12 @@ std::uint64_t pid_namespace_of(pid_t pid) {
   return stat(fmt::format("/proc/{}/ns/pid", pid).c_str(), &info) == 0 ? info.st_ino : 0;
 }
 
+std::string simulated_state_folder() {
+  const char* variable = std::getenv("VGPU_SIM_STATE");
+  if (variable != nullptr && *variable != '\0') return variable;
+  return fmt::format("/dev/shm/vgpu-sim-{}", getuid());
+}
+
 bool GpuFiles::is_gpu(std::string_view path) const {
   if (path.starts_with(kDevicePrefix)) {
     const std::string_view rest = path.substr(kDevicePrefix.size());
@@ -211,4 +218,4 @@ std::string command_line(pid_t pid) {
   return line.empty() ? program_name(pid) : line;
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Overlaying flags on variables, and saying the result; see quotas.h.
-#include "quotas.h"
+#include "vgpu/survey/quotas.h"
 
 #include <fmt/format.h>
 #include <sys/random.h>
@@ -12,11 +12,11 @@
 #include <span>
 #include <utility>
 
-#include "problem.h"
-#include "text.h"
 #include "vgpu/core/driver_model.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 struct MirroredFlag {
@@ -139,7 +139,7 @@ std::string gpu_quota_text(const shm::TenantGpu& gpu, const Driver& driver) {
 
 const char* ProcessEnvironment::get(const char* name) const { return std::getenv(name); }
 
-PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
+PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
                           const settings::Environment& environment) {
   PlannedTenant planned;
   std::vector<settings::GpuIdentity> all;
@@ -148,13 +148,13 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
 
   std::vector<bool> in_set(all.size(), false);
   settings::Messages messages;
-  if (options.gpus.empty()) {
+  if (request.gpus.empty()) {
     FixedVector<std::uint32_t, settings::kMaxGpus> positions;
     settings::resolve_gpu_set(environment, all, positions, messages);
-    refuse_errors(messages, "VG1010", options);
+    refuse_errors(messages, "VG1010", request);
     for (const auto position : positions) in_set[position] = true;
   } else {
-    for (const auto position : select_gpus(driver, options.gpus, kExitNotStarted))
+    for (const auto position : select_gpus(driver, request.gpus, kExitNotStarted))
       in_set[position] = true;
   }
 
@@ -168,21 +168,21 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
                            messages);
   refuse_errors(messages, "VG1010", no_flags);
   settings::Messages combined;
-  settings::resolve_quotas(FlagEnvironment(options, &environment), all,
+  settings::resolve_quotas(FlagEnvironment(request, &environment), all,
                            driver_model::kLeastLimitBytes, together, combined);
-  refuse_errors(combined, "VG1004", options);
+  refuse_errors(combined, "VG1004", request);
   QuotaFlags memory_alone;
-  memory_alone.memory = options.memory;
+  memory_alone.memory = request.memory;
   settings::resolve_quotas(FlagEnvironment(memory_alone, nullptr), all,
                            driver_model::kLeastLimitBytes, by_flags, unused);
   for (const auto& notice : combined.notices)
-    planned.notices.push_back(in_terms_of_flags(std::string(notice.view()), options));
+    planned.notices.push_back(in_terms_of_flags(std::string(notice.view()), request));
 
   shm::TenantSpec& spec = planned.spec;
   const std::string name =
-      options.name.empty() ? name_of_program(options.command.front()) : checked_name(options.name);
+      request.name.empty() ? name_of_program(request.program) : checked_name(request.name);
   spec.id = FixedString<shm::kMaxName>(name + "-" + random_suffix());
-  spec.name = options.name.empty() ? spec.id : FixedString<shm::kMaxName>(name);
+  spec.name = request.name.empty() ? spec.id : FixedString<shm::kMaxName>(name);
   spec.made_by_run = true;
   for (std::size_t i = 0; i < all.size(); ++i) {
     shm::TenantGpu gpu{all[i].uuid, all[i].nvml_index, all[i].total_bytes, {}, in_set[i]};
@@ -193,7 +193,7 @@ PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
       const Quota& memory = memory_by_flag ? flags : by_variables.per_gpu[i];
       gpu.quota.memory_limit_bytes = memory.memory_limit_bytes;
       gpu.quota.memory_source = memory_by_flag ? Source::run : memory.memory_source;
-      if (any_compute_flag(options)) gpu.quota.compute_source = Source::run;
+      if (any_compute_flag(request)) gpu.quota.compute_source = Source::run;
     }
     spec.gpus.push_back(gpu);
   }
@@ -400,4 +400,4 @@ std::string_view priority_name(Priority priority) {
   return "normal";
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 // "4 GiB", "1.5 GiB", "526 MiB", "100 KiB"; nullopt is "-".
 std::string size_text(std::optional<std::uint64_t> bytes);
@@ -37,4 +37,4 @@ std::string table(const std::vector<std::vector<std::string>>& rows, std::string
 // The nearest of `candidates` within two edits, or an empty view: for "did you mean".
 std::string_view nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sizes, bars, tables and spelling for text.h.
-#include "text.h"
+#include "vgpu/survey/text.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <numeric>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 namespace {
 
 // Two decimals at most, and none that are zero.
@@ -138,4 +138,4 @@ std::string_view nearest(std::string_view word, const std::vector<std::string>& 
   return best;
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

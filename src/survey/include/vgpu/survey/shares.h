@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "snapshot.h"
 #include "vgpu/base/quota.h"
+#include "vgpu/survey/snapshot.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 struct Promise {
   std::string tenant;  // its name
@@ -52,4 +52,4 @@ class SharesLock {
   int descriptor_ = -1;
 };
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

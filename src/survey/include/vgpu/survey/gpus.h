@@ -12,7 +12,7 @@
 
 #include "vgpu/base/gpu_uuid.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 // Where the tool's own pieces are: beside the binary, in ../lib/vgpu, or where VGPU_LIBRARY points.
 struct Installation {
@@ -78,4 +78,4 @@ class DriverKept {
   std::unique_ptr<Library> library_;
 };
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

@@ -7,12 +7,27 @@
 #include <string>
 #include <vector>
 
-#include "gpus.h"
-#include "options.h"
 #include "vgpu/settings/settings.h"
 #include "vgpu/shm/tenant.h"
+#include "vgpu/survey/gpus.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
+
+// The flags that make a quota, as typed; empty: not given.
+struct QuotaFlags {
+  std::string memory;
+  std::string compute;
+  std::string compute_limit;
+  std::string policy;
+  std::string priority;
+};
+
+// What a new tenant is asked for with.
+struct TenantRequest : QuotaFlags {
+  std::string gpus;  // as typed, empty: not given
+  std::string name;
+  std::string program;  // names the tenant where `name` is empty
+};
 
 class ProcessEnvironment final : public settings::Environment {
  public:
@@ -25,7 +40,7 @@ struct PlannedTenant {
 };
 
 // Throws Problem with the first error of the settings.
-PlannedTenant plan_tenant(const RunOptions& options, const Driver& driver,
+PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
                           const settings::Environment& environment);
 
 // What flags make of a running tenant's quota on one of its GPUs.
@@ -56,4 +71,4 @@ std::string_view source_name(Source source);
 std::string_view policy_name(Policy policy);
 std::string_view priority_name(Priority priority);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

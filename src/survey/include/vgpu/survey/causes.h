@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "snapshot.h"
+#include "vgpu/survey/snapshot.h"
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 enum class CauseKind : unsigned char {
   compute_limit,      // its own limit
@@ -50,4 +50,4 @@ struct Explanation {
 std::vector<Explanation> explain(const Snapshot& before, const Snapshot& now,
                                  std::string_view tenant_id);
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey

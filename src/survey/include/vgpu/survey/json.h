@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-namespace vgpu::cli {
+namespace vgpu::survey {
 
 using Json = nlohmann::ordered_json;
 
@@ -28,4 +28,4 @@ inline void print_json(const Json& json) {
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
-}  // namespace vgpu::cli
+}  // namespace vgpu::survey
