@@ -38,6 +38,8 @@ class MappedFile {
 
   bool is_open() const { return base_ != nullptr; }
   int fd() const { return fd_; }
+  // For files that nobody else knows yet.
+  std::byte* base() const { return base_; }
   std::size_t size() const { return size_; }
 
   // Runs access(base). False: the file has become shorter, and `access` was left where it stood:

@@ -38,7 +38,7 @@ TokenSupply::TokenSupply(const SupplyTerms& terms, std::uint64_t now_ns, double 
       last_measured_ns_(now_ns),
       short_memory_{kFirstPrice * kFirstWeight, kFirstWeight},
       long_memory_(short_memory_),
-      level_(std::isfinite(tokens) ? tokens : 0),
+      in_bucket_(std::isfinite(tokens) ? std::max(tokens, 0.0) : 0),
       offer_(kLeastCost),
       resting_offer_(kLeastCost) {
   if (!std::isfinite(rate) || rate <= 0) return;
@@ -120,7 +120,9 @@ double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
   now_ns_ = std::max(now_ns, now_ns_);
   credit_ = std::min(credit_ + terms_.target * passed_s, burst_s() + ahead_s_);
   // Never more than was there: what a tenant writes in by itself buys nothing.
-  const double taken = std::isfinite(tokens) ? std::clamp(level_ - tokens, 0.0, std::max(level_, 0.0)) : 0;
+  const double left = std::isfinite(tokens) ? std::clamp(tokens, 0.0, in_bucket_) : in_bucket_;
+  const double taken = in_bucket_ - left;
+  in_bucket_ = left;
   taken_since_measured_ += taken;
   ahead_s_ += taken * price_s();
   if (now_ns_ > measured_until_ns_ + kBlindNs) {
@@ -129,24 +131,23 @@ double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
   }
 
   const double room_s = credit_ - ahead_s_;
-  const double left = std::max(level_ - taken, 0.0);
   if (room_s < 0) {
-    level_ = 0;
     if (taken > 0) learn_cost(taken);
     offer_since_ns_ = now_ns_;
-  } else if (burst_s() >= kFineTokens * price_s()) {
-    const double wanted = std::min({room_s / price_s(), capacity(), left + terms_.rate_max * passed_s});
+    return 0;
+  }
+  if (burst_s() >= kFineTokens * price_s()) {
+    const double wanted =
+        std::min({room_s / price_s(), capacity(), left + terms_.rate_max * passed_s});
     // Among several processes, those with small launches would take each token as it comes, and a
     // large launch would never find enough.
-    level_ = crowded && wanted < left + 1.1 * kGreatestCost ? std::min(left, wanted) : wanted;
-  } else {
-    if (taken > 0) {
-      learn_cost(taken);
-      offer_since_ns_ = now_ns_;
-    }
-    level_ = std::min(std::max(room_s / price_s(), offer()), capacity());
+    return crowded && wanted < left + kMostOffered ? std::min(left, wanted) : wanted;
   }
-  return level_;
+  if (taken > 0) {
+    learn_cost(taken);
+    offer_since_ns_ = now_ns_;
+  }
+  return std::min(std::max(room_s / price_s(), offer()), capacity());
 }
 
 void TokenSupply::learn_cost(double taken) {

@@ -54,9 +54,12 @@ class TokenSupply {
   bool measured(const BusyTime& busy, std::uint64_t now_ns);
 
   // To be called every 10 ms or so with what the bucket holds; returns what it should hold. The
-  // caller exchanges one for the other, and asks again with the newer value where that failed.
-  // `crowded`: more than one process takes tokens.
+  // caller exchanges one for the other and says so by filled(); where a limiter was faster, it asks
+  // again with what the bucket holds then. `crowded`: more than one process takes tokens.
   double level(std::uint64_t now_ns, double tokens, bool crowded);
+  void filled(double tokens) { in_bucket_ = tokens; }
+  // No more can be in it, unless somebody else writes there.
+  double in_bucket() const { return in_bucket_; }
 
   double rate() const;      // tokens a second, for the file
   double capacity() const;  // most tokens that the bucket may hold now, for the file
@@ -97,7 +100,7 @@ class TokenSupply {
   double waiting_bought_s_ = 0;
   double waiting_taken_ = 0;
   double taken_since_measured_ = 0;
-  double level_;
+  double in_bucket_;
   // The offer to a launch whose cost isn't known.
   double offer_;
   double resting_offer_;

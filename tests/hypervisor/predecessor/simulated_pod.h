@@ -88,6 +88,7 @@ class SimulatedPod {
     if (now_ns_ % counter.period_ns == 0 && now_ns_ > 0) sample();
     if (daemon_runs && now_ns_ % (10 * kMs) == 0) {
       tokens_ = supply.level(now_ns_, tokens_, processes_.size() > 1);
+      supply.filled(tokens_);
     }
   }
 
