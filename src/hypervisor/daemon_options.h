@@ -24,8 +24,8 @@ struct DaemonOptions {
   GuardPolicy over_memory_policy = GuardPolicy::report;
   // How long something has to be so before the guard acts, and between SIGTERM and SIGKILL.
   std::chrono::milliseconds guard_grace{5'000};
-  // Programs (as in /proc/PID/comm) that may use a GPU without the limiter. Those of kAlwaysExempt
-  // are exempt besides.
+  // Names of program files (the last part of /proc/PID/exe) that may use a GPU without the limiter;
+  // root's of kAlwaysExempt may besides.
   std::vector<std::string> exempt_programs;
   // So much more than its limit a tenant may hold by the driver's count before it is said.
   std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
@@ -44,7 +44,7 @@ inline constexpr const char* kAlwaysExempt[] = {"Xorg",
                                                 "nvidia-smi",
                                                 "nv-hostengine",
                                                 "dcgm-exporter",
-                                                "nvidia-cuda-mps",
+                                                "nvidia-cuda-mps-server",
                                                 "nvtop"};
 
 }  // namespace vgpu::hypervisor
