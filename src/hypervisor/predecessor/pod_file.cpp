@@ -196,6 +196,11 @@ bool PodFile::has_our_limits() const {
   return whole && same;
 }
 
+bool PodFile::is_whole() const {
+  struct stat facts {};
+  return ::fstat(file_.fd(), &facts) == 0 && facts.st_size == static_cast<off_t>(pod_file::kFileSize);
+}
+
 bool PodFile::set_memory_used(std::uint32_t index, std::uint64_t bytes) {
   return file_.touch(
       [=](std::byte* base) { put(layout_at(base).devices[index].pod_memory_used, bytes); });

@@ -49,6 +49,8 @@ class PodFile {
   bool set_gpus(std::span<const PodGpu> gpus);
   // False as well where somebody else has changed what set_gpus() wrote.
   bool has_our_limits() const;
+  // Its length is right. What lies behind a cut reads as zero when it is brought back.
+  bool is_whole() const;
   bool set_memory_used(std::uint32_t index, std::uint64_t bytes);
   bool set_pids(std::span<const std::int32_t> pids);  // more than kMaxPids: the first of them
   bool beat(std::uint64_t now_s);

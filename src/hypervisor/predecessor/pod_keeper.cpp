@@ -122,6 +122,7 @@ std::vector<std::string> PodKeeper::step(const Now& now) {
   }
   if (now.monotonic_ns >= used_at_ns_ + kUsageNs || used_at_ns_ == 0) {
     used_at_ns_ = now.monotonic_ns;
+    whole = whole && file_.is_whole();
     for (const auto& [index, device] : devices_) {
       whole = whole && file_.set_memory_used(index, device.memory_used_bytes);
     }
