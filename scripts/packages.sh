@@ -3,7 +3,7 @@
 # Sourced by demo, test, test-gpu and lint; never run by itself.
 
 readonly vgpu_packages=(build-essential cmake ninja-build ccache libgtest-dev libgmock-dev libbenchmark-dev
-                        libcli11-dev libncurses-dev nlohmann-json3-dev libfmt-dev python3)
+                        libcli11-dev libncurses-dev nlohmann-json3-dev libfmt-dev libyaml-cpp-dev python3)
 
 vgpu_bold='' vgpu_red='' vgpu_green='' vgpu_plain=''
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then

@@ -20,8 +20,11 @@ constexpr double kFirstWeight = 0.001;
 // The driver counts in percent: less than half of one looks like nothing.
 constexpr double kResolution = 0.005;
 constexpr double kCheapest = 1e-9;
-// A bucket that holds so many tokens for one burst takes any mix of launches.
-constexpr double kFineTokens = 2 * kGreatestCost;
+// A burst that buys as much takes any mix of launches. A crowded pod may save up for it, and a little
+// more so that nothing is lost while the limiters sleep, but for no more GPU time than that.
+constexpr double kFineTokens = 12;
+constexpr double kCrowdedTokens = 18;
+constexpr double kCrowdedBurst = 0.2;
 // A limiter that was refused looks again after 10 ms: two looks and a little.
 constexpr std::uint64_t kOfferNs = 25'000'000;
 constexpr std::uint64_t kRestNs = 1'000'000'000;
@@ -33,6 +36,7 @@ constexpr double kLongestStop = 60;  // seconds: no debt stops a pod for longer
 
 TokenSupply::TokenSupply(const SupplyTerms& terms, std::uint64_t now_ns, double tokens, double rate)
     : terms_(terms),
+      burst_s_(terms.target * terms.burst_window_s),
       now_ns_(now_ns),
       measured_until_ns_(now_ns),
       last_measured_ns_(now_ns),
@@ -48,7 +52,8 @@ TokenSupply::TokenSupply(const SupplyTerms& terms, std::uint64_t now_ns, double 
 
 void TokenSupply::set_terms(const SupplyTerms& terms) {
   terms_ = terms;
-  credit_ = std::min(credit_, burst_s() + ahead_s_);
+  burst_s_ = terms.target * terms.burst_window_s;
+  credit_ = std::min(credit_, burst_s_ + ahead_s_);
 }
 
 void TokenSupply::charge(double seconds) {
@@ -117,8 +122,10 @@ void TokenSupply::pass_blind_time(std::uint64_t now_ns) {
 
 double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
   const double passed_s = now_ns > now_ns_ ? static_cast<double>(now_ns - now_ns_) * 1e-9 : 0;
+  burst_s_ = terms_.target * terms_.burst_window_s;
+  if (crowded) burst_s_ = std::max(burst_s_, std::min(kCrowdedTokens * price_s(), kCrowdedBurst));
   now_ns_ = std::max(now_ns, now_ns_);
-  credit_ = std::min(credit_ + terms_.target * passed_s, burst_s() + ahead_s_);
+  credit_ = std::min(credit_ + terms_.target * passed_s, burst_s_ + ahead_s_);
   // Never more than was there: what a tenant writes in by itself buys nothing.
   const double left = std::isfinite(tokens) ? std::clamp(tokens, 0.0, in_bucket_) : in_bucket_;
   const double taken = in_bucket_ - left;
@@ -136,12 +143,13 @@ double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
     offer_since_ns_ = now_ns_;
     return 0;
   }
-  if (burst_s() >= kFineTokens * price_s()) {
+  if (burst_s_ >= kFineTokens * price_s()) {
     const double wanted =
         std::min({room_s / price_s(), capacity(), left + terms_.rate_max * passed_s});
     // Among several processes, those with small launches would take each token as it comes, and a
     // large launch would never find enough.
-    return crowded && wanted < left + kMostOffered ? std::min(left, wanted) : wanted;
+    const double worth_it = std::min(left + kMostOffered, kMostOffered / kFineTokens * burst_s_ / price_s());
+    return crowded && wanted < worth_it ? std::min(left, wanted) : wanted;
   }
   if (taken > 0) {
     learn_cost(taken);
@@ -181,7 +189,7 @@ double TokenSupply::offer() {
 double TokenSupply::rate() const { return std::min(terms_.target / price_s(), terms_.rate_max); }
 
 double TokenSupply::capacity() const {
-  return std::min(std::max(burst_s() / price_s(), kMostOffered), terms_.capacity_max);
+  return std::min(std::max(burst_s_ / price_s(), kMostOffered), terms_.capacity_max);
 }
 
 }  // namespace vgpu::hypervisor

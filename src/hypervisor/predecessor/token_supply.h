@@ -72,7 +72,6 @@ class TokenSupply {
   }
 
  private:
-  double burst_s() const { return terms_.target * terms_.burst_window_s; }
   double offer();
   void learn_cost(double taken);
   void pass_blind_time(std::uint64_t now_ns);
@@ -81,6 +80,7 @@ class TokenSupply {
   void settle_price(double window_s);
 
   SupplyTerms terms_;
+  double burst_s_;
   std::uint64_t now_ns_;
   std::uint64_t measured_until_ns_;  // or taken for measured
   std::uint64_t last_measured_ns_;

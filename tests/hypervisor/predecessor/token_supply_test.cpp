@@ -53,7 +53,8 @@ TEST(TokenSupply, HoldsMixturesOfProcesses) {
     }
     for (const double percent : {10.0, 20.0, 40.0, 80.0}) {
       SimulatedPod pod(terms_for(percent), processes, seed);
-      EXPECT_LE(pod.busy_percent(10 * kSecond), percent + kPoints);
+      // What each costs is learned only by letting some of it in.
+      pod.run(20 * kSecond);
       EXPECT_NEAR(pod.busy_percent(20 * kSecond), percent, kPoints);
       if (HasFailure()) FAIL() << "seed " << seed << " at " << percent << " %";
     }
@@ -81,8 +82,12 @@ TEST(TokenSupply, AMinuteOfIdlenessBuysNoMoreThanABurst) {
 TEST(TokenSupply, APodThatWasNeverSeenBeginsSlowly) {
   SimulatedPod pod(terms_for(10), {{300, 32, false}});
   pod.is_idle = true;
-  pod.run(60 * kSecond);
-  EXPECT_LE(pod.tokens(), 0.2);
+  double sum = 0;
+  for (int i = 0; i < 6000; ++i) {
+    pod.run(10 * kMs);
+    sum += pod.tokens();
+  }
+  EXPECT_LE(sum / 6000, 1.5) << "it offers more only for moments";
 }
 
 TEST(TokenSupply, GoesByPriceWhileTheCounterFails) {
@@ -173,10 +178,11 @@ TEST(TokenSupply, TokensThatATenantWritesBuyNothing) {
     TokenSupply supply(terms_for(20), 0, 0, 0);
     for (std::uint64_t now = 0; now < 10 * kSecond; now += 10 * kMs) {
       const double level = supply.level(now, written, false);
-      ASSERT_TRUE(level >= 0 && level <= 10.2) << written << ": " << level;
+      ASSERT_TRUE(level >= 0 && level <= supply.capacity()) << written << ": " << level;
       supply.filled(level);
-      supply.measured({now, now + 10 * kMs, 0}, now + 10 * kMs);
+      supply.measured({now, now + 10 * kMs, 0.4}, now + 10 * kMs);
     }
+    EXPECT_LE(supply.credit_s(), -1.0) << written << ": what was measured is owed all the same";
   }
 }
 
