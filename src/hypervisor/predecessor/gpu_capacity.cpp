@@ -26,7 +26,8 @@ class Row {
  public:
   Row(const YAML::Node& node, const std::string& source, std::size_t number)
       : node_(node), where_(fmt::format("{}:{}: entry {}", source, node.Mark().line + 1, number)) {
-    if (!node.IsMap()) fail(fmt::format("is {}; a map with model and fp16TFlops is expected", shown(node)));
+    if (!node.IsMap())
+      fail(fmt::format("is {}; a map with model and fp16TFlops is expected", shown(node)));
   }
 
   std::string text(const char* key) const {
@@ -40,8 +41,8 @@ class Row {
     const YAML::Node field = node_[key];
     if (!field || field.IsNull()) return std::nullopt;
     double value = 0;
-    if (!field.IsScalar() || !YAML::convert<double>::decode(field, value) || !std::isfinite(value) ||
-        value < least || value > 1e9) {
+    if (!field.IsScalar() || !YAML::convert<double>::decode(field, value) ||
+        !std::isfinite(value) || value < least || value > 1e9) {
       fail(fmt::format("{} is {}; a number {} is expected", key, shown(field),
                        least > 0 ? "above 0" : "of 0 or more"));
     }
@@ -68,12 +69,14 @@ GpuCapacity GpuCapacity::parse(const std::string& yaml, const std::string& sourc
   for (const char c : yaml) {
     if (c == '[' || c == '{') ++depth;
     if (c == ']' || c == '}') depth -= depth > 0;
-    if (depth > 64) throw CapacityError{fmt::format("{}: nested more deeply than a table is", source)};
+    if (depth > 64)
+      throw CapacityError{fmt::format("{}: nested more deeply than a table is", source)};
   }
   try {
     const YAML::Node root = YAML::Load(yaml);
     if (!root.IsSequence()) {
-      throw CapacityError{fmt::format("{}: holds {}; a list of GPU models is expected", source, shown(root))};
+      throw CapacityError{
+          fmt::format("{}: holds {}; a list of GPU models is expected", source, shown(root))};
     }
     for (std::size_t i = 0; i < root.size(); ++i) {
       const Row row(root[i], source, i + 1);
@@ -89,8 +92,8 @@ GpuCapacity GpuCapacity::parse(const std::string& yaml, const std::string& sourc
         if (name->empty()) continue;
         const auto [known, is_new] = capacity.by_name_.emplace(*name, *tflops);
         if (!is_new && known->second != *tflops) {
-          row.fail(fmt::format("\"{}\" has {} TFLOPS here and {} above", survey::visible(*name), *tflops,
-                               known->second));
+          row.fail(fmt::format("\"{}\" has {} TFLOPS here and {} above", survey::visible(*name),
+                               *tflops, known->second));
         }
       }
       capacity.models_.push_back(std::move(model));
@@ -121,9 +124,10 @@ unsigned GpuCapacity::percent_of(std::string_view nvml_name, double tflops) cons
   const auto capacity = tflops_of(nvml_name);
   const std::string model = survey::visible(nvml_name);
   if (!capacity) {
-    throw CapacityError{fmt::format(
-        "\"{}\" isn't in {}: {} TFLOPS can't be turned into percent; add the model, or give percent",
-        model, source_, tflops)};
+    throw CapacityError{
+        fmt::format("\"{}\" isn't in {}: {} TFLOPS can't be turned into percent; add the model, or "
+                    "give percent",
+                    model, source_, tflops)};
   }
   if (!std::isfinite(tflops) || tflops <= 0) {
     throw CapacityError{fmt::format("{} TFLOPS: a number above 0 is expected", tflops)};

@@ -54,7 +54,8 @@ mode_t mode_of(const std::string& path) {
 int mount_shm(const Options& options) {
   if (options.path.empty() || options.path.front() != '/') {
     throw Problem(survey::kExitUsage, "VG1001",
-                  fmt::format("--mount-point {}: an absolute path is expected", survey::visible(options.path)));
+                  fmt::format("--mount-point {}: an absolute path is expected",
+                              survey::visible(options.path)));
   }
   std::string path = std::filesystem::path(options.path).lexically_normal().string();
   if (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -71,10 +72,12 @@ int mount_shm(const Options& options) {
     }
   }
   const mode_t mode = mode_of(path);
-  if (mode != kMode && ::chmod(path.c_str(), kMode) != 0) fail(path + ": its mode can't be set", errno);
+  if (mode != kMode && ::chmod(path.c_str(), kMode) != 0)
+    fail(path + ": its mode can't be set", errno);
   fmt::print("{}: {}{}\n", path,
-             mounting.must_mount ? fmt::format("mounted a tmpfs of {} MiB, mode 0755", options.size_mib)
-                                 : std::string("a tmpfs is there already, its size is left as it is"),
+             mounting.must_mount
+                 ? fmt::format("mounted a tmpfs of {} MiB, mode 0755", options.size_mib)
+                 : std::string("a tmpfs is there already, its size is left as it is"),
              mode != kMode ? fmt::format(", mode {:04o} changed to 0755", mode) : "");
   return 0;
 }
@@ -83,9 +86,12 @@ int mount_shm(const Options& options) {
 std::string unescaped(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto octal = [&](std::size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '7'; };
+    const auto octal = [&](std::size_t at) {
+      return at < text.size() && text[at] >= '0' && text[at] <= '7';
+    };
     if (text[i] == '\\' && octal(i + 1) && octal(i + 2) && octal(i + 3)) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                               (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];
@@ -127,7 +133,8 @@ Mounting mounting_for(std::string_view mountinfo, std::string_view path) {
   const auto there = mounted_there(mountinfo, path);
   if (!there) return {true, ""};
   if (*there == "tmpfs") return {false, ""};
-  return {false, fmt::format("{}: a file system of type {} is mounted there; it isn't covered", path, *there)};
+  return {false, fmt::format("{}: a file system of type {} is mounted there; it isn't covered",
+                             path, *there)};
 }
 
 void add_mount_shm_command(CLI::App& app, Run& run) {
@@ -138,7 +145,8 @@ void add_mount_shm_command(CLI::App& app, Run& run) {
   command->add_option("--size-mb,--size", options->size_mib, "MiB")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20))
       ->capture_default_str();
-  command->footer("Needs CAP_SYS_ADMIN. Where a tmpfs is mounted already, only its mode is made 0755.");
+  command->footer(
+      "Needs CAP_SYS_ADMIN. Where a tmpfs is mounted already, only its mode is made 0755.");
   command->callback([options, &run] { run = [options] { return mount_shm(*options); }; });
 }
 

@@ -87,7 +87,8 @@ PodFile::PodFile(const std::string& path, const PodFileAccess& access, std::span
 void PodFile::make(const PodFileAccess& access, std::uint64_t now_s) {
   const std::string temporary = fmt::format("{}.{}.new", path_, ::getpid());
   ::unlink(temporary.c_str());  // of an earlier daemon with this pid
-  const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  const int fd =
+      ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) fail_with_errno(temporary, "can't be made");
   const bool has_size = ::ftruncate(fd, pod_file::kFileSize) == 0;
   MappedFile file(fd, pod_file::kFileSize, MappedFile::Access::write);
@@ -104,12 +105,12 @@ void PodFile::make(const PodFileAccess& access, std::uint64_t now_s) {
   const bool written = set_gpus(gpus_);
   std::swap(file_, file);
   // By its descriptor, after all is in it, and whatever the umask is.
-  const bool handed_over =
-      written && (!access.owner && !access.group
-                      ? true
-                      : ::fchown(fd, access.owner.value_or(static_cast<uid_t>(-1)),
-                                 access.group.value_or(static_cast<gid_t>(-1))) == 0) &&
-      ::fchmod(fd, access.mode) == 0;
+  const bool handed_over = written &&
+                           (!access.owner && !access.group
+                                ? true
+                                : ::fchown(fd, access.owner.value_or(static_cast<uid_t>(-1)),
+                                           access.group.value_or(static_cast<gid_t>(-1))) == 0) &&
+                           ::fchmod(fd, access.mode) == 0;
   const int failure = handed_over && ::link(temporary.c_str(), path_.c_str()) == 0 ? 0 : errno;
   ::unlink(temporary.c_str());
   if (failure == 0) {
@@ -198,7 +199,8 @@ bool PodFile::has_our_limits() const {
 
 bool PodFile::is_whole() const {
   struct stat facts {};
-  return ::fstat(file_.fd(), &facts) == 0 && facts.st_size == static_cast<off_t>(pod_file::kFileSize);
+  return ::fstat(file_.fd(), &facts) == 0 &&
+         facts.st_size == static_cast<off_t>(pod_file::kFileSize);
 }
 
 bool PodFile::set_memory_used(std::uint32_t index, std::uint64_t bytes) {
@@ -207,7 +209,8 @@ bool PodFile::set_memory_used(std::uint32_t index, std::uint64_t bytes) {
 }
 
 bool PodFile::set_pids(std::span<const std::int32_t> pids) {
-  const auto count = static_cast<std::uint32_t>(std::min<std::size_t>(pids.size(), pod_file::kMaxPids));
+  const auto count =
+      static_cast<std::uint32_t>(std::min<std::size_t>(pids.size(), pod_file::kMaxPids));
   return file_.touch([=](std::byte* base) {
     pod_file::PidSet& set = layout_at(base).pids;
     std::uint64_t bits = 0;
@@ -261,7 +264,8 @@ PodFile::Exchange PodFile::exchange_tokens(std::uint32_t index, double& tokens, 
 }
 
 void PodFile::restore(std::uint64_t now_s) {
-  if (::ftruncate(file_.fd(), pod_file::kFileSize) != 0) fail_with_errno(path_, "can't be restored");
+  if (::ftruncate(file_.fd(), pod_file::kFileSize) != 0)
+    fail_with_errno(path_, "can't be restored");
   const bool whole = file_.touch([=](std::byte* base) {
     V2& layout = layout_at(base);
     put(layout.discriminant, static_cast<std::uint32_t>(V2::kVersion));

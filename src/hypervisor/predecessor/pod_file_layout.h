@@ -17,7 +17,8 @@ namespace vgpu::hypervisor::pod_file {
 inline constexpr std::uint32_t kMaxDevices = 16;  // by the host's NVML index
 inline constexpr std::uint32_t kMaxPids = 2048;
 inline constexpr std::size_t kUuidSize = 64;  // NUL-terminated
-inline constexpr std::uint32_t kBitmapWords = kMaxPids / 64;  // the rest of the stored ones is unused
+inline constexpr std::uint32_t kBitmapWords =
+    kMaxPids / 64;  // the rest of the stored ones is unused
 
 enum class Version : std::uint32_t { v1 = 0, v2 = 1 };  // the discriminant
 
@@ -31,8 +32,8 @@ struct V2Device {
   std::uint64_t pod_memory_used;
   double refill_rate;  // tokens a second; limiters don't read it
   double capacity;
-  double tokens;          // limiters take, by CAS; the daemon gives
-  double last_update_s;   // seconds since 1970
+  double tokens;         // limiters take, by CAS; the daemon gives
+  double last_update_s;  // seconds since 1970
   std::uint32_t is_active;
   std::uint32_t padding2;
 };

@@ -14,7 +14,9 @@ constexpr double kUnlimitedTokens = 1e6;
 constexpr std::uint64_t kSaidBlindNs = 10'000'000'000;
 constexpr int kMostTries = 64;  // against a limiter that takes at the same time
 
-std::uint64_t whole_seconds(const PodKeeper::Now& now) { return static_cast<std::uint64_t>(now.real_s); }
+std::uint64_t whole_seconds(const PodKeeper::Now& now) {
+  return static_cast<std::uint64_t>(now.real_s);
+}
 
 }  // namespace
 
@@ -43,7 +45,8 @@ void PodKeeper::set_gpus(const std::vector<PodGpu>& gpus, const Now& now) {
     Device device;
     const auto known = devices_.find(gpu.index);
     // What was learned stays with the GPU, not with its place in the list.
-    if (known != devices_.end() && known->second.gpu.uuid == gpu.uuid) device = std::move(known->second);
+    if (known != devices_.end() && known->second.gpu.uuid == gpu.uuid)
+      device = std::move(known->second);
     device.gpu = gpu;
     if (gpu.limit_percent >= 100) {
       device.supply.reset();
@@ -140,7 +143,8 @@ std::vector<std::string> PodKeeper::step(const Now& now) {
     whole = whole && file_.beat(whole_seconds(now));
   }
   if (!whole) {
-    say_once("short", fmt::format("{}: somebody else has cut it short; it is restored", file_.path()));
+    say_once("short",
+             fmt::format("{}: somebody else has cut it short; it is restored", file_.path()));
     file_.restore(whole_seconds(now));
     pids_changed_ = true;
   }

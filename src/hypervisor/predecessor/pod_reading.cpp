@@ -54,9 +54,8 @@ PodTokens compute_of(const pod_file::V2Device& device, std::uint32_t index, std:
   tokens.capacity = finite(device.capacity, "the capacity", index, faults);
   tokens.tokens = finite(device.tokens, "the number of tokens", index, faults);
   tokens.last_update_s = finite(device.last_update_s, "the time of its update", index, faults);
-  if (tokens.last_update_s &&
-      (*tokens.last_update_s < 0 || *tokens.last_update_s > kLatestSecond ||
-       *tokens.last_update_s > static_cast<double>(now_s) + 1)) {
+  if (tokens.last_update_s && (*tokens.last_update_s < 0 || *tokens.last_update_s > kLatestSecond ||
+                               *tokens.last_update_s > static_cast<double>(now_s) + 1)) {
     faults.push_back(fmt::format("device {}: its update lies in the future or before 1970", index));
     tokens.last_update_s.reset();
   }
@@ -78,9 +77,11 @@ std::vector<std::int32_t> pids_of(const pod_file::PidSet& set, std::vector<std::
       pids.push_back(static_cast<std::int32_t>(set.value[i]));
     }
   }
-  if (impossible > 0) faults.push_back(fmt::format("{} entries of the PID set are no PIDs", impossible));
+  if (impossible > 0)
+    faults.push_back(fmt::format("{} entries of the PID set are no PIDs", impossible));
   if (set.size != pids.size() + impossible) {
-    faults.push_back(fmt::format("the PID set says {} and holds {}", set.size, pids.size() + impossible));
+    faults.push_back(
+        fmt::format("the PID set says {} and holds {}", set.size, pids.size() + impossible));
   }
   std::sort(pids.begin(), pids.end());
   const auto last = std::unique(pids.begin(), pids.end());
@@ -120,8 +121,9 @@ PodReading reading_of(std::span<const std::byte> bytes, std::uint64_t now_s) {
     device.compute = compute_of(from, i, now_s, reading.faults);
     reading.devices.push_back(std::move(device));
   }
-  const auto active = static_cast<std::size_t>(std::count_if(
-      reading.devices.begin(), reading.devices.end(), [](const PodDevice& d) { return d.is_active; }));
+  const auto active =
+      static_cast<std::size_t>(std::count_if(reading.devices.begin(), reading.devices.end(),
+                                             [](const PodDevice& d) { return d.is_active; }));
   if (copy->device_count != active) {
     reading.faults.push_back(
         fmt::format("the file says {} devices, {} are active", copy->device_count, active));
@@ -147,7 +149,8 @@ std::optional<PodReading> parse_pod_file(std::span<const std::byte> bytes, std::
   // V1's own structure is shorter; whether its files were padded to V2's size isn't known, so both
   // sizes pass for it.
   std::uint32_t discriminant = 0;
-  if (bytes.size() >= sizeof discriminant) std::memcpy(&discriminant, bytes.data(), sizeof discriminant);
+  if (bytes.size() >= sizeof discriminant)
+    std::memcpy(&discriminant, bytes.data(), sizeof discriminant);
   const bool known_size = bytes.size() == pod_file::kFileSize ||
                           (bytes.size() == sizeof(pod_file::V1) && discriminant == 0);
   if (!known_size) {
@@ -212,10 +215,10 @@ std::string pod_file_path(const std::string& base, const std::string& pod_namesp
                           const std::string& pod) {
   for (const auto& [what, name] : {std::pair{"namespace", &pod_namespace}, {"pod", &pod}}) {
     if (!is_plain_name(*name)) {
-      throw std::invalid_argument(
-          fmt::format("{} \"{}\": names have letters, digits, '-', '_' and '.', and begin with none "
-                      "of the last",
-                      what, name->substr(0, 80)));
+      throw std::invalid_argument(fmt::format(
+          "{} \"{}\": names have letters, digits, '-', '_' and '.', and begin with none "
+          "of the last",
+          what, name->substr(0, 80)));
     }
   }
   return base + "/" + pod_namespace + "/" + pod + "/shm";

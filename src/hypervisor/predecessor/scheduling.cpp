@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers may be JSON numbers or texts; what is missing keeps its default; a name that isn't known is
-// said, because a misspelt one would change nothing.
+// Numbers may be JSON numbers or texts; what is missing keeps its default; a name that isn't known
+// is said, because a misspelt one would change nothing.
 #include "scheduling.h"
 
 #include <fmt/format.h>
@@ -43,8 +43,7 @@ struct Parameter {
 
 constexpr const char* kNoController =
     "there is no such controller: tokens follow an account of GPU time, which has no gain to set";
-constexpr const char* kNoFloor =
-    "there is no floor: it would let long kernels pass their limit";
+constexpr const char* kNoFloor = "there is no floor: it would let long kernels pass their limit";
 constexpr const char* kPositive = "a number above 0 is";
 constexpr const char* kFraction = "a number from 0 to 1 is";
 constexpr const char* kAnyGain = "a number of 0 or more is";
@@ -77,8 +76,9 @@ std::optional<double> number_of(const json& value) {
 void ignore(const std::string& field, std::string_view near, Scheduling& out) {
   if (out.notices.size() >= kMostNotices) return;
   out.notices.push_back(
-      near.empty() ? fmt::format("scheduling: {} isn't known and has no effect", field)
-                   : fmt::format("scheduling: {} isn't known and has no effect; {} is meant?", field, near));
+      near.empty()
+          ? fmt::format("scheduling: {} isn't known and has no effect", field)
+          : fmt::format("scheduling: {} isn't known and has no effect; {} is meant?", field, near));
 }
 
 void read_limits(const json& object, Scheduling& out) {
@@ -109,7 +109,8 @@ void read_limits(const json& object, Scheduling& out) {
     }
   }
   if (!without_effect_floor.empty()) {
-    out.notices.push_back(fmt::format("scheduling: {} without effect: {}", without_effect_floor, kNoFloor));
+    out.notices.push_back(
+        fmt::format("scheduling: {} without effect: {}", without_effect_floor, kNoFloor));
   }
   if (!without_effect_gain.empty()) {
     out.notices.push_back(
@@ -132,7 +133,8 @@ bool is_duration(const std::string& text) {
     while (end < text.size() && text[end] >= 'a' && text[end] <= 'z') ++end;
     const std::string_view unit = std::string_view(text).substr(digits, end - digits);
     bool known = false;
-    for (const std::string_view name : {"ms", "s", "sec", "m", "min", "h", "hr", "d", "day", "days", "w", "week", "weeks"}) {
+    for (const std::string_view name :
+         {"ms", "s", "sec", "m", "min", "h", "hr", "d", "day", "days", "w", "week", "weeks"}) {
       known = known || unit == name;
     }
     if (!known) return false;
@@ -159,7 +161,8 @@ void read_freezing(const json& object, Scheduling& out) {
       for (const auto& [name, field] : entry.items()) {
         const std::string at = where + "." + survey::visible(name);
         if (name == "qos") {
-          const bool known = field == "low" || field == "medium" || field == "high" || field == "critical";
+          const bool known =
+              field == "low" || field == "medium" || field == "high" || field == "critical";
           if (!known) fail(at, shown(field), "low, medium, high or critical is");
         } else if (name == "enable") {
           if (!field.is_boolean()) fail(at, shown(field), "true or false is");

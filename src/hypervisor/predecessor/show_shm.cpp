@@ -52,7 +52,9 @@ std::string number_text(const std::optional<double>& value) {
   return value ? fmt::format("{:.6g}", *value) : "-";
 }
 
-Json number_json(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+Json number_json(const std::optional<double>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
 
 int print(const std::string& text, ShmStatus status) {
   std::fputs(text.c_str(), stdout);
@@ -78,9 +80,9 @@ int show_pod(const Options& options) {
                                           : ShmStatus::damaged;
     throw Problem(static_cast<int>(status), "VG1101", survey::visible(path) + ": " + why);
   }
-  return print(options.json ? pod_json(*reading, name, path, now_s)
-                            : pod_table(*reading, name, now_s),
-               status_of(*reading));
+  return print(
+      options.json ? pod_json(*reading, name, path, now_s) : pod_table(*reading, name, now_s),
+      status_of(*reading));
 }
 
 int show_tenant(const Options& options) {
@@ -113,17 +115,22 @@ int show_tenant(const Options& options) {
                         {"pids", pids}});
     return 0;
   }
-  std::string text = fmt::format("tenant {} ({}): {} processes\n", survey::visible(spec.name.view()),
-                                 survey::visible(spec.id.view()), processes.size());
-  std::vector<std::vector<std::string>> rows = {{"GPU", "MEMORY", "LIMIT", "SHARE", "CEILING", "REFUSED", "UUID"}};
+  std::string text =
+      fmt::format("tenant {} ({}): {} processes\n", survey::visible(spec.name.view()),
+                  survey::visible(spec.id.view()), processes.size());
+  std::vector<std::vector<std::string>> rows = {
+      {"GPU", "MEMORY", "LIMIT", "SHARE", "CEILING", "REFUSED", "UUID"}};
   for (std::uint32_t i = 0; i < spec.gpus.size(); ++i) {
     const shm::TenantGpu& gpu = spec.gpus[i];
     if (!gpu.in_set) continue;
-    const auto percent = [](std::uint8_t value) { return value == 0 ? "-" : fmt::format("{}%", value); };
-    rows.push_back({fmt::format("{}", gpu.nvml_index), survey::size_text(known.tenant.charged_bytes(i)),
-                    gpu.quota.limits_memory() ? survey::size_text(gpu.quota.memory_limit_bytes) : "none",
-                    percent(gpu.quota.compute_share_percent), percent(gpu.quota.compute_limit_percent),
-                    fmt::format("{}", known.tenant.denied_count(i)), gpu.uuid.text().data()});
+    const auto percent = [](std::uint8_t value) {
+      return value == 0 ? "-" : fmt::format("{}%", value);
+    };
+    rows.push_back(
+        {fmt::format("{}", gpu.nvml_index), survey::size_text(known.tenant.charged_bytes(i)),
+         gpu.quota.limits_memory() ? survey::size_text(gpu.quota.memory_limit_bytes) : "none",
+         percent(gpu.quota.compute_share_percent), percent(gpu.quota.compute_limit_percent),
+         fmt::format("{}", known.tenant.denied_count(i)), gpu.uuid.text().data()});
   }
   text += survey::table(rows, "  ");
   std::string pids;
@@ -170,14 +177,16 @@ std::string health_text(const PodReading& reading, std::uint64_t now_s) {
 }
 
 std::string pod_table(const PodReading& reading, const std::string& name, std::uint64_t now_s) {
-  std::string text =
-      fmt::format("{}: V{}, {}\n", survey::visible(name), reading.version, health_text(reading, now_s));
-  std::vector<std::vector<std::string>> rows = {{"GPU", "LIMIT", "MEMORY", "OF", "TOKENS", "CAPACITY", "RATE/s", "ACTIVE", "UUID"}};
-  if (reading.version == 1) rows = {{"GPU", "LIMIT", "MEMORY", "OF", "CORES", "TOTAL", "ACTIVE", "UUID"}};
+  std::string text = fmt::format("{}: V{}, {}\n", survey::visible(name), reading.version,
+                                 health_text(reading, now_s));
+  std::vector<std::vector<std::string>> rows = {
+      {"GPU", "LIMIT", "MEMORY", "OF", "TOKENS", "CAPACITY", "RATE/s", "ACTIVE", "UUID"}};
+  if (reading.version == 1)
+    rows = {{"GPU", "LIMIT", "MEMORY", "OF", "CORES", "TOTAL", "ACTIVE", "UUID"}};
   for (const auto& device : reading.devices) {
-    std::vector<std::string> row = {fmt::format("{}", device.index), percent_text(device.up_limit_percent),
-                                    survey::size_text(device.memory_used_bytes),
-                                    survey::size_text(device.memory_limit_bytes)};
+    std::vector<std::string> row = {
+        fmt::format("{}", device.index), percent_text(device.up_limit_percent),
+        survey::size_text(device.memory_used_bytes), survey::size_text(device.memory_limit_bytes)};
     if (const auto* tokens = std::get_if<PodTokens>(&device.compute)) {
       row.insert(row.end(), {number_text(tokens->tokens), number_text(tokens->capacity),
                              number_text(tokens->refill_rate)});
@@ -201,13 +210,14 @@ std::string pod_json(const PodReading& reading, const std::string& name, const s
                      std::uint64_t now_s) {
   Json devices = Json::array();
   for (const auto& device : reading.devices) {
-    Json row = {{"index", device.index},
-                {"uuid", survey::text_json(device.uuid)},
-                {"active", device.is_active},
-                {"limit_percent", device.up_limit_percent ? Json(*device.up_limit_percent) : Json(nullptr)},
-                {"memory_limit_bytes", device.memory_limit_bytes},
-                {"memory_used_bytes", device.memory_used_bytes},
-                {"total_cuda_cores", device.total_cuda_cores}};
+    Json row = {
+        {"index", device.index},
+        {"uuid", survey::text_json(device.uuid)},
+        {"active", device.is_active},
+        {"limit_percent", device.up_limit_percent ? Json(*device.up_limit_percent) : Json(nullptr)},
+        {"memory_limit_bytes", device.memory_limit_bytes},
+        {"memory_used_bytes", device.memory_used_bytes},
+        {"total_cuda_cores", device.total_cuda_cores}};
     if (const auto* tokens = std::get_if<PodTokens>(&device.compute)) {
       row["refill_rate_per_s"] = number_json(tokens->refill_rate);
       row["capacity"] = number_json(tokens->capacity);
@@ -219,31 +229,35 @@ std::string pod_json(const PodReading& reading, const std::string& name, const s
     devices.push_back(std::move(row));
   }
   const bool past = reading.last_heartbeat_s != 0 && reading.last_heartbeat_s <= now_s;
-  const Json json = {{"format", fmt::format("v{}", reading.version)},
-                     {"pod", name},
-                     {"path", path},
-                     {"health", health_word(reading.health)},
-                     {"heartbeat_s", past ? Json(reading.last_heartbeat_s) : Json(nullptr)},
-                     {"heartbeat_age_s", past ? Json(now_s - reading.last_heartbeat_s) : Json(nullptr)},
-                     {"devices", devices},
-                     {"pids", reading.pids},
-                     {"faults", reading.faults}};
+  const Json json = {
+      {"format", fmt::format("v{}", reading.version)},
+      {"pod", name},
+      {"path", path},
+      {"health", health_word(reading.health)},
+      {"heartbeat_s", past ? Json(reading.last_heartbeat_s) : Json(nullptr)},
+      {"heartbeat_age_s", past ? Json(now_s - reading.last_heartbeat_s) : Json(nullptr)},
+      {"devices", devices},
+      {"pids", reading.pids},
+      {"faults", reading.faults}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 void add_show_shm_command(CLI::App& app, Run& run) {
-  auto* command = app.add_subcommand("show-shm", "Show a tenant's shared memory; exit status is its health.");
+  auto* command =
+      app.add_subcommand("show-shm", "Show a tenant's shared memory; exit status is its health.");
   const auto options = std::make_shared<Options>();
   command->add_option("tenant", options->tenant, "A tenant of this machine, by name or id")
       ->type_name("TENANT");
-  command->add_option("--namespace", options->pod_namespace, "A pod's namespace, for tensor-fusion's V1 and V2 files");
+  command->add_option("--namespace", options->pod_namespace,
+                      "A pod's namespace, for tensor-fusion's V1 and V2 files");
   command->add_option("--pod-name", options->pod, "Its name");
   command->add_option("--shm-base-path", options->base, "Where those files are")
       ->envname("SHM_BASE_PATH")
       ->capture_default_str();
   command->add_flag("--json", options->json, "Machine-readable");
   command->footer(
-      "Exit status: 0 healthy, 1 it couldn't be read, 2 usage, 3 unhealthy (no heartbeat within 2 s, or "
+      "Exit status: 0 healthy, 1 it couldn't be read, 2 usage, 3 unhealthy (no heartbeat within 2 "
+      "s, or "
       "one from the future),\n4 there is none, 5 damaged.");
   command->callback([options, &run] { run = [options] { return show(*options); }; });
 }

@@ -8,7 +8,7 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr double kLeastCost = 0.11;    // a little above what the smallest launches cost
+constexpr double kLeastCost = 0.11;     // a little above what the smallest launches cost
 constexpr double kGreatestCost = 10.0;  // no launch costs more
 constexpr double kMostOffered = 1.01 * kGreatestCost;
 // Before anything was measured, a token is taken for dear, but that opinion weighs little.
@@ -20,8 +20,8 @@ constexpr double kFirstWeight = 0.001;
 // The driver counts in percent: less than half of one looks like nothing.
 constexpr double kResolution = 0.005;
 constexpr double kCheapest = 1e-9;
-// A burst that buys as much takes any mix of launches. A crowded pod may save up for it, and a little
-// more so that nothing is lost while the limiters sleep, but for no more GPU time than that.
+// A burst that buys as much takes any mix of launches. A crowded pod may save up for it, and a
+// little more so that nothing is lost while the limiters sleep, but for no more GPU time than that.
 constexpr double kFineTokens = 12;
 constexpr double kCrowdedTokens = 18;
 constexpr double kCrowdedBurst = 0.2;
@@ -74,7 +74,8 @@ bool TokenSupply::measured(const BusyTime& busy, std::uint64_t now_ns) {
   const double fraction = std::min(busy.fraction, 1.0);
   charge(fraction * window_s);
   measured_until_ns_ = last_measured_ns_ = busy.until_ns;
-  const double whole = std::isfinite(busy.gpu_fraction) ? std::max(fraction, busy.gpu_fraction) : fraction;
+  const double whole =
+      std::isfinite(busy.gpu_fraction) ? std::max(fraction, busy.gpu_fraction) : fraction;
   const bool ran_empty = whole < kSaturated;
   learn_price(fraction * window_s, window_s, ran_empty);
   // All that was taken before this window has run, and is measured.
@@ -148,7 +149,8 @@ double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
         std::min({room_s / price_s(), capacity(), left + terms_.rate_max * passed_s});
     // Among several processes, those with small launches would take each token as it comes, and a
     // large launch would never find enough.
-    const double worth_it = std::min(left + kMostOffered, kMostOffered / kFineTokens * burst_s_ / price_s());
+    const double worth_it =
+        std::min(left + kMostOffered, kMostOffered / kFineTokens * burst_s_ / price_s());
     return crowded && wanted < worth_it ? std::min(left, wanted) : wanted;
   }
   if (taken > 0) {

@@ -26,7 +26,7 @@
 namespace vgpu::hypervisor {
 
 struct SupplyTerms {
-  double target = 1;           // of the GPU's time, above 0, to 1
+  double target = 1;            // of the GPU's time, above 0, to 1
   double burst_window_s = 0.5;  // a burst is as much GPU time as is owed in this window
   double smoothing = 0.3;       // weight of the newest measurement in the price, above 0, to 1
   double rate_max = 1e9;        // tokens a second

@@ -52,7 +52,8 @@ std::string UsageLog::append(std::string_view lines, std::uint64_t now_s) {
 
 std::string UsageLog::write(std::string_view lines, std::uint64_t now_s) {
   const std::string path = file_name(prefix_, now_s);
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+  const int fd = ::open(path.c_str(),
+                        O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
   if (fd < 0) return fmt::format("the usage log {}: {}", path, std::strerror(errno));
   const off_t before = ::lseek(fd, 0, SEEK_END);
   std::size_t written = 0;

@@ -14,8 +14,8 @@ class UsageLog {
  public:
   static constexpr std::size_t kKept = 3;
 
-  // `path`: the beginning of the files' names, "/logs/metrics.log" for /logs/metrics.log.2026-11-25,
-  // or a folder that is there (then metrics.log in it).
+  // `path`: the beginning of the files' names, "/logs/metrics.log" for
+  // /logs/metrics.log.2026-11-25, or a folder that is there (then metrics.log in it).
   explicit UsageLog(const std::string& path);
 
   // Appends whole lines, all or none as far as the system allows. Returns what is worth a line in

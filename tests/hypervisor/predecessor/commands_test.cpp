@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "mount_shm.h"
@@ -21,7 +22,6 @@
 namespace vgpu::hypervisor::testing {
 namespace {
 
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 struct Ran {
@@ -29,7 +29,8 @@ struct Ran {
   std::string text;  // both streams
 };
 Ran hypervisor(const std::string& arguments, const std::string& environment = "") {
-  const std::string command = "env " + environment + " " HYPERVISOR " " + arguments + " 2>&1 </dev/null";
+  const std::string command =
+      "env " + environment + " " HYPERVISOR " " + arguments + " 2>&1 </dev/null";
   Ran ran;
   FILE* const pipe = ::popen(command.c_str(), "r");
   std::array<char, 4096> part{};
@@ -43,7 +44,8 @@ Ran hypervisor(const std::string& arguments, const std::string& environment = ""
 PodKeeper::Now now() {
   timespec time{};
   ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return {static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000, static_cast<double>(::time(nullptr))};
+  return {static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000,
+          static_cast<double>(::time(nullptr))};
 }
 
 std::vector<PodGpu> one_gpu() {
@@ -66,12 +68,13 @@ TEST(ShowShm, ShowsAHealthyFileAndChangesNothing) {
     return std::string(std::istreambuf_iterator<char>(file), {});
   };
   const std::string before = contents();
-  const Ran table = hypervisor("show-shm --namespace ns --pod-name pod --shm-base-path " + scratch.folder());
+  const Ran table =
+      hypervisor("show-shm --namespace ns --pod-name pod --shm-base-path " + scratch.folder());
   EXPECT_EQ(table.status, 0) << table.text;
   EXPECT_THAT(table.text, HasSubstr("ns/pod: V2, healthy"));
   EXPECT_THAT(table.text, HasSubstr("25%"));
-  const Ran json =
-      hypervisor("show-shm --namespace ns --pod-name pod --json", "SHM_BASE_PATH=" + scratch.folder());
+  const Ran json = hypervisor("show-shm --namespace ns --pod-name pod --json",
+                              "SHM_BASE_PATH=" + scratch.folder());
   EXPECT_EQ(json.status, 0);
   const auto read = nlohmann::json::parse(json.text);
   EXPECT_EQ(read["health"], "healthy");
@@ -83,7 +86,8 @@ TEST(ShowShm, ShowsAHealthyFileAndChangesNothing) {
 TEST(ShowShm, ItsExitStatusIsTheHealth) {
   const Scratch scratch;
   const auto status_of = [&](const std::string& pod) {
-    return hypervisor("show-shm --namespace ns --pod-name " + pod + " --shm-base-path " + scratch.folder())
+    return hypervisor("show-shm --namespace ns --pod-name " + pod + " --shm-base-path " +
+                      scratch.folder())
         .status;
   };
   EXPECT_EQ(status_of("none"), 4);

@@ -87,7 +87,7 @@ TEST(GpuCapacity, BreaksOnNoInput) {
   for (unsigned seed = 0; seed < 3000; ++seed) {
     std::mt19937 random(seed);
     std::string text = kTable;
-    for (unsigned i = 1 + random() % 12; i > 0; --i) {
+    for (auto i = 1 + random() % 12; i > 0; --i) {
       const std::size_t at = random() % text.size();
       constexpr std::string_view kSpice = "[]{}:-&*!|>'\"%@`#,?\n\t 0.e\xff\x00";
       const char c = kSpice[random() % kSpice.size()];
@@ -101,7 +101,8 @@ TEST(GpuCapacity, BreaksOnNoInput) {
       if (text.empty()) text = "-";
     }
     try {
-      for (const auto& model : GpuCapacity::parse(text, "f").models()) {
+      const GpuCapacity capacity = GpuCapacity::parse(text, "f");
+      for (const auto& model : capacity.models()) {
         ASSERT_GT(model.fp16_tflops, 0) << seed;
       }
     } catch (const CapacityError& error) {

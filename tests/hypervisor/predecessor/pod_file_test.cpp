@@ -142,7 +142,8 @@ TEST(PodKeeper, PutsBackWhatATenantChanges) {
   PodKeeper keeper(path, {}, {}, {gpu_of(20)}, at(0));
   std::uint64_t now = kSecond;
   keeper.step(at(now));
-  const MappedFile tenant(::open(path.c_str(), O_RDWR), pod_file::kFileSize, MappedFile::Access::write);
+  const MappedFile tenant(::open(path.c_str(), O_RDWR), pod_file::kFileSize,
+                          MappedFile::Access::write);
   auto& layout = *reinterpret_cast<pod_file::V2*>(tenant.base());
   std::vector<std::string> lines;
   for (int i = 0; i < 50; ++i) {
@@ -234,7 +235,8 @@ double kept_for(PodKeeper& keeper, Client& client, std::uint64_t for_ns) {
     if (now > measured + 100'000'000) {
       const double busy = client.busy_ns();
       now = monotonic_ns();
-      keeper.measured(3, {measured, now, (busy - measured_busy) / static_cast<double>(now - measured)},
+      keeper.measured(3,
+                      {measured, now, (busy - measured_busy) / static_cast<double>(now - measured)},
                       {now, moment.real_s});
       measured = now;
       measured_busy = busy;
@@ -253,7 +255,8 @@ TEST(PodKeeper, HoldsARealProcessThatDoesTheLimitersArithmetic) {
   keeper.set_pids({client.pid()});
   kept_for(keeper, client, 3 * kSecond);
   EXPECT_NEAR(kept_for(keeper, client, 4 * kSecond), 40, 5);
-  EXPECT_THAT(reading_of(path, static_cast<double>(::time(nullptr))).pids, ElementsAre(client.pid()));
+  EXPECT_THAT(reading_of(path, static_cast<double>(::time(nullptr))).pids,
+              ElementsAre(client.pid()));
   keeper.set_gpus({gpu_of(10)}, {monotonic_ns(), static_cast<double>(::time(nullptr))});
   kept_for(keeper, client, kSecond);
   EXPECT_NEAR(kept_for(keeper, client, 4 * kSecond), 10, 5);

@@ -119,9 +119,9 @@ TEST(PodReading, NamesWhatCannotBeTrue) {
   std::string why;
   const auto reading = parse_pod_file(bytes_of(*file), kNow, why);
   ASSERT_TRUE(reading);
-  for (const char* part : {"UUID has no end", "limit of 101", "number of tokens is no number",
-                           "in the future", "says 17 devices, 1 are active", "no PIDs",
-                           "says 99 and holds 2"}) {
+  for (const char* part :
+       {"UUID has no end", "limit of 101", "number of tokens is no number", "in the future",
+        "says 17 devices, 1 are active", "no PIDs", "says 99 and holds 2"}) {
     EXPECT_THAT(reading->faults, Contains(HasSubstr(part)));
   }
   const PodDevice& device = reading->devices.at(0);
@@ -182,8 +182,8 @@ TEST(PodReading, OpensNothingButAPlainFile) {
   bool missing = false;
   EXPECT_FALSE(read_pod_file(scratch.path("none"), kNow, why, missing));
   EXPECT_TRUE(missing);
-  std::ofstream(scratch.path("file")).write(reinterpret_cast<const char*>(sound_file().get()),
-                                            pod_file::kFileSize);
+  std::ofstream(scratch.path("file"))
+      .write(reinterpret_cast<const char*>(sound_file().get()), pod_file::kFileSize);
   EXPECT_TRUE(read_pod_file(scratch.path("file"), kNow, why, missing)) << why;
   std::filesystem::create_symlink(scratch.path("file"), scratch.path("link"));
   EXPECT_FALSE(read_pod_file(scratch.path("link"), kNow, why, missing));

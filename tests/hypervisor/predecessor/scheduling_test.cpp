@@ -39,7 +39,8 @@ TEST(Scheduling, TakesWhatSteersAndSaysWhatDoesNot) {
   EXPECT_EQ(scheduling.supply.capacity_max, 6000);
   EXPECT_THAT(scheduling.notices, SizeIs(3));
   EXPECT_THAT(scheduling.notices, Contains(HasSubstr("capacityMin, minRefillRate without effect")));
-  EXPECT_THAT(scheduling.notices, Contains(HasSubstr("integralDecayFactor, kd, ki, kp without effect")));
+  EXPECT_THAT(scheduling.notices,
+              Contains(HasSubstr("integralDecayFactor, kd, ki, kp without effect")));
   EXPECT_THAT(scheduling.notices, Contains(HasSubstr("autoFreeze without effect")));
 }
 
@@ -54,8 +55,11 @@ TEST(Scheduling, NothingIsTheDefaults) {
 
 TEST(Scheduling, SaysWhatItDoesNotKnow) {
   const auto notices =
-      parse_scheduling(R"({"elasticRateLimitParameters":{"burstWindw":1,"more":2},"other":{}})").notices;
-  EXPECT_THAT(notices, Contains(HasSubstr("burstWindw isn't known and has no effect; burstWindow is meant?")));
+      parse_scheduling(R"({"elasticRateLimitParameters":{"burstWindw":1,"more":2},"other":{}})")
+          .notices;
+  EXPECT_THAT(
+      notices,
+      Contains(HasSubstr("burstWindw isn't known and has no effect; burstWindow is meant?")));
   EXPECT_THAT(notices, Contains(HasSubstr("elasticRateLimitParameters.more isn't known")));
   EXPECT_THAT(notices, Contains(HasSubstr("other isn't known")));
 }
@@ -65,7 +69,8 @@ TEST(Scheduling, RefusesWhatCannotBe) {
     return error_of(R"({"elasticRateLimitParameters":{)" + text + "}}");
   };
   EXPECT_EQ(parameter(R"("burstWindow":"soon")"),
-            "elasticRateLimitParameters.burstWindow: \"soon\" is no good; seconds from 0.05 to 60 are expected");
+            "elasticRateLimitParameters.burstWindow: \"soon\" is no good; seconds from 0.05 to 60 "
+            "are expected");
   EXPECT_THAT(parameter(R"("burstWindow":0)"), HasSubstr("0 is no good"));
   EXPECT_THAT(parameter(R"("filterAlpha":1.5)"), HasSubstr("filterAlpha"));
   EXPECT_THAT(parameter(R"("filterAlpha":"nan")"), HasSubstr("filterAlpha"));
@@ -92,7 +97,7 @@ TEST(Scheduling, BreaksOnNoInput) {
   for (unsigned seed = 0; seed < 5000; ++seed) {
     std::mt19937 random(seed);
     std::string text = kChart;
-    for (unsigned i = 1 + random() % 8; i > 0; --i) {
+    for (auto i = 1 + random() % 8; i > 0; --i) {
       constexpr std::string_view kSpice = "{}[]\",:-+.0eE1ntf \\\xff\x00";
       const std::size_t at = random() % text.size();
       if (random() % 3 == 0) {

@@ -60,9 +60,7 @@ class SimulatedPod {
   Work& work(std::size_t process) { return processes_[process].work; }
 
   // A new daemon that finds the file as it is.
-  void restart_daemon() {
-    supply = TokenSupply(supply.terms(), now_ns_, tokens_, supply.rate());
-  }
+  void restart_daemon() { supply = TokenSupply(supply.terms(), now_ns_, tokens_, supply.rate()); }
 
   TokenSupply supply;
   Counter counter;

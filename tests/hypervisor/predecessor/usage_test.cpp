@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -99,12 +100,12 @@ TEST(UsageLines, AnyTagComesBackAsItWas) {
     std::mt19937 random(seed);
     const auto text = [&] {
       std::string out;
-      for (unsigned i = 1 + random() % 6; i > 0; --i) out += kBytes[random() % kBytes.size()];
+      for (auto i = 1 + random() % 6; i > 0; --i) out += kBytes[random() % kBytes.size()];
       return out;
     };
     UsageLine line{text(), {}, {{"f", 1.0}}, 7};
     std::map<std::string, std::string> expected;
-    for (unsigned i = random() % 4; i > 0; --i) {
+    for (auto i = random() % 4; i > 0; --i) {
       const std::string key = fmt::format("{}{}", i, text()), value = text();
       line.tags[key] = value;
       expected[written(key)] = written(value);
@@ -125,7 +126,8 @@ TEST(UsageLines, AnyTagComesBackAsItWas) {
 TEST(UsageLines, TheDocsHaveTheirFields) {
   std::ifstream file(DOCS_FOLDER "/predecessor-files.md");
   const std::string page(std::istreambuf_iterator<char>(file), {});
-  EXPECT_THAT(page, HasSubstr("<!-- usage_fields.def -->\n" + usage_fields_page() + "<!-- end -->"));
+  EXPECT_THAT(page,
+              HasSubstr("<!-- usage_fields.def -->\n" + usage_fields_page() + "<!-- end -->"));
 }
 
 TEST(UsageBatch, AveragesWhatWasThereAndAddsUpCounts) {
@@ -141,7 +143,8 @@ TEST(UsageBatch, AveragesWhatWasThereAndAddsUpCounts) {
   const auto lines = batch.take(5);
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(influx_line(lines[0]),
-            "tf_worker_usage,worker=w compute_percentage=5,compute_throttled_cnt=12u,memory_bytes=102u 5\n");
+            "tf_worker_usage,worker=w "
+            "compute_percentage=5,compute_throttled_cnt=12u,memory_bytes=102u 5\n");
   EXPECT_THAT(batch.take(6), IsEmpty());
 }
 
