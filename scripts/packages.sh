@@ -4,7 +4,7 @@
 
 readonly vgpu_packages=(build-essential cmake ninja-build ccache libgtest-dev libgmock-dev libbenchmark-dev
                         libcli11-dev libncurses-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev python3 pkg-config
-                        libcpp-httplib-dev prometheus-cpp-dev libjwt-dev libssl-dev)
+                        libcpp-httplib-dev prometheus-cpp-dev libjwt-dev libssl-dev libyaml-cpp-dev)
 
 vgpu_bold='' vgpu_red='' vgpu_green='' vgpu_plain=''
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
