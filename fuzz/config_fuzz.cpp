@@ -30,7 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data), size);
   const Loaded loaded = read({}, Nothing(), text, "fuzz.toml");
   for (const Fault& fault : loaded.faults) {
-    require(!fault.what.empty() && fault.what.size() < 1024, "a fault without words, or with too many");
+    require(!fault.what.empty() && fault.what.size() < 1024,
+            "a fault without words, or with too many");
     for (const char c : fault.text())
       require(static_cast<unsigned char>(c) >= 0x20 && c != 0x7F, "a fault that can't be printed");
     require(fault.place.line >= 1, "a fault without a line");

@@ -49,10 +49,10 @@ std::vector<int> take_activated_sockets() {
   if (!pid || *pid != getpid() || !count || *count <= 0) return sockets;
   for (int descriptor = kFirst; descriptor < kFirst + std::min<long>(*count, kMost); ++descriptor) {
     if (!listens(descriptor)) {
-      throw survey::Problem(survey::kExitFailed, "VG2202",
-                            fmt::format("LISTEN_FDS: descriptor {} is no listening stream socket",
-                                        descriptor),
-                            "ListenStream= in the socket unit");
+      throw survey::Problem(
+          survey::kExitFailed, "VG2202",
+          fmt::format("LISTEN_FDS: descriptor {} is no listening stream socket", descriptor),
+          "ListenStream= in the socket unit");
     }
     fcntl(descriptor, F_SETFD, FD_CLOEXEC);
     sockets.push_back(descriptor);

@@ -12,7 +12,9 @@ namespace vgpu::hypervisor::admission {
 namespace {
 
 // Sums of limits that others wrote: they stop at the top instead of going round.
-std::uint64_t plus(std::uint64_t a, std::uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+std::uint64_t plus(std::uint64_t a, std::uint64_t b) {
+  return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
 std::uint64_t minus(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
 
 struct Amount {
@@ -140,8 +142,8 @@ Refusal refuse(Rule rule, const Part& wanted, std::uint64_t bound = 0) {
 
 // What is wrong with a wish whatever the node holds.
 std::optional<Refusal> malformed(const Node& node, const Wish& wish) {
-  const std::size_t usable = static_cast<std::size_t>(std::count_if(
-      node.gpus.begin(), node.gpus.end(), [](const Gpu& gpu) { return gpu.usable; }));
+  const std::size_t usable = static_cast<std::size_t>(
+      std::count_if(node.gpus.begin(), node.gpus.end(), [](const Gpu& gpu) { return gpu.usable; }));
   if (wish.oversubscribe && !node.rules.oversubscription)
     return refuse(Rule::oversubscription_off, wish.each);
   if (wish.named.empty()) {
@@ -328,13 +330,13 @@ std::optional<Refusal> check_change(const Node& node, std::size_t tenant, const 
 namespace {
 
 std::string rule_text(const Refusal& refusal, const Node& node) {
-  const std::string gpu =
-      refusal.gpu < node.gpus.size() ? node.gpus[refusal.gpu].name : fmt::format("GPU {}", refusal.gpu);
+  const std::string gpu = refusal.gpu < node.gpus.size() ? node.gpus[refusal.gpu].name
+                                                         : fmt::format("GPU {}", refusal.gpu);
   const std::string memory = size(refusal.wanted.memory_bytes);
   const unsigned share = refusal.wanted.share_percent;
-  const std::string memory_fits = refusal.fit.memory_bytes == 0
-                                      ? "; nothing fits now"
-                                      : fmt::format("; {} would fit", size(refusal.fit.memory_bytes));
+  const std::string memory_fits =
+      refusal.fit.memory_bytes == 0 ? "; nothing fits now"
+                                    : fmt::format("; {} would fit", size(refusal.fit.memory_bytes));
   const std::string share_fits = refusal.fit.share_percent == 0
                                      ? "; nothing fits now"
                                      : fmt::format("; {} % would fit", refusal.fit.share_percent);
@@ -382,7 +384,8 @@ std::string rule_text(const Refusal& refusal, const Node& node) {
 std::string describe(const Refusal& refusal, const Node& node) {
   const std::size_t gpus = refusal.rule == Rule::more_gpus_than_there_are ? 0 : refusal.fit.gpus;
   return rule_text(refusal, node) +
-         (gpus == 0 ? "" : fmt::format("; {} GPU{} room for it", gpus, gpus == 1 ? " has" : "s have"));
+         (gpus == 0 ? ""
+                    : fmt::format("; {} GPU{} room for it", gpus, gpus == 1 ? " has" : "s have"));
 }
 
 }  // namespace vgpu::hypervisor::admission

@@ -68,9 +68,9 @@ struct Wish {
 };
 
 enum class Rule : std::uint8_t {
-  nothing_asked,        // neither GPUs nor a number of them
-  unknown_gpu,          // no such GPU, or it can't be used
-  gpu_twice,            // one GPU named twice
+  nothing_asked,  // neither GPUs nor a number of them
+  unknown_gpu,    // no such GPU, or it can't be used
+  gpu_twice,      // one GPU named twice
   more_gpus_than_there_are,
   share_above_100,
   more_memory_than_a_gpu,
@@ -80,8 +80,8 @@ enum class Rule : std::uint8_t {
   share_allowance,
   memory_room,
   share_room,
-  gpus_held,            // enough room, kept for somebody who waits
-  not_yours,            // another user's tenant
+  gpus_held,  // enough room, kept for somebody who waits
+  not_yours,  // another user's tenant
 };
 
 // The largest that would have been granted in place of what was asked.
@@ -96,7 +96,7 @@ struct Refusal {
   std::size_t gpu = 0;  // where it failed: of several the one that came nearest
   Part wanted;
   Fit fit;
-  std::uint64_t bound = 0;    // of the rule: the allowance, what the GPU has, 100, how many GPUs
+  std::uint64_t bound = 0;     // of the rule: the allowance, what the GPU has, 100, how many GPUs
   bool waiting_helps = false;  // an empty node would grant it
 };
 
@@ -104,8 +104,8 @@ struct Refusal {
 std::string describe(const Refusal& refusal, const Node& node);
 
 struct Decision {
-  std::vector<Part> parts;           // not empty: granted like this
-  std::optional<Refusal> refusal;    // else why not
+  std::vector<Part> parts;         // not empty: granted like this
+  std::optional<Refusal> refusal;  // else why not
   bool granted() const { return !refusal.has_value(); }
 };
 

@@ -21,8 +21,7 @@ bool could_use(const Node& node, const Wish& wish, std::size_t gpu) {
     return std::any_of(wish.named.begin(), wish.named.end(),
                        [&](const Part& part) { return part.gpu == gpu; });
   }
-  return wish.each.memory_bytes == kNoLimit ||
-         wish.each.memory_bytes <= node.gpus[gpu].total_bytes;
+  return wish.each.memory_bytes == kNoLimit || wish.each.memory_bytes <= node.gpus[gpu].total_bytes;
 }
 
 std::uint64_t free_memory(const Node& node, std::size_t gpu) {

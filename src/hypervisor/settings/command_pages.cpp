@@ -35,9 +35,10 @@ void collect(const CLI::App& app, const std::string& name, std::vector<Command>&
       if (!option->nonpositional()) {
         command.positionals.push_back(option->get_type_name());
       } else if (!option->get_lnames().empty() && !option->get_group().empty()) {
-        command.flags.push_back({"--" + option->get_lnames().front(),
-                                 option->get_items_expected_max() > 0 ? option->get_type_name() : "",
-                                 option->get_description()});
+        command.flags.push_back(
+            {"--" + option->get_lnames().front(),
+             option->get_items_expected_max() > 0 ? option->get_type_name() : "",
+             option->get_description()});
       }
     }
     all.push_back(std::move(command));
@@ -67,9 +68,7 @@ std::string choices(const Flag& flag) {
   return "";
 }
 
-bool takes_file(const Flag& flag) {
-  return flag.value == "PATH" || flag.value == "FILE";
-}
+bool takes_file(const Flag& flag) { return flag.value == "PATH" || flag.value == "FILE"; }
 
 std::string roff(std::string_view text) {
   std::string out;
@@ -88,7 +87,8 @@ std::string roff(std::string_view text) {
 
 // For what stands in single quotes.
 std::string in_quotes(std::string text, const std::string& instead) {
-  for (auto at = text.find('\''); at != std::string::npos; at = text.find('\'', at + instead.size()))
+  for (auto at = text.find('\''); at != std::string::npos;
+       at = text.find('\'', at + instead.size()))
     text.replace(at, 1, instead);
   return text;
 }
@@ -106,9 +106,11 @@ std::string zsh_text(const std::string& text) {
 
 std::string command_man_page() {
   std::string out = fmt::format(
-      ".TH HYPERVISOR 8 \"\" \"vgpu {}\" \"vgpu\"\n.SH NAME\nhypervisor \\- looks after the GPUs of "
+      ".TH HYPERVISOR 8 \"\" \"vgpu {}\" \"vgpu\"\n.SH NAME\nhypervisor \\- looks after the GPUs "
+      "of "
       "this machine\n.SH SYNOPSIS\n.B hypervisor\n.I COMMAND\n[options]\n.SH DESCRIPTION\n"
-      "The daemon sees every process on every GPU, hosts the arbiter of its user's tenants, changes "
+      "The daemon sees every process on every GPU, hosts the arbiter of its user's tenants, "
+      "changes "
       "their quotas, keeps history and serves an API, a page and metrics. It needs no settings.\n"
       ".PP\nSIGTERM and SIGINT end it; tenants go on. SIGHUP reads the settings again.\n"
       ".SH COMMANDS\n",
@@ -160,8 +162,9 @@ std::string bash_completion() {
   }
   out += "  if [[ $COMP_CWORD -eq 1 ]]; then COMPREPLY=($(compgen -W '" + first +
          "--help --version' -- \"$current\")); return; fi\n";
-  out += "  if [[ $COMP_CWORD -eq 2 && ${COMP_WORDS[1]} == config ]]; then COMPREPLY=($(compgen -W '" +
-         config + "' -- \"$current\")); return; fi\n";
+  out +=
+      "  if [[ $COMP_CWORD -eq 2 && ${COMP_WORDS[1]} == config ]]; then COMPREPLY=($(compgen -W '" +
+      config + "' -- \"$current\")); return; fi\n";
   out += "  case $previous in\n" + values;
   if (!files.empty()) out += "    " + files + ") compopt -o default 2>/dev/null; return ;;\n";
   out += "  esac\n  case \"$typed \" in\n" + cases + "  esac\n";
@@ -171,8 +174,7 @@ std::string bash_completion() {
 }
 
 std::string zsh_completion() {
-  std::string out =
-      "#compdef hypervisor\n_hypervisor() {\n  local -a commands\n  commands=(\n";
+  std::string out = "#compdef hypervisor\n_hypervisor() {\n  local -a commands\n  commands=(\n";
   std::string last, below;
   for (const Command& command : commands()) {
     const std::size_t blank = command.name.find(' ');
@@ -187,14 +189,15 @@ std::string zsh_completion() {
       "  )\n  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
       "  local command=$words[2]\n  shift words; (( CURRENT-- ))\n"
       "  if [[ $command == config ]]; then\n    if (( CURRENT == 2 )); then compadd " +
-      below + "; return; fi\n    command=\"config $words[2]\"; shift words; (( CURRENT-- ))\n  fi\n"
+      below +
+      "; return; fi\n    command=\"config $words[2]\"; shift words; (( CURRENT-- ))\n  fi\n"
       "  case $command in\n";
   for (const Command& command : commands()) {
     out += fmt::format("    '{}') _arguments -S", command.name);
     for (const Flag& flag : command.flags) {
       const std::string list = choices(flag);
       out += fmt::format(" \\\n      '{}[{}]{}'", flag.name, zsh_text(flag.text),
-                         flag.value.empty()  ? ""
+                         flag.value.empty() ? ""
                          : takes_file(flag) ? fmt::format(":{}:_files", flag.value)
                                             : fmt::format(":{}:{}", zsh_text(flag.value),
                                                           list.empty() ? "" : "(" + list + ")"));
@@ -223,11 +226,12 @@ std::string fish_completion() {
     }
     for (const Flag& flag : command.flags) {
       const std::string list = choices(flag);
-      out += fmt::format("complete -c hypervisor -n '{}' -l {}{}{} -d '{}'\n", condition,
-                         flag.name.substr(2),
-                         flag.value.empty() ? "" : takes_file(flag) ? " -r -F" : " -x",
-                         list.empty() ? "" : fmt::format(" -a '{}'", list),
-                         in_quotes(flag.text, "\\'"));
+      out += fmt::format(
+          "complete -c hypervisor -n '{}' -l {}{}{} -d '{}'\n", condition, flag.name.substr(2),
+          flag.value.empty() ? ""
+          : takes_file(flag) ? " -r -F"
+                             : " -x",
+          list.empty() ? "" : fmt::format(" -a '{}'", list), in_quotes(flag.text, "\\'"));
     }
     if (!command.positionals.empty())
       out += fmt::format("complete -c hypervisor -n '{}' -F\n", condition);

@@ -72,9 +72,9 @@ void refuse_faults(const Loaded& loaded) {
   if (loaded.faults.empty()) return;
   for (std::size_t i = 0; i + 1 < loaded.faults.size(); ++i)
     fmt::print(stderr, "hypervisor: {} (VG2201)\n", loaded.faults[i].text());
-  throw survey::Problem(survey::kExitUsage, "VG2201", loaded.faults.back().text(),
-                        loaded.file.empty() ? "hypervisor daemon --help"
-                                            : "hypervisor config check " + loaded.file);
+  throw survey::Problem(
+      survey::kExitUsage, "VG2201", loaded.faults.back().text(),
+      loaded.file.empty() ? "hypervisor daemon --help" : "hypervisor config check " + loaded.file);
 }
 
 namespace {
@@ -112,7 +112,8 @@ void add_config_command(CLI::App& app, Run& run) {
   CLI::App* show = config->add_subcommand("show", "Shows each value and where it comes from.");
   show->add_flag("--json", *json, "Machine-readable");
   settings::add_setting_flags(*show, *typed);
-  show->callback([&run, typed, json] { run = [typed, json] { return settings::show(*typed, *json); }; });
+  show->callback(
+      [&run, typed, json] { run = [typed, json] { return settings::show(*typed, *json); }; });
 
   CLI::App* example = config->add_subcommand("example", "Prints a file with every setting.");
   example->callback([&run] {

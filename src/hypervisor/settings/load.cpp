@@ -135,7 +135,8 @@ class Reader {
     }
     // toml++ takes a NUL for the end.
     if (const std::size_t nul = text.find('\0'); nul != std::string::npos) {
-      const auto lines = std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(nul), '\n');
+      const auto lines =
+          std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(nul), '\n');
       fault({name, static_cast<unsigned>(lines) + 1, 1}, "a NUL byte; this is no text");
       return;
     }
@@ -155,9 +156,9 @@ class Reader {
   void unknown(const toml::key& key, const std::string& full,
                const std::vector<std::string>& known) {
     const std::string_view guess = survey::nearest(full, known);
-    fault(place_of(key.source()),
-          guess.empty() ? fmt::format("{} is no setting", full)
-                        : fmt::format("{} is no setting; {}?", full, guess));
+    fault(place_of(key.source()), guess.empty()
+                                      ? fmt::format("{} is no setting", full)
+                                      : fmt::format("{} is no setting; {}?", full, guess));
   }
 
   void read_table(const toml::table& table, const std::string& prefix) {
@@ -367,9 +368,9 @@ Loaded load(const std::string& flag, const GivenFlags& flags,
     if (contents.text) return read(flags, environment, contents.text, candidate);
     if (contents.error.empty() && !asked_for) continue;
     Loaded loaded = read(flags, environment, std::nullopt, "");
-    loaded.faults.insert(
-        loaded.faults.begin(),
-        {{survey::visible(candidate)}, contents.error.empty() ? "there is no such file" : contents.error});
+    loaded.faults.insert(loaded.faults.begin(),
+                         {{survey::visible(candidate)},
+                          contents.error.empty() ? "there is no such file" : contents.error});
     return loaded;
   }
   return read(flags, environment, std::nullopt, "");
@@ -377,10 +378,10 @@ Loaded load(const std::string& flag, const GivenFlags& flags,
 
 std::vector<std::string> keep_unreloadable(const Loaded& before, Loaded& after) {
   std::vector<std::string> kept;
-#define VGPU_DAEMON_SETTING(field, key, flag, variable, kind, form, fallback, change, text)      \
-  if (Change::change == Change::restart && before.values.field != after.values.field) {         \
-    kept.emplace_back(key);                                                                      \
-    after.values.field = before.values.field;                                                    \
+#define VGPU_DAEMON_SETTING(field, key, flag, variable, kind, form, fallback, change, text) \
+  if (Change::change == Change::restart && before.values.field != after.values.field) {     \
+    kept.emplace_back(key);                                                                 \
+    after.values.field = before.values.field;                                               \
   }
 #define VGPU_DAEMON_FOREIGN(...)
 #define VGPU_DAEMON_POD(...)

@@ -74,7 +74,8 @@ std::string foreign_table(ForeignWhat what) {
   for (const Foreign& row : foreign()) {
     if (row.what != what) continue;
     out += fmt::format("| `{}` | {}{} | {} |\n", row.name, effect_text(row.effect),
-                       row.only.empty() ? "" : fmt::format(": `{}`", row.only), cell(std::string(row.text)));
+                       row.only.empty() ? "" : fmt::format(": `{}`", row.only),
+                       cell(std::string(row.text)));
   }
   return out;
 }
@@ -121,11 +122,13 @@ std::string example_toml() {
     }
     const std::string name(row.key.substr(section.empty() ? 0 : section.size() + 1));
     out += "\n" + wrapped(row.text, "# ");
-    out += fmt::format("# {}; {}.\n", form_text(row),
-                       row.change == Change::reload ? "SIGHUP takes it over" : "taken at the start");
+    out +=
+        fmt::format("# {}; {}.\n", form_text(row),
+                    row.change == Change::reload ? "SIGHUP takes it over" : "taken at the start");
     out += fmt::format("#{} = {}\n", name, default_toml(row));
   }
-  out += "\n# Pods of the predecessor's API that are tenants under another name than NAMESPACE.POD.\n";
+  out +=
+      "\n# Pods of the predecessor's API that are tenants under another name than NAMESPACE.POD.\n";
   out += "#[[pod]]\n";
   for (const PodRow& row : pod_rows())
     out += wrapped(row.text, "# ") + fmt::format("#{} = \"...\"\n", row.key);
@@ -157,7 +160,8 @@ Lists stand in brackets in the file and between commas in a flag or variable. An
   for (const Row& row : rows()) {
     out += fmt::format("| `{}` | `{}` | {} | {} | {} | {} | {} |\n", row.key, row.flag,
                        row.variable.empty() ? "" : fmt::format("`{}`", row.variable),
-                       cell(form_text(row)), row.fallback.empty() ? "" : fmt::format("`{}`", row.fallback),
+                       cell(form_text(row)),
+                       row.fallback.empty() ? "" : fmt::format("`{}`", row.fallback),
                        row.change == Change::reload ? "yes" : "", cell(std::string(row.text)));
   }
   out += R"(
@@ -176,10 +180,12 @@ Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is.
 
 "Works" is a flag of the first table. What is refused stops the start with this reason.
 
-)" + foreign_table(ForeignWhat::flag) + R"(
+)" + foreign_table(ForeignWhat::flag) +
+         R"(
 ## Variables of the predecessor's daemon
 
-)" + foreign_table(ForeignWhat::variable) + R"(
+)" + foreign_table(ForeignWhat::variable) +
+         R"(
 ## Flags of the predecessor's `tui`
 
 )" + foreign_table(ForeignWhat::tui_flag);
@@ -211,10 +217,11 @@ std::string shown(const Loaded& loaded) {
   std::vector<std::vector<std::string>> lines;
   for_each_setting(loaded.values, [&](std::size_t i, const Row& row, const auto& value) {
     const Origin& origin = loaded.origins[i];
-    lines.push_back({std::string(row.key) + " = " + toml_text(row, value),
-                     origin.source == Source::fallback
-                         ? "# default"
-                         : fmt::format("# {} {}", source_name(origin.source), origin.place.text())});
+    lines.push_back(
+        {std::string(row.key) + " = " + toml_text(row, value),
+         origin.source == Source::fallback
+             ? "# default"
+             : fmt::format("# {} {}", source_name(origin.source), origin.place.text())});
   });
   std::string out = survey::table(lines, "");
   for (const Pod& pod : loaded.values.pods)
@@ -243,7 +250,8 @@ std::string shown_json(const Loaded& loaded) {
   });
   out["pods"] = Json::array();
   for (const Pod& pod : loaded.values.pods)
-    out["pods"].push_back({{"namespace", pod.name_space}, {"name", pod.name}, {"tenant", pod.tenant}});
+    out["pods"].push_back(
+        {{"namespace", pod.name_space}, {"name", pod.name}, {"tenant", pod.tenant}});
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // From flags, variables and one TOML file to the daemon's settings, each with its source, and to
 // faults, each with its place. Nothing here reads the machine but load(), which opens the file.
-// Precedence: flag, then variable, then file, then default. The settings are one table: settings.def.
+// Precedence: flag, then variable, then file, then default. The settings are one table:
+// settings.def.
 #pragma once
 
 #include <chrono>
@@ -121,7 +122,7 @@ struct Place {
 
 struct Fault {
   Place place;
-  std::string what;                // one line: the setting, the value, what would be right
+  std::string what;  // one line: the setting, the value, what would be right
   std::string text() const;
 };
 

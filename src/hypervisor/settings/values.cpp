@@ -19,8 +19,8 @@ struct Unit {
   std::string_view name;
   std::uint64_t milliseconds;
 };
-constexpr Unit kUnits[] = {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000},
-                           {"d", 86'400'000}};
+constexpr Unit kUnits[] = {
+    {"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
 
 bool parse_duration(std::string_view text, std::uint64_t& milliseconds) {
   std::uint64_t number = 0;
@@ -52,9 +52,8 @@ bool read_number(std::string_view text, std::uint64_t& number) {
 }
 
 bool is_plain(std::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
-  });
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
 }
 
 std::string range_text(const Row& row) {

@@ -103,7 +103,8 @@ TEST(Queue, OtherGpusStayOpenWhileOneIsHeld) {
   enter(node, {{0, 20 * kGiB, 0}});
   Queue queue;
   queue.wait(on_gpu(0, 80), Priority::normal);
-  for (unsigned i = 0; i < kMostOvertaken; ++i) ASSERT_TRUE(queue.ask(node, on_gpu(0, 1)).granted());
+  for (unsigned i = 0; i < kMostOvertaken; ++i)
+    ASSERT_TRUE(queue.ask(node, on_gpu(0, 1)).granted());
   EXPECT_FALSE(queue.ask(node, on_gpu(0, 1)).granted());
   const Decision decision = queue.ask(node, anywhere(1, 1));
   ASSERT_TRUE(decision.granted());

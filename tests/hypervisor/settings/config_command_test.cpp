@@ -8,14 +8,18 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "activation.h"
@@ -47,8 +51,8 @@ class ConfigCommand : public ::testing::Test {
   }
 
   Result hypervisor(const std::string& arguments, const std::string& variables = "") const {
-    const std::string line = "env -i HOME=" + folder_.string() + " " + variables + " " HYPERVISOR " " +
-                             arguments + " 2>&1 </dev/null";
+    const std::string line = "env -i HOME=" + folder_.string() + " " + variables +
+                             " " HYPERVISOR " " + arguments + " 2>&1 </dev/null";
     Result result;
     FILE* pipe = popen(line.c_str(), "r");
     std::array<char, 4096> part{};
@@ -71,8 +75,8 @@ TEST_F(ConfigCommand, CheckListsEveryFaultAndFails) {
 }
 
 TEST_F(ConfigCommand, CheckJudgesWhatValuesMean) {
-  const std::string file = write(
-      "a.toml", "[api]\nlisten = [\"0.0.0.0:8001\", \"nowhere\"]\ntls-key = \"/k\"\n");
+  const std::string file =
+      write("a.toml", "[api]\nlisten = [\"0.0.0.0:8001\", \"nowhere\"]\ntls-key = \"/k\"\n");
   const Result result = hypervisor("config check " + file);
   EXPECT_EQ(result.status, 1);
   EXPECT_THAT(result.out, HasSubstr(file + ":2:10: api.listen: "));
@@ -128,7 +132,56 @@ TEST_F(ConfigCommand, ThePredecessorsFlagsAreRefusedWithTheReason) {
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.out, HasSubstr("--enable-k8s: \"true\": only false can be kept"));
   EXPECT_THAT(result.out, HasSubstr("--kubelet-socket-path: not taken"));
-  EXPECT_EQ(hypervisor("config show --enable-k8s false --simulated --exempt a --exempt b").status, 0);
+  EXPECT_EQ(hypervisor("config show --enable-k8s false --simulated --exempt a --exempt b").status,
+            0);
+}
+
+// A running daemon whose lines go to a file.
+class ReloadingDaemon : public ConfigCommand {
+ protected:
+  void start(const std::string& config) {
+    const std::string log = (folder_ / "log").string(), state = (folder_ / "state").string();
+    std::filesystem::create_directory(state);
+    std::filesystem::permissions(state, std::filesystem::perms::owner_all);
+    child_ = fork();
+    if (child_ == 0) {
+      setenv("VGPU_STATE_DIR", state.c_str(), 1);
+      if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
+      execl(HYPERVISOR, HYPERVISOR, "daemon", "--simulated", "--config", config.c_str(), nullptr);
+      _exit(127);
+    }
+  }
+  ~ReloadingDaemon() override {
+    if (child_ <= 0) return;
+    kill(child_, SIGTERM);
+    waitpid(child_, nullptr, 0);
+  }
+  // Whether the log comes to hold that text.
+  bool says(const std::string& text) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < deadline) {
+      std::ifstream file(folder_ / "log");
+      const std::string there(std::istreambuf_iterator<char>(file), {});
+      if (there.find(text) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return false;
+  }
+  pid_t child_ = -1;
+};
+
+TEST_F(ReloadingDaemon, TakesWhatItCanAndSaysWhatItCant) {
+  const std::string head = "[api]\nlisten = [\"none\"]\n[guard]\n";
+  const std::string file = write("a.toml", "node-name = \"a\"\n" + head);
+  start(file);
+  ASSERT_TRUE(says("daemon_started"));
+  // The event comes before the signal is awaited, but after it is held back: it isn't lost.
+  write("a.toml", "node-name = \"b\"\n" + head);
+  kill(child_, SIGHUP);
+  EXPECT_TRUE(says("node-name has changed; it takes effect at the next start"));
+  write("a.toml", "node-name = \"b\"\n" + head + "grace = 1\n");
+  kill(child_, SIGHUP);
+  EXPECT_TRUE(says("settings stay as they were: " + file + ":5:9: guard.grace"));
 }
 
 // --- sockets from systemd
@@ -159,7 +212,8 @@ TEST(Activation, TakesTheSocketsThatAreMeantForIt) {
               setenv("LISTEN_FDS", "1", 1);
               const auto sockets = take_activated_sockets();
               if (sockets != std::vector<int>{3}) return 1;
-              return std::getenv("LISTEN_FDS") == nullptr && take_activated_sockets().empty() ? 0 : 2;
+              return std::getenv("LISTEN_FDS") == nullptr && take_activated_sockets().empty() ? 0
+                                                                                              : 2;
             }),
             0);
 }

@@ -77,8 +77,10 @@ TEST(DaemonSettings, KeysFlagsAndVariablesAreUnique) {
 }
 
 TEST(DaemonSettings, AFlagWinsOverAVariableOverTheFile) {
-  const std::string toml = "node-name = \"file\"\n[guard]\ngrace = \"1s\"\nunlimited-processes = \"kill\"\n";
-  const Table environment(Map{{"GPU_NODE_NAME", "variable"}, {"VGPU_HYPERVISOR_GUARD_GRACE", "2s"}});
+  const std::string toml =
+      "node-name = \"file\"\n[guard]\ngrace = \"1s\"\nunlimited-processes = \"kill\"\n";
+  const Table environment(
+      Map{{"GPU_NODE_NAME", "variable"}, {"VGPU_HYPERVISOR_GUARD_GRACE", "2s"}});
   const Loaded loaded = read({{"--node-name", "flag"}}, environment, toml, "f.toml");
   ASSERT_THAT(faults(loaded), IsEmpty());
   EXPECT_EQ(loaded.values.node_name, "flag");
@@ -116,8 +118,7 @@ TEST(DaemonSettings, EveryFaultOfAFileIsListedWithItsPlace) {
   EXPECT_THAT(sorted[1], HasSubstr("f.toml:3:9: guard.grace: \"5\" is no time from 0s to 1h"));
   EXPECT_EQ(sorted[2],
             "f.toml:4:25: guard.unlimited-processes: \"shoot\" is none of: report, signal, kill");
-  EXPECT_EQ(sorted[3],
-            "f.toml:6:15: api.connections: \"3\" is no whole number from 4 to 4096");
+  EXPECT_EQ(sorted[3], "f.toml:6:15: api.connections: \"3\" is no whole number from 4 to 4096");
   EXPECT_THAT(sorted[4], HasSubstr("f.toml:7:10: api.listen: a list of texts"));
   EXPECT_THAT(sorted[5], HasSubstr("f.toml:8:2: gaurd is no setting"));
 }
@@ -140,16 +141,18 @@ TEST(DaemonSettings, WhatIsNoTomlHasItsPlaceToo) {
   const Loaded loaded = of_file("node-name = \"a\"\nnode-name = \"b\"\n");
   ASSERT_EQ(loaded.faults.size(), 1u);
   EXPECT_EQ(loaded.faults[0].place.line, 2u);
-  EXPECT_THAT(faults(of_file(std::string("a\0b", 3))), ElementsAre("f.toml:1:1: a NUL byte; this is no text"));
+  EXPECT_THAT(faults(of_file(std::string("a\0b", 3))),
+              ElementsAre("f.toml:1:1: a NUL byte; this is no text"));
 }
 
 TEST(DaemonSettings, ListsStandBetweenCommasInFlagsAndVariables) {
   const Loaded loaded =
-      read({{"--exempt", "Xorg,blender"}},
-           Table(Map{{"API_LISTEN_ADDR", "127.0.0.1:1,unix:/a"}}), std::nullopt, "");
+      read({{"--exempt", "Xorg,blender"}}, Table(Map{{"API_LISTEN_ADDR", "127.0.0.1:1,unix:/a"}}),
+           std::nullopt, "");
   EXPECT_THAT(loaded.values.guard_exempt, ElementsAre("Xorg", "blender"));
   EXPECT_THAT(loaded.values.api_listen, ElementsAre("127.0.0.1:1", "unix:/a"));
-  EXPECT_THAT(of_file("[guard]\nexempt = [\"a\", \"b\"]").values.guard_exempt, ElementsAre("a", "b"));
+  EXPECT_THAT(of_file("[guard]\nexempt = [\"a\", \"b\"]").values.guard_exempt,
+              ElementsAre("a", "b"));
 }
 
 TEST(DaemonSettings, TimesHaveARange) {
@@ -195,21 +198,56 @@ TEST(DaemonSettings, SighupChangesOnlyWhatItCan) {
 TEST(PredecessorSettings, EveryFlagAndVariableOfItsDaemonHasARow) {
   std::set<std::string_view> names;
   for (const Foreign& row : foreign()) names.insert(row.name);
-  for (const char* name :
-       {"--gpu-metrics-file", "GPU_METRICS_FILE", "--metrics-batch-size", "--gpu-info-path",
-        "TENSOR_FUSION_GPU_INFO_PATH", "--enable-k8s", "--k8s-namespace", "--node-name",
-        "GPU_NODE_NAME", "--gpu-pool", "TENSOR_FUSION_POOL_NAME", "--kubeconfig", "KUBECONFIG",
-        "--api-listen-addr", "API_LISTEN_ADDR", "--enable-metrics", "--metrics-format",
-        "TF_HYPERVISOR_METRICS_FORMAT", "--metrics-extra-labels",
-        "TF_HYPERVISOR_METRICS_EXTRA_LABELS", "--kubelet-device-state-path",
-        "--kubelet-socket-path", "--detect-in-used-gpus", "DETECT_IN_USED_GPUS",
-        "--shared-memory-base-path", "SHM_BASE_PATH", "--erl-update-interval-ms",
-        "ERL_UPDATE_INTERVAL_MS", "--scheduling-config", "TF_HYPERVISOR_SCHEDULING_CONFIG",
-        "--device-plugin-path", "DEVICE_PLUGIN_PATH", "--device-plugin-resource-name",
-        "DEVICE_PLUGIN_RESOURCE_NAME", "--nvidia-dev-root", "NVIDIA_DEV_ROOT", "HYPERVISOR_PORT",
-        "POD_NAME", "TF_PRODUCT_NAME", "NVIDIA_VISIBLE_DEVICES", "ENABLE_POD_RESOURCES_PROXY",
-        "SA_TOKEN_VERIFY_ENABLED", "SA_TOKEN_VERIFY_PUBLIC_KEY", "TF_ENABLE_LOG", "TF_LOG_LEVEL",
-        "TF_LOG_PATH", "RUST_LOG", "--glob", "--log-path", "--refresh-interval"})
+  for (const char* name : {"--gpu-metrics-file",
+                           "GPU_METRICS_FILE",
+                           "--metrics-batch-size",
+                           "--gpu-info-path",
+                           "TENSOR_FUSION_GPU_INFO_PATH",
+                           "--enable-k8s",
+                           "--k8s-namespace",
+                           "--node-name",
+                           "GPU_NODE_NAME",
+                           "--gpu-pool",
+                           "TENSOR_FUSION_POOL_NAME",
+                           "--kubeconfig",
+                           "KUBECONFIG",
+                           "--api-listen-addr",
+                           "API_LISTEN_ADDR",
+                           "--enable-metrics",
+                           "--metrics-format",
+                           "TF_HYPERVISOR_METRICS_FORMAT",
+                           "--metrics-extra-labels",
+                           "TF_HYPERVISOR_METRICS_EXTRA_LABELS",
+                           "--kubelet-device-state-path",
+                           "--kubelet-socket-path",
+                           "--detect-in-used-gpus",
+                           "DETECT_IN_USED_GPUS",
+                           "--shared-memory-base-path",
+                           "SHM_BASE_PATH",
+                           "--erl-update-interval-ms",
+                           "ERL_UPDATE_INTERVAL_MS",
+                           "--scheduling-config",
+                           "TF_HYPERVISOR_SCHEDULING_CONFIG",
+                           "--device-plugin-path",
+                           "DEVICE_PLUGIN_PATH",
+                           "--device-plugin-resource-name",
+                           "DEVICE_PLUGIN_RESOURCE_NAME",
+                           "--nvidia-dev-root",
+                           "NVIDIA_DEV_ROOT",
+                           "HYPERVISOR_PORT",
+                           "POD_NAME",
+                           "TF_PRODUCT_NAME",
+                           "NVIDIA_VISIBLE_DEVICES",
+                           "ENABLE_POD_RESOURCES_PROXY",
+                           "SA_TOKEN_VERIFY_ENABLED",
+                           "SA_TOKEN_VERIFY_PUBLIC_KEY",
+                           "TF_ENABLE_LOG",
+                           "TF_LOG_LEVEL",
+                           "TF_LOG_PATH",
+                           "RUST_LOG",
+                           "--glob",
+                           "--log-path",
+                           "--refresh-interval"})
     EXPECT_EQ(names.count(name), 1u) << name;
 }
 
@@ -289,7 +327,8 @@ TEST(SettingsPages, WhatIsShownNamesTheSource) {
 }
 
 TEST(SettingsPages, WhatIsShownIsAFileThatSaysTheSame) {
-  const Loaded loaded = read({{"--exempt", "a\"b,c"}, {"--guard-grace", "90s"}}, Table(), std::nullopt, "");
+  const Loaded loaded =
+      read({{"--exempt", "a\"b,c"}, {"--guard-grace", "90s"}}, Table(), std::nullopt, "");
   const Loaded again = of_file(shown(loaded));  // dotted keys are TOML too
   EXPECT_THAT(faults(again), IsEmpty());
   EXPECT_EQ(again.values.guard_exempt, loaded.values.guard_exempt);
