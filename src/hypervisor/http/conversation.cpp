@@ -116,8 +116,10 @@ class Conversation::Engine final : public httplib::Server {
   }
   ~Engine() override { svr_sock_ = INVALID_SOCKET; }
 
-  bool serve(httplib::Stream& stream, bool last, bool& closed) {
-    return process_request(stream, last, closed, nullptr);
+  // False: this was the connection's last request, or none at all.
+  bool serve(httplib::Stream& stream, bool last) {
+    bool closed = false;
+    return process_request(stream, last, closed, nullptr) && understood_ && !closed;
   }
 
  private:
@@ -133,6 +135,7 @@ class Conversation::Engine final : public httplib::Server {
   }
 
   void respond(const httplib::Request& request, httplib::Response& response) {
+    understood_ = true;
     set_common_headers(response);
     Ask ask = to_ask(request);
     const auto query = request.target.find('?');
@@ -191,6 +194,7 @@ class Conversation::Engine final : public httplib::Server {
 
   Conversation& of_;
   const RequestHead& head_;
+  bool understood_ = false;  // it was a request
 };
 
 void Conversation::say_no(int status, std::string_view kind, std::string_view message) {
@@ -273,9 +277,7 @@ Conversation::Step Conversation::one_request() {
   }
   MemoryStream stream(head.text + body, wire_, peer_, host_.limits.write_time);
   Engine engine(*this, head);
-  bool closed = false;
-  const bool served = engine.serve(stream, host_.stopping(), closed);
-  return served && !closed && !host_.stopping() ? Step::next : Step::end;
+  return engine.serve(stream, host_.stopping()) && !host_.stopping() ? Step::next : Step::end;
 }
 
 void Conversation::run() {

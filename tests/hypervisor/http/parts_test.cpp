@@ -147,8 +147,8 @@ TEST(ListenAddress, SaysWhatIsWrongWithIt) {
   EXPECT_TRUE(parse_listen_address("127.1.2.3:80").is_loopback());
   EXPECT_FALSE(parse_listen_address("0.0.0.0:80").is_loopback());
   EXPECT_FALSE(parse_listen_address("[::]:80").is_loopback());
-  for (const char* text : {"", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x",
-                                  "127.0.0.1:65536", "::1:80", "host:80", "unix:", "unix:a"})
+  for (const char* text : {"", "80", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536",
+                           "::1:80", "host:80", "unix:", "unix:a"})
     EXPECT_THROW(parse_listen_address(text), std::invalid_argument) << text;
   EXPECT_THROW(parse_listen_address("unix:/" + std::string(200, 'a')), std::invalid_argument);
 }

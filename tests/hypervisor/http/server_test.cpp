@@ -195,7 +195,8 @@ TEST_F(ServerTest, GarbageIsRefusedAndTheNextIsServed) {
   start();
   EXPECT_THAT(once(tcp(), "\x16\x03\x01 nonsense\r\n\r\n"), StartsWith("HTTP/1.1 400"));
   EXPECT_THAT(once(tcp(), "GET\r\n\r\n"), StartsWith("HTTP/1.1 400"));
-  EXPECT_THAT(once(tcp(), "GET /%ff%00 HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 404"));
+  EXPECT_THAT(once(tcp(), "GET /%ff%00 HTTP/1.1\r\nConnection: close\r\n\r\n"),
+              StartsWith("HTTP/1.1 404"));
   EXPECT_THAT(once(tcp(), "GET /" + std::string(3000, 'a') + " HTTP/1.1\r\n\r\n"),
               StartsWith("HTTP/1.1 414"));
   EXPECT_THAT(once(tcp(), "GET / HTTP/1.1\r\nA: " + std::string(20'000, 'a')),

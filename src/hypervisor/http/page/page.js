@@ -231,8 +231,11 @@
     for (const [field, classes] of lines) picture.append(polyline(points.map((point) => point[field]), classes, 100));
     return picture;
   }
-  function legend(lines) {
+  function legend(points, lines) {
     const list = element("p", "legend");
+    const at = (point) => new Date(point.time).toLocaleTimeString();
+    list.append(element("span", "", points.length
+      ? `0 to 100 % of the GPU, from ${at(points[0])} to ${at(points[points.length - 1])}` : "nothing yet"));
     for (const [, classes, name] of lines) {
       const entry = element("span"), sample = drawn("svg", {viewBox: "0 0 22 8", "aria-hidden": "true"});
       sample.append(drawn("path", {class: `line ${classes}`, d: "M0 4L22 4"}));
@@ -250,7 +253,7 @@
       const lines = [["got_percent", "got", "got"], ["owed_percent", "owed", "owed"],
                      ["waited_percent", "waited", "waited"], ["busy_percent", "busy", "busy"]]
         .filter(([field]) => points.some((point) => point[field] !== null));
-      charts.push(element("h3", "", `${title}, percent of the GPU`), chart(points, lines), legend(lines));
+      charts.push(element("h3", "", title), chart(points, lines), legend(points, lines));
     }
     if (chosen && chosen.url === url) byId("charts").replaceChildren(...charts);
   }
