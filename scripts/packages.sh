@@ -3,7 +3,8 @@
 # Sourced by demo, test, test-gpu and lint; never run by itself.
 
 readonly vgpu_packages=(build-essential cmake ninja-build ccache libgtest-dev libgmock-dev libbenchmark-dev
-                        libcli11-dev libncurses-dev nlohmann-json3-dev libfmt-dev python3)
+                        libcli11-dev libncurses-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev python3 pkg-config
+                        libcpp-httplib-dev prometheus-cpp-dev libjwt-dev libssl-dev libyaml-cpp-dev)
 
 vgpu_bold='' vgpu_red='' vgpu_green='' vgpu_plain=''
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then

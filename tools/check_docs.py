@@ -57,6 +57,9 @@ def known_words(root):
     verbs = set(re.findall(r'add_verb\(\*app,\s*"([a-z]+)"', text))
     flags = set(re.findall(r'"(?:-\w,)?(--[a-z-]+)"', text)) | {"--version", "--help"}
     variables = set(re.findall(r"^VGPU_SETTING\((\w+)", settings.read_text(), re.M))
+    daemon = root / "src/hypervisor/settings/settings.def"
+    if daemon.exists():
+        variables |= set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', daemon.read_text())) | {"VGPU_HYPERVISOR_CONFIG"}
     return verbs, flags, variables
 
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "faults.h"
 #include "vgpu/api/nvml_abi.h"
 #include "vgpu/sim/device_state.h"
 
@@ -29,7 +30,7 @@ bool is_device(nvmlDevice_t device);
 inline nvmlReturn_t check(nvmlDevice_t device, const void* out) {
   if (!ready()) return NVML_ERROR_UNINITIALIZED;
   if (!is_device(device) || out == nullptr) return NVML_ERROR_INVALID_ARGUMENT;
-  return NVML_SUCCESS;
+  return fault_of(device->index);
 }
 
 inline nvmlReturn_t copy_text(std::string_view text, char* out, unsigned size) {

@@ -3,31 +3,27 @@
 // tenant exists.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <optional>
 #include <utility>
 
 #include "launch.h"
 #include "tenant_environment.h"
 #include "verbs.h"
+#include "vgpu/survey/change.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/program.h"
 #include "vgpu/survey/quotas.h"
 #include "vgpu/survey/shares.h"
-#include "vgpu/survey/tenants.h"
 #include "vgpu/survey/text.h"
 
 namespace vgpu::cli {
 
 using survey::check_command, survey::Command, survey::cuda_order, survey::Driver,
-    survey::find_installation, survey::GpuFiles, survey::GpuShares, survey::Installation,
-    survey::kExitNotStarted, survey::known_tenants, survey::live_specs, survey::plan_tenant,
-    survey::PlannedTenant, survey::Problem, survey::ProcessEnvironment, survey::promised,
-    survey::quota_line, survey::read_driver, survey::shares_on, survey::SharesLock,
-    survey::simulated_state_folder, survey::simulation_wanted, survey::Snapshot,
-    survey::state_directory, survey::take_snapshot, survey::TenantHold,
-    survey::visible_devices_value, survey::why_not;
+    survey::find_installation, survey::GpuFiles, survey::Installation, survey::kExitNotStarted,
+    survey::plan_tenant, survey::PlannedTenant, survey::Problem, survey::ProcessEnvironment,
+    survey::quota_line, survey::read_driver, survey::shares_on, survey::simulated_state_folder,
+    survey::simulation_wanted, survey::Snapshot, survey::state_directory, survey::take_snapshot,
+    survey::visible_devices_value;
 
 namespace {
 
@@ -44,35 +40,6 @@ Driver required_driver(const Installation& installation, bool simulated) {
   return driver;
 }
 
-void refuse_taken_name(const shm::StateDir& dir, const shm::TenantSpec& spec) {
-  std::vector<std::string> skipped;
-  for (const auto& known : known_tenants(dir, skipped)) {
-    if (!known.stale && known.spec.name.view() == spec.name.view()) {
-      throw Problem(kExitNotStarted, "VG1024",
-                    fmt::format("a tenant called {} is running", spec.name.view()),
-                    fmt::format("vgpu exec {} -- PROGRAM, or another --name", spec.name.view()));
-    }
-  }
-}
-
-shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec) {
-  shm::Tenant tenant;
-  if (shm::Tenant::create(dir, spec, tenant) != shm::Status::ok) {
-    throw Problem(kExitNotStarted, "VG1021",
-                  fmt::format("no tenant can be made in the state directory {}", dir.path.view()),
-                  "VGPU_STATE_DIR=DIRECTORY vgpu ..., with one that you can write");
-  }
-  return tenant;
-}
-
-bool has_share(const shm::TenantGpu& gpu) {
-  return gpu.in_set && gpu.quota.compute_share_percent != 0;
-}
-
-bool wants_share(const shm::TenantSpec& spec) {
-  return std::any_of(spec.gpus.begin(), spec.gpus.end(), has_share);
-}
-
 // --require-share asks for a promise; this is what would make it an empty one.
 void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planned) {
   if (!options.require_share) return;
@@ -82,7 +49,7 @@ void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planne
                   "down isn't kept",
                   "vgpu run --require-share --compute 30 -- PROGRAM");
   }
-  if (!wants_share(planned.spec)) {
+  if (!survey::wants_share(planned.spec)) {
     throw Problem(kExitNotStarted, "VG1016", "--require-share wants a share: --compute isn't given",
                   "vgpu run --require-share --compute 30 -- PROGRAM");
   }
@@ -90,11 +57,11 @@ void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planne
 
 // Where a share can't be vouched for: refused if it has to be, else said.
 void judge_best_effort(const RunOptions& options, const shm::TenantSpec& spec, bool simulated) {
-  if (!wants_share(spec)) return;
+  if (!survey::wants_share(spec)) return;
   if (options.quiet && !options.require_share) return;
   const Snapshot snapshot = take_snapshot(simulated);
   for (const auto& gpu : spec.gpus) {
-    if (!has_share(gpu)) continue;
+    if (!survey::has_share(gpu)) continue;
     const std::string why = shares_on(snapshot, gpu.uuid).best_effort;
     if (why.empty()) continue;
     if (options.require_share) {
@@ -104,47 +71,6 @@ void judge_best_effort(const RunOptions& options, const shm::TenantSpec& spec, b
     }
     fmt::print(stderr, "vgpu: note: GPU {}: shares are best effort: {}\n", gpu.nvml_index, why);
   }
-}
-
-std::string advice(const GpuShares& others, bool share_is_required) {
-  const unsigned taken = others.sum_percent();
-  const std::string smaller = taken < 100 ? fmt::format("--compute {}, or ", 100 - taken) : "";
-  return smaller +
-         (share_is_required ? "another GPU by --gpu" : "--oversubscribe: all are scaled down");
-}
-
-void refuse_too_much(const shm::StateDir& dir, const RunOptions& options,
-                     const shm::TenantSpec& spec) {
-  if (options.oversubscribe) return;
-  const auto live = live_specs(dir);
-  for (const auto& gpu : spec.gpus) {
-    const unsigned share = gpu.in_set ? gpu.quota.compute_share_percent : 0;
-    const GpuShares others = promised(live, gpu.uuid);
-    if (const std::string why = why_not(others, gpu, share); !why.empty()) {
-      throw Problem(kExitNotStarted, "VG1014", why, advice(others, options.require_share));
-    }
-  }
-}
-
-struct NewTenant {
-  shm::Tenant tenant;
-  TenantHold hold;
-};
-
-// From here on the others see its share.
-NewTenant promise(const shm::StateDir& dir, const RunOptions& options,
-                  const shm::TenantSpec& spec) {
-  std::optional<SharesLock> lock;
-  if (wants_share(spec)) {
-    lock.emplace(dir, kExitNotStarted);
-    refuse_too_much(dir, options, spec);
-  }
-  shm::Tenant tenant = create_tenant(dir, spec);
-  auto hold = TenantHold::acquire(dir, spec.id.view());
-  if (!hold)
-    throw Problem(kExitNotStarted, "VG1021", "the tenant that was just made is gone",
-                  "vgpu run again");
-  return {std::move(tenant), std::move(*hold)};
 }
 
 }  // namespace
@@ -167,14 +93,16 @@ int run_verb(const RunOptions& options) {
   refuse_empty_promise(options, planned);
 
   launch.dir = state_directory(true);
-  if (!options.name.empty()) refuse_taken_name(launch.dir, planned.spec);
+  if (!options.name.empty()) survey::refuse_taken_name(launch.dir, planned.spec.name.view());
   TenantEnvironment wanted;
   wanted.tenant_id = planned.spec.id.view();
   wanted.simulated = simulated;
   if (!options.gpus.empty())
     wanted.visible_devices = visible_devices_value(planned.spec, cuda_order(installation, driver));
   judge_best_effort(options, planned.spec, simulated);
-  NewTenant made = promise(launch.dir, options, planned.spec);
+  survey::NewTenant made = survey::make_tenant(
+      launch.dir, planned.spec,
+      {.oversubscribe = options.oversubscribe, .share_is_required = options.require_share});
 
   if (!options.quiet) {
     for (const auto& notice : planned.notices) fmt::print(stderr, "vgpu: note: {}\n", notice);

@@ -43,13 +43,21 @@ struct Host::Workspace {
 Host::~Host() { platform::unmap(work_, sizeof(Workspace)); }
 
 bool Host::take_over(std::uint64_t now_ns, std::uint64_t waiting_since_ns) {
-  std::uint64_t word = node_.host().load(std::memory_order_acquire);
-  const core::Hosting before = core::Hosting::unpack(word);
-  if (!before.may_be_taken_over(now_ns, waiting_since_ns)) return false;
+  const std::uint64_t word = node_.host().load(std::memory_order_acquire);
+  return core::Hosting::unpack(word).may_be_taken_over(now_ns, waiting_since_ns) &&
+         begin(now_ns, word);
+}
+
+bool Host::replace(std::uint64_t now_ns) {
+  return begin(now_ns, node_.host().load(std::memory_order_acquire));
+}
+
+// `word`: the lease that is to be followed.
+bool Host::begin(std::uint64_t now_ns, std::uint64_t word) {
   if (work_ == nullptr)
     work_ = static_cast<Workspace*>(platform::map_private_zeroed(sizeof(Workspace)));
   if (work_ == nullptr) return false;
-  const core::Hosting after = before.taken_over(now_ns);
+  const core::Hosting after = core::Hosting::unpack(word).taken_over(now_ns);
   if (!node_.host().compare_exchange_strong(word, after.pack(), std::memory_order_acq_rel))
     return false;
   shm::step(core::Step::host_taken_over);

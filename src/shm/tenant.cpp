@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -223,6 +225,16 @@ Quota Tenant::quota(std::uint32_t gpu) const {
   unpack_terms(state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed), quota);
   quota.memory_limit_bytes = state_->segment.memory_limit_bytes(gpu);
   return quota;
+}
+
+void Tenant::rename(std::string_view name) {
+  if (state_ == nullptr) return;
+  char text[kMaxName + 1] = {};
+  std::memcpy(text, name.data(), std::min(name.size(), kMaxName));
+  Header& header = state_->segment.header();
+  // Relaxed, in bytes as they are read: whoever reads half of each reads again.
+  for (std::size_t i = 0; i < sizeof text; ++i)
+    std::atomic_ref<char>(header.name[i]).store(text[i], std::memory_order_relaxed);
 }
 
 std::uint32_t Tenant::compute_limit_percent(std::uint32_t gpu) const {

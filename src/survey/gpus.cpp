@@ -273,17 +273,12 @@ bool simulation_wanted(bool flag) {
          (!value.empty() && value != "0" && value != "false" && value != "no" && value != "off");
 }
 
-namespace {
-
-// Empty: the simulated one isn't installed.
 std::string nvml_library(const Installation& installation, bool simulated) {
   if (!simulated) return "libnvidia-ml.so.1";
   return installation.simulated_folder.empty()
              ? ""
              : installation.simulated_folder + "/libnvidia-ml.so.1";
 }
-
-}  // namespace
 
 class DriverKept::Library : public Nvml {
  public:

@@ -158,6 +158,20 @@ std::string simulated_state_folder() {
   return fmt::format("/dev/shm/vgpu-sim-{}", getuid());
 }
 
+pid_t PidTranslator::outer_pid(std::uint64_t pid_namespace, pid_t pid) {
+  if (pid_namespace == own_ || pid_namespace == 0) return pid;
+  if (!scanned_) {
+    scanned_ = true;
+    for (const pid_t each : descendants_of(1)) {
+      const std::uint64_t name_space = pid_namespace_of(each);
+      if (name_space != 0 && name_space != own_)
+        by_inner_[{name_space, pid_in_own_namespace(each)}] = each;
+    }
+  }
+  const auto found = by_inner_.find({pid_namespace, pid});
+  return found == by_inner_.end() ? 0 : found->second;
+}
+
 bool GpuFiles::is_gpu(std::string_view path) const {
   if (path.starts_with(kDevicePrefix)) {
     const std::string_view rest = path.substr(kDevicePrefix.size());

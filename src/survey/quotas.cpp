@@ -91,18 +91,6 @@ bool is_name_char(char c) {
          c == '_' || c == '-';
 }
 
-std::string checked_name(const std::string& name) {
-  if (name.size() > shm::kMaxName - 8 || !std::all_of(name.begin(), name.end(), is_name_char) ||
-      name.front() == '.' || name.front() == '-') {
-    throw Problem(
-        kExitNotStarted, "VG1005",
-        fmt::format(
-            "--name: \"{}\" is no name; letters, digits, dots, dashes and underscores, {} at most",
-            name, shm::kMaxName - 8));
-  }
-  return name;
-}
-
 std::string name_of_program(const std::string& program) {
   std::string name = program.substr(program.rfind('/') + 1);
   std::replace_if(
@@ -143,10 +131,23 @@ std::string gpu_quota_text(const shm::TenantGpu& gpu, const Driver& driver) {
 
 }  // namespace
 
+std::string checked_name(const std::string& name) {
+  if (name.empty() || name.size() > shm::kMaxName - 8 ||
+      !std::all_of(name.begin(), name.end(), is_name_char) || name.front() == '.' ||
+      name.front() == '-') {
+    throw Problem(
+        kExitNotStarted, "VG1005",
+        fmt::format(
+            "--name: \"{}\" is no name; letters, digits, dots, dashes and underscores, {} at most",
+            name, shm::kMaxName - 8));
+  }
+  return name;
+}
+
 const char* ProcessEnvironment::get(const char* name) const { return std::getenv(name); }
 
 PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
-                          const settings::Environment& environment) {
+                          const settings::Environment& environment, Source by) {
   PlannedTenant planned;
   std::vector<settings::GpuIdentity> all;
   for (const auto& gpu : driver.gpus)
@@ -198,8 +199,8 @@ PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
       const bool memory_by_flag = flags.memory_source != Source::none;
       const Quota& memory = memory_by_flag ? flags : by_variables.per_gpu[i];
       gpu.quota.memory_limit_bytes = memory.memory_limit_bytes;
-      gpu.quota.memory_source = memory_by_flag ? Source::run : memory.memory_source;
-      if (any_compute_flag(request)) gpu.quota.compute_source = Source::run;
+      gpu.quota.memory_source = memory_by_flag ? by : memory.memory_source;
+      if (any_compute_flag(request)) gpu.quota.compute_source = by;
       const std::uint64_t asked = gpu.quota.memory_limit_bytes;
       gpu.quota.memory_limit_bytes = held_to(gpu.total_bytes, asked);
       if (gpu.quota.memory_limit_bytes != asked) {
@@ -290,7 +291,7 @@ ReadFlags read_flags(const QuotaFlags& flags, std::span<const settings::GpuIdent
 
 // The quota of the i-th GPU with the flags applied, by the rules that a new tenant's is made by.
 Quota changed(const Quota& before, const ReadFlags& read, std::size_t i,
-              const settings::GpuIdentity& gpu) {
+              const settings::GpuIdentity& gpu, Source by) {
   const bool share_set = read.share.set[i].share, limit_set = read.limit.set[i].limit;
   const bool policy_set = read.policy.set[i].policy, priority_set = read.priority.set[i].priority;
   const Quota& share = share_set ? read.share.per_gpu[i] : before;
@@ -315,10 +316,10 @@ Quota changed(const Quota& before, const ReadFlags& read, std::size_t i,
   after.compute_limit_percent = resolved.per_gpu[0].compute_limit_percent;
   after.policy = resolved.per_gpu[0].policy;
   if (priority_set) after.priority = read.priority.per_gpu[i].priority;
-  if (share_set || limit_set || policy_set || priority_set) after.compute_source = Source::run;
+  if (share_set || limit_set || policy_set || priority_set) after.compute_source = by;
   if (read.memory.set[i].memory) {
     after.memory_limit_bytes = held_to(gpu.total_bytes, read.memory.per_gpu[i].memory_limit_bytes);
-    after.memory_source = Source::run;
+    after.memory_source = by;
   }
   return after;
 }
@@ -326,7 +327,7 @@ Quota changed(const Quota& before, const ReadFlags& read, std::size_t i,
 }  // namespace
 
 std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string& gpus,
-                                     const shm::TenantSpec& spec) {
+                                     const shm::TenantSpec& spec, Source by) {
   std::vector<QuotaChange> changes;
   std::vector<settings::GpuIdentity> identities;
   for (const std::uint32_t place : chosen_gpus(gpus, spec)) {
@@ -336,7 +337,7 @@ std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string&
   }
   const ReadFlags read = read_flags(flags, identities);
   for (std::size_t i = 0; i < changes.size(); ++i)
-    changes[i].after = changed(changes[i].before, read, i, identities[i]);
+    changes[i].after = changed(changes[i].before, read, i, identities[i], by);
   return changes;
 }
 

@@ -18,32 +18,6 @@
 namespace vgpu::survey {
 namespace {
 
-// A tenant's process as the pid that NVML would show here. 0: in a namespace that can't be looked
-// into.
-class PidTranslator {
- public:
-  std::uint32_t outer_pid(const shm::ProcessView& process) {
-    if (process.pid_namespace == own_ || process.pid_namespace == 0)
-      return static_cast<std::uint32_t>(process.pid);
-    if (!scanned_) scan();
-    const auto found = by_inner_.find({process.pid_namespace, process.pid});
-    return found == by_inner_.end() ? 0 : static_cast<std::uint32_t>(found->second);
-  }
-
- private:
-  void scan() {
-    scanned_ = true;
-    for (const pid_t pid : descendants_of(1)) {
-      const std::uint64_t name_space = pid_namespace_of(pid);
-      if (name_space != 0 && name_space != own_)
-        by_inner_[{name_space, pid_in_own_namespace(pid)}] = pid;
-    }
-  }
-  std::uint64_t own_ = pid_namespace_of(getpid());
-  bool scanned_ = false;
-  std::map<std::pair<std::uint64_t, pid_t>, pid_t> by_inner_;
-};
-
 bool is_called(const std::string& only, const shm::TenantSpec& spec) {
   return spec.id.view().starts_with(only) || spec.name.view().starts_with(only);
 }
@@ -53,14 +27,6 @@ bool is_called(const std::string& only, const Gpu& gpu) {
   std::string lower(only);
   std::transform(lower.begin(), lower.end(), lower.begin(), GpuUuid::lower);
   return gpu.uuid_text().starts_with(lower) || gpu.uuid_text().substr(4).starts_with(lower);
-}
-
-Limiter limiter_of(std::uint32_t pid) {
-  if (pid == 0) return Limiter::unknown;
-  const auto id = static_cast<pid_t>(pid);
-  if (has_mapped(id, "libcuda_limiter.so")) return Limiter::present;
-  // Every process has its program mapped: if not even that shows, the list can't be read.
-  return has_mapped(id, "/") ? Limiter::absent : Limiter::unknown;
 }
 
 void read_tenants(const shm::StateDir& dir, Snapshot& snapshot) {
@@ -109,7 +75,9 @@ void find_outsiders(Snapshot& snapshot) {
   PidTranslator translator;
   std::set<std::uint32_t> limited{static_cast<std::uint32_t>(getpid())};
   for (const auto& tenant : snapshot.tenants) {
-    for (const auto& process : tenant.processes) limited.insert(translator.outer_pid(process));
+    for (const auto& process : tenant.processes)
+      limited.insert(
+          static_cast<std::uint32_t>(translator.outer_pid(process.pid_namespace, process.pid)));
   }
   for (const auto& gpu : snapshot.driver.gpus) {
     for (const auto& process : gpu.processes) {
@@ -124,6 +92,14 @@ void find_outsiders(Snapshot& snapshot) {
 }
 
 }  // namespace
+
+Limiter limiter_of(std::uint32_t pid) {
+  if (pid == 0) return Limiter::unknown;
+  const auto id = static_cast<pid_t>(pid);
+  if (has_mapped(id, "libcuda_limiter.so")) return Limiter::present;
+  // Every process has its program mapped: if not even that shows, the list can't be read.
+  return has_mapped(id, "/") ? Limiter::absent : Limiter::unknown;
+}
 
 std::optional<std::size_t> own_gpu(const shm::TenantSpec& spec, const GpuUuid& uuid) {
   for (std::size_t i = 0; i < spec.gpus.size(); ++i) {

@@ -167,4 +167,12 @@ void TenantHold::end(const shm::StateDir& dir, const shm::Tenant& tenant) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
+bool remove_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant) {
+  if (!processes_of(tenant).empty() || is_held(dir, id)) return false;
+  auto hold = TenantHold::acquire(dir, id);
+  if (!hold) return false;
+  hold->end(dir, tenant);
+  return access(segment_path(dir, id).c_str(), F_OK) != 0;
+}
+
 }  // namespace vgpu::survey

@@ -32,6 +32,10 @@ class Host {
   // Becomes the host if there is none, or none that answers somebody who has waited since then.
   // False: there is one, or no memory.
   bool take_over(std::uint64_t now_ns, std::uint64_t waiting_since_ns);
+  // Becomes the host whoever it is now, for who is to stay it: the one before finds that at its
+  // next step. What it had counted (credit, debt) begins anew, as at every change. False: somebody
+  // else was quicker, or no memory.
+  bool replace(std::uint64_t now_ns);
   bool hosts() const { return epoch_ != 0; }
   // Decides as of now. Gives the time to be called again at the latest; sooner when the node's
   // doorbell rings. 0: somebody else is the host by now.
@@ -41,6 +45,7 @@ class Host {
 
  private:
   struct Workspace;
+  bool begin(std::uint64_t now_ns, std::uint64_t word);
   bool renew(std::uint64_t now_ns, std::uint32_t epoch);
   void read_seats(std::uint64_t now_ns);
   std::uint32_t index_of(const GpuUuid& gpu);

@@ -106,6 +106,8 @@ class Tenant {
   // What is owed under a compute limit is owed under the new one too. The seats of the tenant have
   // to be told (shm/node.h: set_terms, ring).
   void set_quota(std::uint32_t gpu, const Quota& quota);
+  // What people type. Readers may see some of each for an instant.
+  void rename(std::string_view name);
   std::uint32_t compute_limit_percent(std::uint32_t gpu) const;  // 0: none; for each launch
   // The word of the compute limit (core/pace.h), one for all processes of the tenant.
   std::uint64_t paid_until_ns(std::uint32_t gpu) const;

@@ -53,6 +53,9 @@ struct Driver {
 // True when --simulated was given or VGPU_SIMULATED says so.
 bool simulation_wanted(bool flag);
 
+// What to load NVML by. Empty: the simulated one isn't installed.
+std::string nvml_library(const Installation& installation, bool simulated);
+
 Driver read_driver(const Installation& installation, bool simulated, bool with_processes);
 
 // The same GPUs in the order in which CUDA numbers them, asked of the driver in a child process

@@ -4,9 +4,12 @@
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace vgpu::survey {
@@ -30,6 +33,19 @@ bool identify(pid_t pid, ProcessIdentity& identity);
 pid_t pid_in_own_namespace(pid_t pid);
 // The inode of its PID namespace, 0 if it can't be read.
 std::uint64_t pid_namespace_of(pid_t pid);
+
+// From a pid in another PID namespace to the pid here. Looks through all processes once, when the
+// first foreign one is asked for.
+class PidTranslator {
+ public:
+  // 0: in a namespace that can't be looked into, or gone.
+  pid_t outer_pid(std::uint64_t pid_namespace, pid_t pid);
+
+ private:
+  std::uint64_t own_ = pid_namespace_of(getpid());
+  bool scanned_ = false;
+  std::map<std::pair<std::uint64_t, pid_t>, pid_t> by_inner_;
+};
 
 // The folder of the simulated GPU's shared state.
 std::string simulated_state_folder();

@@ -39,9 +39,12 @@ struct PlannedTenant {
   std::vector<std::string> notices;  // what settings ignore, and why; said once
 };
 
-// Throws Problem with the first error of the settings.
+// Throws Problem with the first error of the settings. `by`: who set what the request says.
 PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
-                          const settings::Environment& environment);
+                          const settings::Environment& environment, Source by = Source::run);
+
+// Letters, digits, dots, dashes and underscores. Throws Problem.
+std::string checked_name(const std::string& name);
 
 // What flags make of a running tenant's quota on one of its GPUs.
 struct QuotaChange {
@@ -54,7 +57,7 @@ struct QuotaChange {
 // One for each GPU of the tenant's set, or of `gpus` where that is given. Quantities without a flag
 // stay; `fixed` makes the limit the share. Throws Problem with the first error.
 std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string& gpus,
-                                     const shm::TenantSpec& spec);
+                                     const shm::TenantSpec& spec, Source by = Source::run);
 
 // "share 30 %, limit 60 %, elastic, priority high"; empty: nothing of it was asked for.
 std::string compute_text(const Quota& quota);

@@ -26,6 +26,8 @@ struct ListedTenant {
 // or one under another state directory; `unknown` where it can't be looked into.
 enum class Limiter : unsigned char { absent, present, unknown };
 
+Limiter limiter_of(std::uint32_t pid);
+
 // A process on a GPU that is none of this user's tenants'.
 struct Outsider {
   std::uint32_t pid = 0;  // 0: of another PID namespace

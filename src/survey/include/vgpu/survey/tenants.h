@@ -56,4 +56,8 @@ class TenantHold {
   std::string id_;
 };
 
+// Removes a tenant without processes and without a keeper that could still start one. False: it has
+// either.
+bool remove_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant);
+
 }  // namespace vgpu::survey

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can be asked of the daemon: what there is, what happened, and to change it. Implemented by
+// the daemon, used by everything that serves. Any thread; whoever asks waits for nothing but the
+// answer. Nothing throws.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "node_state.h"
+#include "vgpu/survey/quotas.h"
+
+namespace vgpu::hypervisor {
+
+// Who asks, as the transport has verified it.
+struct Asker {
+  uid_t uid = 0;
+  std::optional<pid_t> pid;
+  std::string origin;  // for the log: "socket", "rest"
+};
+
+enum class RefusalKind : unsigned char {
+  bad_request,  // it can't be understood
+  forbidden,    // not this asker
+  not_found,    // no such tenant
+  conflict,     // a name that is taken, a tenant with processes
+  no_room,      // more than there is
+  unavailable,  // no driver, no state directory, not now
+};
+std::string_view refusal_name(RefusalKind kind);  // "no_room"
+
+// What would fit on a GPU instead.
+struct Room {
+  GpuUuid gpu;
+  std::uint32_t index = 0;
+  std::optional<std::uint64_t> memory_bytes;
+  std::optional<unsigned> share_percent;
+};
+
+struct Refusal {
+  RefusalKind kind = RefusalKind::bad_request;
+  std::string code;  // "VG1014", as `vgpu` says it
+  std::string rule;  // the rule's name: "share_sum", "memory_in_use", "owner", "name_taken", ...
+  std::string what;  // one line
+  std::string next;  // what helps; may be empty
+  std::vector<Room> room;
+};
+
+template <class Value>
+class Outcome {
+ public:
+  Outcome(Value value) : held_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
+  Outcome(Refusal refusal) : held_(std::move(refusal)) {}  // NOLINT(google-explicit-constructor)
+  bool ok() const { return std::holds_alternative<Value>(held_); }
+  const Value& value() const { return std::get<Value>(held_); }
+  const Refusal& refusal() const { return std::get<Refusal>(held_); }
+
+ private:
+  std::variant<Value, Refusal> held_;
+};
+
+// As `vgpu run` takes it: quantities as typed, for all GPUs or "GPU=VALUE,...". A tenant made here
+// has no processes yet; `vgpu exec NAME` starts them. It stays until it is ended.
+struct CreateRequest : survey::TenantRequest {
+  bool oversubscribe = false;
+};
+
+struct ChangeRequest : survey::QuotaFlags {
+  std::string gpus;  // as typed; empty: all of the tenant's
+  bool oversubscribe = false;
+};
+
+struct EndRequest {
+  bool with_processes = false;  // ends them too: SIGTERM, and after `grace` SIGKILL
+  std::chrono::milliseconds grace{10'000};
+};
+
+// Both before and after, for each GPU that was meant.
+struct ChangedQuota {
+  GpuUuid gpu;
+  std::uint32_t index = 0;
+  Quota before;
+  Quota after;
+};
+
+struct CreatedTenant {
+  std::string id;
+  std::string name;
+  std::vector<std::string> notices;  // what was understood and isn't kept
+};
+struct ChangedTenant {
+  std::string id;
+  std::vector<ChangedQuota> gpus;
+};
+struct EndedTenant {
+  std::string id;
+  std::size_t processes_signalled = 0;  // 0: it is gone already; else it ends with them
+};
+struct RenamedTenant {
+  std::string id;
+  std::string before;
+  std::string after;
+};
+
+struct EventBatch {
+  std::vector<Event> events;  // in order
+  std::uint64_t next = 0;     // ask with this the next time
+  bool missed = false;        // older ones are forgotten already
+};
+
+enum class Resolution : unsigned char { seconds, ten_seconds };
+
+class Control {
+ public:
+  virtual ~Control() = default;
+
+  // The latest moment. Never null, never waits.
+  virtual StatePointer state() const = 0;
+  // The first moment after `sequence`; the latest one when `wait` has passed.
+  virtual StatePointer state_after(std::uint64_t sequence,
+                                   std::chrono::milliseconds wait) const = 0;
+
+  // Events after that sequence (0: all that are remembered), at most `most`. Where there is none,
+  // waits for one, but no longer than `wait`.
+  virtual EventBatch events_after(std::uint64_t sequence, std::size_t most,
+                                  std::chrono::milliseconds wait) const = 0;
+
+  // The last ten minutes by seconds, or the last day by ten seconds; oldest first. `tenant` empty:
+  // of the whole GPU. Nothing where nothing is known.
+  virtual std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
+                                            Resolution resolution) const = 0;
+
+  // Tenants are found by id, name, or the unique beginning of one.
+  virtual Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) = 0;
+  virtual Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
+                                        const ChangeRequest& request) = 0;
+  virtual Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
+                                   const EndRequest& request) = 0;
+  virtual Outcome<RenamedTenant> rename(const Asker& asker, std::string_view tenant,
+                                        const std::string& name) = 0;
+};
+
+}  // namespace vgpu::hypervisor

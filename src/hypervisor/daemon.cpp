@@ -1,0 +1,728 @@
+// SPDX-License-Identifier: Apache-2.0
+// The beat; what is asked from outside is in daemon_control.cpp.
+#include "daemon.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <ctime>
+#include <set>
+#include <utility>
+
+#include "pace.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/platform/process.h"
+#include "vgpu/survey/change.h"
+#include "vgpu/survey/gpus.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/process_tree.h"
+#include "vgpu/survey/shares.h"
+#include "vgpu/survey/snapshot.h"
+#include "vgpu/survey/text.h"
+
+#ifndef VGPU_VERSION
+#define VGPU_VERSION "0"
+#endif
+
+namespace vgpu::hypervisor {
+namespace {
+
+constexpr std::uint64_t kMsNs = 1'000'000;
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kBeatNs = 100 * kMsNs;
+constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
+constexpr std::uint64_t kSharesEveryNs = kSecondNs;
+constexpr std::uint64_t kNvmlHangsNs = 3 * kSecondNs;
+constexpr std::uint64_t kRefusalsEveryNs = kSecondNs;
+// The driver frees a moment after the ledger, and two readings are of two moments.
+constexpr unsigned kBeatsOverMemory = 3;
+constexpr double kPpmOfPercent = 10'000;
+
+std::uint64_t realtime_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+std::string random_id() {
+  std::array<unsigned char, 8> bytes{};
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) bytes.fill(0);
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "node";
+}
+
+std::string process_text(const ProcessState& process) {
+  return fmt::format("{} (pid {}{})", survey::visible(process.command_line),
+                     process.host_pid.value_or(process.own_pid),
+                     process.user.empty() ? "" : fmt::format(", {}", process.user));
+}
+
+std::string gpu_list(const NodeState& state, const ProcessState& process) {
+  std::vector<std::string> names;
+  for (const auto& gpu : process.gpus) {
+    const GpuState* known = state.gpu(gpu.gpu);
+    names.push_back(known != nullptr ? std::to_string(known->index) : gpu.gpu.text().data());
+  }
+  return fmt::format("GPU {}", fmt::join(names, ", "));
+}
+
+bool same_quota(const Quota& a, const Quota& b) {
+  return a.memory_limit_bytes == b.memory_limit_bytes &&
+         a.compute_share_percent == b.compute_share_percent &&
+         a.compute_limit_percent == b.compute_limit_percent && a.policy == b.policy &&
+         a.priority == b.priority;
+}
+
+// The directory of one user's tenants has one daemon.
+int lock_directory(const shm::StateDir& dir) {
+  const std::string path = fmt::format("{}/hypervisor.lock", dir.path.view());
+  const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (file < 0 || flock(file, LOCK_EX | LOCK_NB) != 0) {
+    if (file >= 0) close(file);
+    throw survey::Problem(
+        survey::kExitFailed, "VG1061",
+        fmt::format("a hypervisor looks after the state directory {} already", dir.path.view()),
+        "end that one first, or VGPU_STATE_DIR=DIRECTORY hypervisor daemon");
+  }
+  return file;
+}
+
+std::string library_of(bool simulated) {
+  return survey::nvml_library(survey::find_installation(), simulated);
+}
+
+}  // namespace
+
+Daemon::Daemon(DaemonOptions options)
+    : dir_(survey::state_directory(true, survey::kExitFailed)),
+      lock_(lock_directory(dir_)),
+      simulated_(survey::simulation_wanted(options.simulated)),
+      boot_id_(random_id()),
+      started_ns_(realtime_ns()),
+      options_(std::move(options)),
+      sampler_(library_of(simulated_), simulated_),
+      hosting_(dir_),
+      segments_(dir_) {
+  auto first = std::make_shared<NodeState>();
+  first->node_name = options_.node_name.empty() ? host_name() : options_.node_name;
+  first->daemon_version = VGPU_VERSION;
+  first->boot_id = boot_id_;
+  first->state_directory = dir_.path.view();
+  first->time_ns = first->started_ns = started_ns_;
+  first->driver.simulated = simulated_;
+  first->driver.why = "NVML has not been asked yet";
+  adopt_kept_tenants();
+  say(*first, EventKind::daemon_started, "",
+      fmt::format("hypervisor {} looks after {}", VGPU_VERSION, dir_.path.view()));
+  state_ = std::move(first);
+  thread_ = std::thread([this] { run(); });
+}
+
+Daemon::~Daemon() {
+  stop();
+  if (lock_ >= 0) close(lock_);
+}
+
+void Daemon::stop() {
+  {
+    const std::lock_guard lock(state_mutex_);
+    stopping_ = true;
+    published_.notify_all();
+  }
+  events_.close();
+  if (thread_.joinable()) thread_.join();
+  hosting_.stop();
+  sampler_.stop();
+}
+
+void Daemon::reload(const DaemonOptions& options) {
+  {
+    const std::lock_guard lock(options_mutex_);
+    options_ = options;
+  }
+  events_.add(realtime_ns(), EventKind::settings_reloaded, "", "settings are read again");
+}
+
+DaemonOptions Daemon::options() const {
+  const std::lock_guard lock(options_mutex_);
+  return options_;
+}
+
+bool Daemon::is_alive(std::chrono::milliseconds within) const {
+  const std::uint64_t within_ns = static_cast<std::uint64_t>(within.count()) * kMsNs;
+  const StatePointer latest = state();
+  return latest->sequence == 0 || latest->monotonic_ns + within_ns > platform::monotonic_ns();
+}
+
+void Daemon::run() {
+  std::unique_lock lock(state_mutex_);
+  while (!stopping_) {
+    lock.unlock();
+    const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
+    beat();
+    const std::uint64_t rest =
+        rest_ns(kBeatNs, platform::monotonic_ns() - begin_ns, thread_cpu_ns() - begin_cpu_ns);
+    lock.lock();
+    published_.wait_for(lock, std::chrono::nanoseconds(rest),
+                        [&] { return stopping_ || beat_is_due_; });
+    beat_is_due_ = false;
+  }
+}
+
+void Daemon::beat_soon() {
+  const std::lock_guard lock(state_mutex_);
+  beat_is_due_ = true;
+  published_.notify_all();
+}
+
+void Daemon::beat() {
+  const StatePointer before = state();
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  const auto readings = sampler_.readings();
+  segments_.read(now_ns);
+  if (now_ns >= use_read_ns_ + kUseEveryNs) {
+    use_read_ns_ = now_ns;
+    read_use(*readings, now_ns);
+  }
+
+  auto next = std::make_shared<NodeState>();
+  next->sequence = before->sequence + 1;
+  next->time_ns = realtime_ns();
+  next->monotonic_ns = now_ns;
+  next->started_ns = started_ns_;
+  next->node_name = before->node_name;
+  next->daemon_version = before->daemon_version;
+  next->boot_id = boot_id_;
+  next->state_directory = before->state_directory;
+  next->driver = readings->driver;
+  next->processes_read_ns = readings->read_ns;
+  next->segments_read_ns = next->time_ns;
+  next->hosts_arbiter = hosting_.hosts();
+  next->notes = segments_.notes();
+  if (!segments_.seats_unreadable().empty())
+    next->notes.push_back(fmt::format("node.seats: {}", segments_.seats_unreadable()));
+
+  read_gpus(*readings, *next);
+  if (now_ns >= readings->looked_ns + kNvmlHangsNs && readings->looked_ns != 0) {
+    next->notes.push_back("NVML doesn't answer: figures of GPUs are old");
+    for (auto& gpu : next->gpus) {
+      if (gpu.health != GpuHealth::ok) continue;
+      gpu.health = GpuHealth::unreadable;
+      gpu.health_text = "NVML doesn't answer";
+    }
+  }
+  read_tenants(*readings, *next, now_ns);
+  read_outsiders(*readings, *next, now_ns);
+  processes_.tidy();
+  if (now_ns >= judged_ns_ + kSharesEveryNs) {
+    judged_ns_ = now_ns;
+    judge_shares(*next);
+  }
+  for (auto& gpu : next->gpus) {
+    if (const auto at = judged_.find(gpu.uuid); at != judged_.end())
+      std::tie(gpu.promised_percent, gpu.share_notes) = at->second;
+  }
+  tell(*before, *next);
+  guard(*next, now_ns);
+  finish_endings(now_ns);
+  remember(*next);
+  next->last_event = events_.last();
+  publish(std::move(next));
+}
+
+void Daemon::publish(std::shared_ptr<NodeState> state) {
+  const std::lock_guard lock(state_mutex_);
+  state_ = std::move(state);
+  published_.notify_all();
+}
+
+void Daemon::say(NodeState& state, EventKind kind, std::string subject, std::string text) {
+  events_.add(state.time_ns, kind, std::move(subject), std::move(text));
+}
+
+void Daemon::read_gpus(const Readings& readings, NodeState& state) {
+  for (const XidSeen& seen : sampler_.take_xids()) {
+    ++xids_[seen.gpu][seen.xid];
+    last_xid_[seen.gpu] = {seen.xid, seen.time_ns};
+    say(state, EventKind::xid_error, seen.gpu.text().data(),
+        fmt::format("XID {} on {}", seen.xid, seen.gpu.text().data()));
+  }
+  for (const auto& reading : readings.gpus) {
+    GpuState gpu;
+    gpu.uuid = reading.identity.uuid;
+    gpu.index = reading.identity.index;
+    gpu.name = reading.identity.name;
+    gpu.pci_bus_id = reading.identity.pci_bus_id;
+    gpu.total_bytes = reading.identity.total_bytes;
+    gpu.health = reading.health;
+    gpu.health_text = reading.health_text;
+    gpu.sample = reading.sample;
+    gpu.sampled_ns = reading.sampled_ns;
+    gpu.mig_enabled = reading.mig_enabled;
+    gpu.mig_devices = reading.mig_devices;
+    if (const auto at = xids_.find(gpu.uuid); at != xids_.end()) gpu.xid_counts = at->second;
+    if (const auto at = last_xid_.find(gpu.uuid); at != last_xid_.end()) {
+      gpu.last_xid = at->second.first;
+      gpu.last_xid_ns = at->second.second;
+    }
+    state.gpus.push_back(std::move(gpu));
+  }
+}
+
+void Daemon::read_use(const Readings& readings, std::uint64_t now_ns) {
+  segments_.read_seats(now_ns);
+  const auto busy = [&](const GpuUuid& uuid) -> std::optional<unsigned> {
+    for (const auto& gpu : readings.gpus) {
+      if (gpu.identity.uuid == uuid) return gpu.sample.busy_percent;
+    }
+    return std::nullopt;
+  };
+  std::vector<shm::SeatFacts> seats = segments_.seats();
+  counters_.add(now_ns, seats, busy);
+  std::map<Place, std::vector<const shm::SeatFacts*>> by_place;
+  for (auto& seat : seats) {
+    // Who is alone on a GPU counts nothing: it did what NVML says of the GPU.
+    if (const auto percent = seat.is_alone ? busy(seat.gpu) : std::nullopt)
+      seat.seconds[0].work_ns = *percent * (kSecondNs / 100);
+    by_place[{std::string(seat.tenant.view()), seat.gpu}].push_back(&seat);
+  }
+  use_.clear();
+  for (const auto& [place, own] : by_place) {
+    Use use;
+    use.figures = survey::use_of(own);
+    double owed = 0;
+    for (const auto* seat : own) {
+      owed += seat->entitled_ppm / kPpmOfPercent;
+      use.got_by_process[{seat->pid, seat->start_time_ticks}] = survey::use_of({seat}).got_1s;
+    }
+    use.owed_percent = owed;
+    use_.emplace(place, std::move(use));
+  }
+}
+
+void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns) {
+  const DaemonOptions chosen = options();
+  std::map<GpuUuid, std::map<std::uint32_t, std::optional<std::uint64_t>>> on_gpu;
+  for (const auto& gpu : readings.gpus) {
+    for (const auto& process : gpu.processes)
+      on_gpu[gpu.identity.uuid].emplace(process.pid, process.used_bytes);
+  }
+  const std::uint64_t own_namespace = platform::pid_namespace();
+  // Looking through all processes is dear: once a second, for those that aren't known yet.
+  if (now_ns >= foreign_read_ns_ + kSecondNs) {
+    foreign_read_ns_ = now_ns;
+    survey::PidTranslator translator;
+    std::map<std::pair<std::uint64_t, std::int32_t>, pid_t> known;
+    for (const auto& [id, tenant] : segments_.tenants()) {
+      for (const auto& process : tenant.processes) {
+        if (process.pid_namespace == own_namespace || process.pid_namespace == 0) continue;
+        const std::pair key(process.pid_namespace, process.pid);
+        const auto at = foreign_pids_.find(key);
+        known[key] = at != foreign_pids_.end() && at->second != 0
+                         ? at->second
+                         : translator.outer_pid(process.pid_namespace, process.pid);
+      }
+    }
+    foreign_pids_ = std::move(known);
+  }
+
+  std::set<std::string> kept;
+  {
+    const std::lock_guard lock(change_mutex_);
+    for (const auto& [id, hold] : kept_) kept.insert(id);
+  }
+  for (const auto& [id, seen] : segments_.tenants()) {
+    TenantState tenant;
+    tenant.id = id;
+    tenant.name = seen.spec.name.view();
+    tenant.owner = geteuid();
+    if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
+    tenant.made_by_daemon = kept.count(id) != 0;
+    tenant.process_count = seen.processes.size();
+    std::map<GpuUuid, std::uint64_t> driver_bytes;
+    std::set<GpuUuid> driver_silent;
+    for (const auto& slot : seen.processes) {
+      ProcessState process;
+      process.tenant = id;
+      process.own_pid = slot.pid;
+      process.start_time_ticks = slot.start_time_ticks;
+      process.program = slot.program.view();
+      process.limiter = LimiterPresence::present;
+      pid_t host_pid = slot.pid;
+      if (slot.pid_namespace != own_namespace && slot.pid_namespace != 0) {
+        const auto at = foreign_pids_.find({slot.pid_namespace, slot.pid});
+        host_pid = at == foreign_pids_.end() ? 0 : at->second;
+      }
+      if (host_pid > 0) {
+        process.host_pid = host_pid;
+        if (const auto* facts = processes_.of(host_pid, slot.start_time_ticks, now_ns, chosen)) {
+          process.owner = facts->owner;
+          process.user = facts->user;
+          process.command_line = facts->command_line;
+        }
+      }
+      for (std::size_t i = 0; i < seen.spec.gpus.size(); ++i) {
+        const auto& own = seen.spec.gpus[i];
+        if (!own.in_set) continue;
+        ProcessGpuState on;
+        on.gpu = own.uuid;
+        on.charged_bytes = slot.charged_bytes[i];
+        bool there = slot.charged_bytes[i] != 0;
+        if (const auto gpu = on_gpu.find(own.uuid); gpu != on_gpu.end() && host_pid > 0) {
+          if (const auto at = gpu->second.find(static_cast<std::uint32_t>(host_pid));
+              at != gpu->second.end()) {
+            there = true;
+            on.driver_bytes = at->second;
+            if (at->second) driver_bytes[own.uuid] += *at->second;
+            if (!at->second) driver_silent.insert(own.uuid);
+          }
+        }
+        if (const auto use = use_.find({id, own.uuid}); use != use_.end()) {
+          const auto& got = use->second.got_by_process;
+          if (const auto at = got.find({slot.pid, slot.start_time_ticks}); at != got.end()) {
+            there = true;
+            on.got_percent_1s = at->second;
+          }
+        }
+        if (there) process.gpus.push_back(on);
+      }
+      state.processes.push_back(std::move(process));
+    }
+    for (std::size_t i = 0; i < seen.spec.gpus.size(); ++i) {
+      const auto& own = seen.spec.gpus[i];
+      if (!own.in_set) continue;
+      counters_.set_denied(id, own.uuid, seen.inode, seen.denied[i]);
+      TenantGpuState gpu;
+      gpu.gpu = own.uuid;
+      gpu.index = own.nvml_index;
+      gpu.total_bytes = own.total_bytes;
+      gpu.quota = own.quota;
+      gpu.charged_bytes = seen.charged_bytes[i];
+      gpu.counters = counters_.of(id, own.uuid);
+      if (on_gpu.count(own.uuid) != 0 && driver_silent.count(own.uuid) == 0)
+        gpu.driver_bytes = driver_bytes[own.uuid];
+      if (const auto use = use_.find({id, own.uuid}); use != use_.end()) {
+        const survey::UseFigures& figures = use->second.figures;
+        gpu.owed_percent = use->second.owed_percent;
+        gpu.got_percent_1s = figures.got_1s;
+        gpu.got_percent_10s = figures.got_10s;
+        gpu.waited_turn_percent_1s = figures.turn_1s;
+        gpu.waited_limit_percent_1s = figures.limit_1s;
+        gpu.waited_in_flight_percent_1s = figures.in_flight_1s;
+        gpu.debt_ns = figures.debt_ns;
+      }
+      for (auto& each : state.gpus) {
+        if (each.uuid == own.uuid) each.got_percent_1s += gpu.got_percent_1s;
+      }
+      tenant.gpus.push_back(std::move(gpu));
+    }
+    state.tenants.push_back(std::move(tenant));
+  }
+}
+
+// Whoever is on a GPU and in no tenant.
+void Daemon::read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns) {
+  const DaemonOptions chosen = options();
+  std::set<pid_t> limited{getpid()};
+  for (const auto& process : state.processes) {
+    if (process.host_pid) limited.insert(*process.host_pid);
+  }
+  std::map<pid_t, ProcessState> found;
+  for (const auto& gpu : readings.gpus) {
+    for (const auto& seen : gpu.processes) {
+      const auto pid = static_cast<pid_t>(seen.pid);
+      if (limited.count(pid) != 0) continue;
+      ProcessState& process = found[pid];
+      process.gpus.push_back({gpu.identity.uuid, std::nullopt, seen.used_bytes, std::nullopt});
+      if (process.gpus.size() > 1 || pid <= 0) continue;
+      const ProcessFacts* facts = processes_.of(pid, 0, now_ns, chosen);
+      if (facts == nullptr) continue;
+      process.host_pid = pid;
+      process.own_pid = facts->own_pid;
+      process.start_time_ticks = facts->start_time_ticks;
+      process.owner = facts->owner;
+      process.user = facts->user;
+      process.program = facts->program;
+      process.command_line = facts->command_line;
+      process.limiter = facts->limiter;
+      process.exempt = facts->exempt;
+    }
+  }
+  for (auto& [pid, process] : found) {
+    if (pid > 0 && !process.host_pid) continue;  // it ended meanwhile
+    state.unlimited_processes += NodeState::is_unlimited(process) ? 1 : 0;
+    state.processes.push_back(std::move(process));
+  }
+}
+
+void Daemon::judge_shares(NodeState& state) {
+  survey::Snapshot snapshot;
+  snapshot.seats_unreadable = segments_.seats_unreadable();
+  for (const auto& [id, tenant] : segments_.tenants()) {
+    survey::ListedTenant listed;
+    listed.spec = tenant.spec;
+    snapshot.tenants.push_back(std::move(listed));
+  }
+  for (const auto& process : state.processes) {
+    if (!process.tenant.empty()) continue;
+    survey::Limiter limiter = survey::Limiter::unknown;
+    if (process.limiter == LimiterPresence::absent) limiter = survey::Limiter::absent;
+    if (process.limiter == LimiterPresence::present) limiter = survey::Limiter::present;
+    for (const auto& on : process.gpus) {
+      snapshot.outsiders[on.gpu].push_back(
+          {static_cast<std::uint32_t>(process.host_pid.value_or(0)), process.program,
+           on.driver_bytes, limiter});
+    }
+  }
+  judged_.clear();
+  for (const auto& gpu : state.gpus) {
+    const survey::GpuShares shares = survey::shares_on(snapshot, gpu.uuid);
+    std::vector<std::string> notes;
+    if (!shares.promises.empty()) notes = survey::share_notes(shares);
+    judged_[gpu.uuid] = {shares.sum_percent(), std::move(notes)};
+  }
+}
+
+void Daemon::tell(const NodeState& before, NodeState& state) {
+  tell_gpus(before, state);
+  tell_tenants(before, state);
+  tell_processes(before, state);
+  if (before.sequence == 0 ? state.driver.available
+                           : state.driver.available && !before.driver.available) {
+    say(state, EventKind::driver_found, "",
+        fmt::format("driver {}{}, {} GPU{}", state.driver.version,
+                    state.driver.simulated ? " (simulated)" : "", state.gpus.size(),
+                    state.gpus.size() == 1 ? "" : "s"));
+  } else if (!state.driver.available &&
+             (before.driver.available || before.driver.why != state.driver.why)) {
+    say(state, EventKind::driver_lost, "", state.driver.why + "; it is waited for");
+  }
+  const std::uint64_t takings = hosting_.takings();
+  if (told_hosting_ && (!state.hosts_arbiter || takings > told_takings_ + 1))
+    say(state, EventKind::hosting_lost, "", "a tenant's process has hosted the arbiter");
+  if (state.hosts_arbiter && takings != told_takings_)
+    say(state, EventKind::hosting_taken, "", "this daemon hosts the arbiter");
+  told_hosting_ = state.hosts_arbiter;
+  if (state.hosts_arbiter) told_takings_ = takings;
+}
+
+void Daemon::tell_gpus(const NodeState& before, NodeState& state) {
+  for (auto& gpu : state.gpus) {
+    const GpuState* was = before.gpu(gpu.uuid);
+    const GpuHealth health_before = was != nullptr ? was->health : GpuHealth::ok;
+    if (gpu.health == GpuHealth::ok) {
+      unhealthy_since_.erase(gpu.uuid);
+    } else {
+      gpu.unhealthy_since_ns = unhealthy_since_.try_emplace(gpu.uuid, state.time_ns).first->second;
+    }
+    const std::string name = fmt::format("GPU {} ({})", gpu.index, gpu.name);
+    if (gpu.health != health_before) {
+      const EventKind kind = gpu.health == GpuHealth::ok     ? EventKind::gpu_back
+                             : gpu.health == GpuHealth::lost ? EventKind::gpu_lost
+                                                             : EventKind::gpu_unreadable;
+      say(state, kind, gpu.uuid_text(),
+          gpu.health == GpuHealth::ok ? name + " answers again"
+                                      : fmt::format("{}: {}", name, gpu.health_text));
+    }
+    const auto reasons = [](const GpuState& of) {
+      return throttle_names(of.sample.throttle_reasons.value_or(0));
+    };
+    const auto now_held = reasons(gpu);
+    const auto held = was != nullptr ? reasons(*was) : std::vector<std::string>();
+    if (now_held == held) continue;
+    say(state, now_held.empty() ? EventKind::throttle_ended : EventKind::throttled, gpu.uuid_text(),
+        now_held.empty()
+            ? name + ": clocks are free again"
+            : fmt::format("{}: clocks are held back: {}", name, fmt::join(now_held, ", ")));
+  }
+}
+
+void Daemon::tell_tenants(const NodeState& before, NodeState& state) {
+  std::map<std::string_view, const TenantState*> was;
+  for (const auto& tenant : before.tenants) was[tenant.id] = &tenant;
+  for (const auto& tenant : state.tenants) {
+    const auto found = was.find(tenant.id);
+    const TenantState* old = found == was.end() ? nullptr : found->second;
+    if (old == nullptr) {
+      say(state, EventKind::tenant_began, tenant.id,
+          fmt::format("tenant {}{}", tenant.name,
+                      before.sequence == 0 ? " was here already" : " began"));
+    } else if (old->name != tenant.name) {
+      say(state, EventKind::tenant_renamed, tenant.id,
+          fmt::format("tenant {} is called {}", old->name, tenant.name));
+    }
+    for (const auto& gpu : tenant.gpus) {
+      const Place place(tenant.id, gpu.gpu);
+      if (old != nullptr) {
+        for (const auto& old_gpu : old->gpus) {
+          if (old_gpu.gpu == gpu.gpu && !same_quota(old_gpu.quota, gpu.quota)) {
+            say(state, EventKind::quota_changed, tenant.id,
+                fmt::format("{} GPU {}: {}", tenant.name, gpu.index,
+                            survey::change_text(old_gpu.quota, gpu.quota)));
+          }
+        }
+      }
+      const std::uint64_t refused = gpu.counters.denied_allocations;
+      // What was refused before the daemon began isn't news.
+      auto [told, is_new] = refusals_told_.try_emplace(place, before.sequence == 0 ? refused : 0);
+      auto& told_ns = refusals_told_ns_[place];
+      if (refused > told->second && state.monotonic_ns >= told_ns + kRefusalsEveryNs) {
+        const std::uint64_t more = refused - told->second;
+        say(state, EventKind::memory_refused, tenant.id,
+            fmt::format("{} GPU {}: {} allocation{} refused at its limit of {}", tenant.name,
+                        gpu.index, more, more == 1 ? "" : "s",
+                        survey::limit_text(gpu.quota.memory_limit_bytes)));
+        told->second = refused;
+        told_ns = state.monotonic_ns;
+      }
+      if (is_new) told_ns = 0;
+    }
+  }
+  for (const auto& tenant : before.tenants) {
+    if (state.tenant(tenant.id) != nullptr) continue;
+    say(state, EventKind::tenant_ended, tenant.id, fmt::format("tenant {} ended", tenant.name));
+    counters_.forget(tenant.id);
+    const auto is_its = [&](const auto& entry) { return entry.first.first == tenant.id; };
+    std::erase_if(refusals_told_, is_its);
+    std::erase_if(refusals_told_ns_, is_its);
+    std::erase_if(over_memory_beats_, is_its);
+  }
+}
+
+void Daemon::tell_processes(const NodeState& before, NodeState& state) {
+  using Key = std::tuple<std::string_view, pid_t, std::uint64_t>;
+  const auto key_of = [](const ProcessState& process) {
+    return Key(process.tenant, process.host_pid.value_or(process.own_pid),
+               process.start_time_ticks);
+  };
+  std::map<Key, const ProcessState*> was, now;
+  for (const auto& process : before.processes) was[key_of(process)] = &process;
+  for (const auto& process : state.processes) now[key_of(process)] = &process;
+  for (const auto& [key, process] : now) {
+    const auto old = was.find(key);
+    if (!process->tenant.empty()) {
+      if (old == was.end())
+        say(state, EventKind::process_joined, process->tenant, process_text(*process) + " joined");
+    } else if (NodeState::is_unlimited(*process) &&
+               (old == was.end() || !NodeState::is_unlimited(*old->second))) {
+      say(state, EventKind::unlimited_found, std::to_string(process->host_pid.value_or(0)),
+          fmt::format("{} is on {} without the limiter", process_text(*process),
+                      gpu_list(state, *process)));
+    }
+  }
+  for (const auto& [key, process] : was) {
+    if (now.count(key) != 0) continue;
+    if (!process->tenant.empty()) {
+      say(state, EventKind::process_ended, process->tenant, process_text(*process) + " ended");
+    } else if (NodeState::is_unlimited(*process)) {
+      say(state, EventKind::unlimited_gone, std::to_string(process->host_pid.value_or(0)),
+          fmt::format("{} is gone from {}", process_text(*process), gpu_list(state, *process)));
+    }
+  }
+}
+
+void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
+  const DaemonOptions chosen = options();
+  std::vector<Suspect> suspects;
+  std::map<Suspect, std::string> texts;
+  for (const auto& process : state.processes) {
+    if (!NodeState::is_unlimited(process) || !process.host_pid) continue;
+    const Suspect suspect{Offence::unlimited, *process.host_pid, process.start_time_ticks};
+    suspects.push_back(suspect);
+    texts[suspect] = process_text(process) + " is on a GPU without the limiter";
+  }
+  for (const auto& tenant : state.tenants) {
+    for (const auto& gpu : tenant.gpus) {
+      const Place place(tenant.id, gpu.gpu);
+      const bool over =
+          gpu.quota.limits_memory() && gpu.driver_bytes &&
+          *gpu.driver_bytes > gpu.quota.memory_limit_bytes &&
+          *gpu.driver_bytes - gpu.quota.memory_limit_bytes > chosen.over_memory_slack_bytes;
+      unsigned& beats = over_memory_beats_[place];
+      if (!over) {
+        if (beats >= kBeatsOverMemory) {
+          say(state, EventKind::within_memory, tenant.id,
+              fmt::format("{} GPU {}: within its limit again", tenant.name, gpu.index));
+        }
+        beats = 0;
+        continue;
+      }
+      beats = std::min(beats + 1, kBeatsOverMemory + 1);
+      if (beats < kBeatsOverMemory) continue;
+      const ProcessState* largest = nullptr;
+      std::uint64_t most = 0;
+      for (const auto& process : state.processes) {
+        if (process.tenant != tenant.id || !process.host_pid) continue;
+        for (const auto& on : process.gpus) {
+          if (on.gpu != gpu.gpu || on.driver_bytes.value_or(0) <= most) continue;
+          most = *on.driver_bytes;
+          largest = &process;
+        }
+      }
+      const std::string text = fmt::format(
+          "{} GPU {}: the driver counts {}, more than its limit of {}; most of it is {}'s",
+          tenant.name, gpu.index, survey::size_text(gpu.driver_bytes),
+          survey::limit_text(gpu.quota.memory_limit_bytes),
+          largest != nullptr ? process_text(*largest) : "nobody");
+      if (beats == kBeatsOverMemory) say(state, EventKind::over_memory, tenant.id, text);
+      if (largest == nullptr) continue;
+      const Suspect suspect{Offence::over_memory, *largest->host_pid, largest->start_time_ticks};
+      suspects.push_back(suspect);
+      texts[suspect] = text;
+    }
+  }
+  for (const GuardAction& action : guard_.decide(now_ns, suspects, chosen)) {
+    const bool sent =
+        send_signal(action.suspect.pid, action.suspect.start_time_ticks, action.signal);
+    say(state, EventKind::guard_acted, std::to_string(action.suspect.pid),
+        fmt::format("{} {} pid {}: {}", action.signal == SIGKILL ? "SIGKILL" : "SIGTERM",
+                    sent ? "sent to" : "could not be sent to", action.suspect.pid,
+                    texts[action.suspect]));
+  }
+}
+
+void Daemon::remember(const NodeState& state) {
+  const std::uint64_t second = state.monotonic_ns / kSecondNs;
+  // A little late, so that the second that ended has been written by all.
+  if (second == remembered_second_ || state.monotonic_ns % kSecondNs < 200 * kMsNs ||
+      use_read_ns_ % kSecondNs < 150 * kMsNs || use_read_ns_ / kSecondNs != second)
+    return;
+  remembered_second_ = second;
+  const std::uint64_t time_ns = state.time_ns / kSecondNs * kSecondNs;
+  const std::lock_guard lock(history_mutex_);
+  for (const auto& gpu : state.gpus) {
+    HistoryPoint point;
+    point.time_ns = time_ns;
+    point.got_percent = static_cast<float>(gpu.got_percent_1s);
+    if (gpu.sample.busy_percent) point.busy_percent = static_cast<float>(*gpu.sample.busy_percent);
+    point.used_bytes = gpu.sample.used_bytes;
+    history_.add(gpu.uuid, "", point);
+  }
+  for (const auto& tenant : state.tenants) {
+    for (const auto& gpu : tenant.gpus) {
+      HistoryPoint point;
+      point.time_ns = time_ns;
+      point.got_percent = static_cast<float>(gpu.got_percent_1s);
+      if (gpu.owed_percent) point.owed_percent = static_cast<float>(*gpu.owed_percent);
+      point.waited_percent =
+          static_cast<float>(gpu.waited_turn_percent_1s + gpu.waited_limit_percent_1s);
+      point.used_bytes = gpu.charged_bytes;
+      history_.add(gpu.gpu, tenant.id, point);
+    }
+  }
+  history_.tidy(time_ns);
+}
+
+}  // namespace vgpu::hypervisor

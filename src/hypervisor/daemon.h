@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon's heart: every 100 ms (pace.h) it puts together what the sampler, the segments and
+// /proc say, tells what has changed since, lets the guard act, and publishes the new moment.
+// Control's members are for any thread; the beat has its own.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "control.h"
+#include "counters.h"
+#include "daemon_options.h"
+#include "events.h"
+#include "guard.h"
+#include "history.h"
+#include "hosting.h"
+#include "process_facts.h"
+#include "sampler.h"
+#include "segments.h"
+#include "vgpu/survey/figures.h"
+#include "vgpu/survey/tenants.h"
+
+namespace vgpu::hypervisor {
+
+class Daemon final : public Control {
+ public:
+  // Throws survey::Problem: no state directory, or another daemon is there.
+  explicit Daemon(DaemonOptions options);
+  ~Daemon() override;
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Nobody waits any more; threads end, the arbiter is left to the tenants.
+  void stop();
+  // Takes what may change while it runs: the guard, names.
+  void reload(const DaemonOptions& options);
+  // Did the beat move within that time? For a watchdog.
+  bool is_alive(std::chrono::milliseconds within) const;
+
+  StatePointer state() const override;
+  StatePointer state_after(std::uint64_t sequence, std::chrono::milliseconds wait) const override;
+  EventBatch events_after(std::uint64_t sequence, std::size_t most,
+                          std::chrono::milliseconds wait) const override;
+  std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
+                                    Resolution resolution) const override;
+  Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
+  Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
+                                const ChangeRequest& request) override;
+  Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
+                           const EndRequest& request) override;
+  Outcome<RenamedTenant> rename(const Asker& asker, std::string_view tenant,
+                                const std::string& name) override;
+
+ private:
+  using Place = std::pair<std::string, GpuUuid>;  // a tenant on a GPU
+  // A process of a tenant: tenant, pid and PID namespace of its own, start time.
+  using Member = std::tuple<std::string, std::int32_t, std::uint64_t, std::uint64_t>;
+  struct Use {
+    survey::UseFigures figures;
+    std::optional<double> owed_percent;
+    std::map<std::pair<std::int32_t, std::uint64_t>, double> got_by_process;
+  };
+  struct Ending {
+    std::uint64_t kill_at_ns = 0;
+    bool killed = false;
+  };
+
+  void run();
+  void beat();
+  void read_gpus(const Readings& readings, NodeState& state);
+  void read_use(const Readings& readings, std::uint64_t now_ns);
+  void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
+  void read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns);
+  void judge_shares(NodeState& state);
+  void tell(const NodeState& before, NodeState& state);
+  void tell_gpus(const NodeState& before, NodeState& state);
+  void tell_tenants(const NodeState& before, NodeState& state);
+  void tell_processes(const NodeState& before, NodeState& state);
+  void guard(NodeState& state, std::uint64_t now_ns);
+  void finish_endings(std::uint64_t now_ns);
+  void remember(const NodeState& state);
+  void publish(std::shared_ptr<NodeState> state);
+  void say(NodeState& state, EventKind kind, std::string subject, std::string text);
+  void beat_soon();
+
+  void adopt_kept_tenants();
+  void write_kept_tenants() const;
+  bool may(const Asker& asker) const;
+  DaemonOptions options() const;
+
+  shm::StateDir dir_;
+  int lock_ = -1;
+  bool simulated_ = false;
+  std::string boot_id_;
+  std::uint64_t started_ns_ = 0;
+
+  mutable std::mutex options_mutex_;
+  DaemonOptions options_;
+
+  Sampler sampler_;
+  Hosting hosting_;
+  Segments segments_;
+  Counters counters_;
+  ProcessBook processes_;
+  Guard guard_;
+  EventLog events_;
+  std::map<Place, Use> use_;
+  std::uint64_t use_read_ns_ = 0;
+  std::map<GpuUuid, std::pair<unsigned, std::vector<std::string>>> judged_;  // promised, notes
+  std::uint64_t judged_ns_ = 0;
+  std::map<Place, unsigned> over_memory_beats_;
+  std::map<Place, std::uint64_t> refusals_told_;  // as of the last event
+  std::map<Place, std::uint64_t> refusals_told_ns_;
+  std::map<std::pair<std::uint64_t, std::int32_t>, pid_t> foreign_pids_;
+  std::uint64_t foreign_read_ns_ = 0;
+  std::map<GpuUuid, std::uint64_t> unhealthy_since_;
+  std::map<GpuUuid, std::map<std::uint64_t, std::uint64_t>> xids_;
+  std::map<GpuUuid, std::pair<std::uint64_t, std::uint64_t>> last_xid_;  // which, when
+  std::uint64_t remembered_second_ = 0;
+  std::uint64_t told_takings_ = 0;
+  bool told_hosting_ = false;
+
+  mutable std::mutex history_mutex_;
+  History history_;
+
+  // Changes come one at a time; kept are the tenants that were made here.
+  mutable std::mutex change_mutex_;
+  std::map<std::string, survey::TenantHold> kept_;
+  std::map<std::string, Ending> endings_;
+
+  mutable std::mutex state_mutex_;
+  mutable std::condition_variable published_;
+  StatePointer state_;
+  bool stopping_ = false;
+  bool beat_is_due_ = false;
+  std::thread thread_;
+};
+
+}  // namespace vgpu::hypervisor

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the daemon is told at its start, as plain values with their defaults: settings/ fills it in
+// from flags, variables and the file. Nothing here is needed to start.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "http/http_options.h"
+
+namespace vgpu::hypervisor {
+
+enum class GuardPolicy : unsigned char {
+  report,  // events and figures only
+  signal,  // SIGTERM, once
+  kill,    // SIGTERM, and after the grace time SIGKILL
+};
+
+struct DaemonOptions {
+  bool simulated = false;  // also by VGPU_SIMULATED
+  std::string node_name;   // empty: the host's
+
+  GuardPolicy unlimited_policy = GuardPolicy::report;
+  GuardPolicy over_memory_policy = GuardPolicy::report;
+  // How long something has to be so before the guard acts, and between SIGTERM and SIGKILL.
+  std::chrono::milliseconds guard_grace{5'000};
+  // Names of program files (the last part of /proc/PID/exe) that may use a GPU without the limiter;
+  // root's of kAlwaysExempt may besides.
+  std::vector<std::string> exempt_programs;
+  // So much more than its limit a tenant may hold by the driver's count before it is said.
+  std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
+
+  HttpOptions http;
+};
+
+// What serves displays and monitors machines; without it nobody could log in to look.
+inline constexpr const char* kAlwaysExempt[] = {"Xorg",
+                                                "Xwayland",
+                                                "gnome-shell",
+                                                "kwin_wayland",
+                                                "kwin_x11",
+                                                "weston",
+                                                "sddm",
+                                                "gdm-x-session",
+                                                "nvidia-persiste",
+                                                "nvidia-smi",
+                                                "nv-hostengine",
+                                                "dcgm-exporter",
+                                                "nvidia-cuda-mps-server",
+                                                "nvtop"};
+
+}  // namespace vgpu::hypervisor

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <stdexcept>
+
+#include "node_state_json.h"
+
+namespace vgpu::hypervisor::http {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::size_t kEventsAtOnce = 500;
+constexpr std::uint64_t kGraceMax_ms = 600'000;
+
+int status_of(RefusalKind kind) {
+  switch (kind) {
+    case RefusalKind::bad_request:
+      return 400;
+    case RefusalKind::forbidden:
+      return 403;
+    case RefusalKind::not_found:
+      return 404;
+    case RefusalKind::conflict:
+    case RefusalKind::no_room:
+      return 409;
+    case RefusalKind::unavailable:
+      return 503;
+  }
+  return 500;
+}
+
+Answer answered(const Json& json, int status = 200) {
+  Answer answer;
+  answer.status = status;
+  answer.body = dumped(json);
+  return answer;
+}
+
+Answer refused(const Refusal& refusal) {
+  return answered({{"error", refusal_json(refusal)}}, status_of(refusal.kind));
+}
+
+Answer bad_request(std::string_view what) { return problem(400, "bad_request", what); }
+
+// A request's body, field by field; what isn't asked for by the end is a mistake.
+class Fields {
+ public:
+  explicit Fields(const std::string& body) : json_(Json::parse(body, nullptr, false)) {
+    if (!json_.is_object()) throw std::invalid_argument("the body must be a JSON object");
+  }
+  // Text, or a whole number written as one.
+  void take(const char* name, std::string& to) {
+    const Json value = taken(name);
+    if (value.is_null()) return;
+    if (value.is_number_unsigned())
+      to = std::to_string(value.get<std::uint64_t>());
+    else if (value.is_string())
+      to = value.get<std::string>();
+    else
+      throw std::invalid_argument(fmt::format("\"{}\" must be text or a whole number", name));
+    if (to.size() > kTextMax || to.find('\0') != std::string::npos)
+      throw std::invalid_argument(fmt::format("\"{}\" is too long", name));
+  }
+  void take(const char* name, bool& to) {
+    const Json value = taken(name);
+    if (value.is_null()) return;
+    if (!value.is_boolean())
+      throw std::invalid_argument(fmt::format("\"{}\" must be true or false", name));
+    to = value.get<bool>();
+  }
+  void end() const {
+    if (!json_.empty())
+      throw std::invalid_argument(
+          fmt::format("there is no field \"{}\" here", json_.items().begin().key()));
+  }
+
+ private:
+  static constexpr std::size_t kTextMax = 4096;
+  Json taken(const char* name) {
+    const auto found = json_.find(name);
+    if (found == json_.end()) return nullptr;
+    Json value = *found;
+    json_.erase(found);
+    return value;
+  }
+  Json json_;
+};
+
+void take_quota(Fields& fields, survey::QuotaFlags& flags) {
+  fields.take("memory", flags.memory);
+  fields.take("compute", flags.compute);
+  fields.take("compute_limit", flags.compute_limit);
+  fields.take("policy", flags.policy);
+  fields.take("priority", flags.priority);
+}
+
+std::optional<std::uint64_t> number_in(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size())
+    return std::nullopt;
+  return value;
+}
+
+// A parameter that has to be a number; throws std::invalid_argument.
+std::uint64_t number_parameter(const Ask& ask, const char* name, std::uint64_t otherwise) {
+  const auto text = ask.parameter(name);
+  if (!text) return otherwise;
+  const auto value = number_in(*text);
+  if (!value) throw std::invalid_argument(fmt::format("\"{}\" must be a whole number", name));
+  return *value;
+}
+
+bool flag_parameter(const Ask& ask, const char* name) {
+  const auto text = ask.parameter(name);
+  if (!text) return false;
+  if (*text != "true" && *text != "false")
+    throw std::invalid_argument(fmt::format("\"{}\" must be true or false", name));
+  return *text == "true";
+}
+
+Resolution resolution_of(const Ask& ask) {
+  const std::string text = ask.parameter("resolution").value_or("seconds");
+  if (text == "seconds") return Resolution::seconds;
+  if (text == "ten_seconds") return Resolution::ten_seconds;
+  throw std::invalid_argument("\"resolution\" must be seconds or ten_seconds");
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& letter : out) {
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter | 0x20);
+  }
+  return out;
+}
+
+// The only one that `is_it` holds for.
+template <class List, class Predicate>
+auto the_only(const List& list, Predicate is_it) -> decltype(&list.front()) {
+  decltype(&list.front()) found = nullptr;
+  for (const auto& one : list) {
+    if (!is_it(one)) continue;
+    if (found != nullptr) return nullptr;
+    found = &one;
+  }
+  return found;
+}
+
+class Api {
+ public:
+  Api(Control& control, uid_t own_uid) : control_(control), own_uid_(own_uid) {}
+
+  Answer node() const { return answered(node_json(*control_.state())); }
+  Answer state() const { return answered(state_json(*control_.state())); }
+
+  Answer gpus() const {
+    Json list = Json::array();
+    for (const auto& gpu : control_.state()->gpus) list.push_back(gpu_json(gpu));
+    return answered(list);
+  }
+
+  Answer gpu(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const GpuState* found = find_gpu(*state, ask.part("gpu"));
+    return found == nullptr ? no_gpu(ask.part("gpu")) : answered(gpu_json(*found));
+  }
+
+  Answer gpu_history(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const GpuState* found = find_gpu(*state, ask.part("gpu"));
+    if (found == nullptr) return no_gpu(ask.part("gpu"));
+    return answered(history_json(control_.history(found->uuid, "", resolution_of(ask))));
+  }
+
+  Answer tenants() const {
+    Json list = Json::array();
+    for (const auto& tenant : control_.state()->tenants) list.push_back(tenant_json(tenant));
+    return answered(list);
+  }
+
+  Answer tenant(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const TenantState* found = find_tenant(*state, ask.part("tenant"));
+    return found == nullptr ? no_tenant(ask.part("tenant")) : answered(tenant_json(*found));
+  }
+
+  Answer tenant_history(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const TenantState* found = find_tenant(*state, ask.part("tenant"));
+    if (found == nullptr) return no_tenant(ask.part("tenant"));
+    const auto wanted = ask.parameter("gpu");
+    if (!wanted && found->gpus.size() != 1)
+      return bad_request("the tenant has several GPUs; name one by \"gpu\"");
+    const GpuState* gpu = wanted ? find_gpu(*state, *wanted) : nullptr;
+    if (wanted && gpu == nullptr) return no_gpu(*wanted);
+    const GpuUuid& uuid = wanted ? gpu->uuid : found->gpus.front().gpu;
+    return answered(history_json(control_.history(uuid, found->id, resolution_of(ask))));
+  }
+
+  Answer processes(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const bool unlimited = flag_parameter(ask, "unlimited");
+    const auto wanted = ask.parameter("tenant");
+    const TenantState* tenant = wanted ? find_tenant(*state, *wanted) : nullptr;
+    if (wanted && tenant == nullptr) return no_tenant(*wanted);
+    Json list = Json::array();
+    for (const auto& process : state->processes) {
+      if (tenant != nullptr && process.tenant != tenant->id) continue;
+      if (unlimited && !NodeState::is_unlimited(process)) continue;
+      list.push_back(process_json(process));
+    }
+    return answered(list);
+  }
+
+  Answer create(const Ask& ask) {
+    CreateRequest request;
+    Fields fields(ask.body);
+    fields.take("name", request.name);
+    fields.take("gpus", request.gpus);
+    take_quota(fields, request);
+    fields.take("oversubscribe", request.oversubscribe);
+    fields.end();
+    const auto outcome = control_.create(asker(ask), request);
+    if (!outcome.ok()) return refused(outcome.refusal());
+    Answer answer = answered(created_json(outcome.value()), 201);
+    answer.headers.emplace_back("Location", "/api/v2/tenants/" + outcome.value().id);
+    return answer;
+  }
+
+  Answer change(const Ask& ask) {
+    ChangeRequest request;
+    Fields fields(ask.body);
+    fields.take("gpus", request.gpus);
+    take_quota(fields, request);
+    fields.take("oversubscribe", request.oversubscribe);
+    fields.end();
+    const auto outcome = control_.change(asker(ask), ask.part("tenant"), request);
+    return outcome.ok() ? answered(changed_json(outcome.value())) : refused(outcome.refusal());
+  }
+
+  Answer end(const Ask& ask) {
+    EndRequest request;
+    request.with_processes = flag_parameter(ask, "with_processes");
+    const std::uint64_t grace =
+        number_parameter(ask, "grace_ms", static_cast<std::uint64_t>(request.grace.count()));
+    if (grace > kGraceMax_ms) return bad_request("\"grace_ms\" is at most 600000");
+    request.grace = milliseconds(grace);
+    const auto outcome = control_.end(asker(ask), ask.part("tenant"), request);
+    return outcome.ok() ? answered(ended_json(outcome.value())) : refused(outcome.refusal());
+  }
+
+  Answer rename(const Ask& ask) {
+    std::string name;
+    Fields fields(ask.body);
+    fields.take("name", name);
+    fields.end();
+    if (name.empty()) return bad_request("\"name\" is missing");
+    const auto outcome = control_.rename(asker(ask), ask.part("tenant"), name);
+    return outcome.ok() ? answered(renamed_json(outcome.value())) : refused(outcome.refusal());
+  }
+
+  Answer events(const Ask& ask) const {
+    const std::uint64_t after = number_parameter(ask, "after", 0);
+    const std::uint64_t limit =
+        std::clamp<std::uint64_t>(number_parameter(ask, "limit", 100), 1, kEventsAtOnce);
+    const EventBatch batch = control_.events_after(after, limit, milliseconds(0));
+    Json list = Json::array();
+    for (const auto& event : batch.events) list.push_back(event_json(event));
+    return answered({{"run", control_.state()->boot_id},
+                     {"events", list},
+                     {"next", batch.next},
+                     {"missed", batch.missed}});
+  }
+
+  Answer stream(const Ask& ask) const {
+    constexpr milliseconds kWait{500};
+    constexpr int kSilentWaits = 30;  // 15 s: less than what proxies drop connections after
+    const StatePointer state = control_.state();
+    const std::string run = state->boot_id, last = ask.header("last-event-id");
+    std::uint64_t at =
+        last.empty() ? number_parameter(ask, "after", state->last_event) : sequence_in(last, run);
+    Answer answer;
+    answer.type = "text/event-stream";
+    answer.stream = [this, run, at, silent = 0,
+                     first = true]() mutable -> std::optional<std::string> {
+      if (std::exchange(first, false)) return "retry: 2000\n\n";
+      const EventBatch batch = control_.events_after(at, kEventsAtOnce, kWait);
+      std::string text;
+      if (batch.missed) text += "event: missed\ndata: {}\n\n";
+      for (const auto& event : batch.events) text += event_text(event, run);
+      at = batch.next;
+      if (!text.empty()) silent = 0;
+      if (text.empty() && ++silent >= kSilentWaits) {
+        silent = 0;
+        return ": nothing new\n\n";
+      }
+      return text;
+    };
+    return answer;
+  }
+
+ private:
+  Asker asker(const Ask& ask) const {
+    if (ask.peer.by_unix_socket) return {ask.peer.uid, ask.peer.pid, "socket"};
+    return {own_uid_, std::nullopt, "rest, " + ask.caller.name};
+  }
+  static Answer no_gpu(const std::string& typed) {
+    return problem(404, "not_found", fmt::format("no GPU, or not only one, is called {}", typed));
+  }
+  static Answer no_tenant(const std::string& typed) {
+    return problem(404, "not_found",
+                   fmt::format("no tenant, or not only one, is called {}", typed));
+  }
+
+  Control& control_;
+  const uid_t own_uid_;
+};
+
+}  // namespace
+
+const TenantState* find_tenant(const NodeState& state, std::string_view typed) {
+  if (typed.empty()) return nullptr;
+  if (const TenantState* exact = state.tenant(typed)) return exact;
+  const auto& tenants = state.tenants;
+  if (const auto* named = the_only(tenants, [&](const auto& t) { return t.name == typed; }))
+    return named;
+  return the_only(tenants, [&](const TenantState& tenant) {
+    return tenant.id.compare(0, typed.size(), typed) == 0 ||
+           tenant.name.compare(0, typed.size(), typed) == 0;
+  });
+}
+
+const GpuState* find_gpu(const NodeState& state, std::string_view typed) {
+  if (typed.empty()) return nullptr;
+  if (const auto index = number_in(typed))
+    return the_only(state.gpus, [&](const GpuState& gpu) { return gpu.index == *index; });
+  const std::string wanted = lower(typed);
+  return the_only(state.gpus, [&](const GpuState& gpu) {
+    return lower(gpu.uuid_text()).compare(0, wanted.size(), wanted) == 0;
+  });
+}
+
+std::string event_text(const Event& event, std::string_view run) {
+  return fmt::format("id: {}:{}\nevent: {}\ndata: {}\n\n", run, event.sequence,
+                     event_name(event.kind), dumped(event_json(event)));
+}
+
+std::uint64_t sequence_in(std::string_view event_id, std::string_view run) {
+  const auto colon = event_id.rfind(':');
+  if (colon == std::string_view::npos || event_id.substr(0, colon) != run) return 0;
+  return number_in(event_id.substr(colon + 1)).value_or(0);
+}
+
+void add_api_routes(Router& router, Control& control, uid_t own_uid) {
+  const auto api = std::make_shared<Api>(control, own_uid);
+  const auto add = [&](const char* method, const std::string& path, Access access, auto handle) {
+    router.add({method, "/api/v2" + path, access, [api, handle](const Ask& ask) -> Answer {
+                  try {
+                    return std::invoke(handle, *api, ask);
+                  } catch (const std::invalid_argument& mistake) {
+                    return bad_request(mistake.what());
+                  }
+                }});
+  };
+  const auto plain = [](auto member) {
+    return [member](Api& of, const Ask&) { return (of.*member)(); };
+  };
+  add("GET", "/node", Access::read, plain(&Api::node));
+  add("GET", "/state", Access::read, plain(&Api::state));
+  add("GET", "/gpus", Access::read, plain(&Api::gpus));
+  add("GET", "/gpus/{gpu}", Access::read, &Api::gpu);
+  add("GET", "/gpus/{gpu}/history", Access::read, &Api::gpu_history);
+  add("GET", "/tenants", Access::read, plain(&Api::tenants));
+  add("POST", "/tenants", Access::write, &Api::create);
+  add("GET", "/tenants/{tenant}", Access::read, &Api::tenant);
+  add("PATCH", "/tenants/{tenant}", Access::write, &Api::change);
+  add("DELETE", "/tenants/{tenant}", Access::write, &Api::end);
+  add("PUT", "/tenants/{tenant}/name", Access::write, &Api::rename);
+  add("GET", "/tenants/{tenant}/history", Access::read, &Api::tenant_history);
+  add("GET", "/processes", Access::read, &Api::processes);
+  add("GET", "/events", Access::read, &Api::events);
+  add("GET", "/events/stream", Access::read, &Api::stream);
+}
+
+}  // namespace vgpu::hypervisor::http

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who is at the other end of a connection, as the kernel tells it. Nothing in here comes from what
+// the other end says.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace vgpu::hypervisor::http {
+
+struct Peer {
+  bool by_unix_socket = false;
+  uid_t uid = 0;  // of a Unix socket's peer when it connected (SO_PEERCRED)
+  gid_t gid = 0;
+  pid_t pid = 0;
+  std::string address;  // "127.0.0.1", "2001:db8::1"; empty for a Unix socket
+  std::uint16_t port = 0;
+  std::uint16_t local_port = 0;
+  bool loopback = false;  // both ends are on this machine
+
+  // What its limits are counted by: a user, an IPv4 address, an IPv6 network of 64 bits.
+  std::string limit_key() const;
+};
+
+// Of a socket that was accepted; none: the kernel doesn't say.
+std::optional<Peer> peer_of(int socket);
+
+// The user who owns the other end of a TCP connection within this machine and network namespace.
+std::optional<uid_t> owner_of_loopback(const Peer& peer);
+// The same from the text of /proc/net/tcp or tcp6. Pure.
+std::optional<uid_t> owner_in_table(std::string_view table, std::uint16_t its_port,
+                                    std::uint16_t our_port);
+
+}  // namespace vgpu::hypervisor::http

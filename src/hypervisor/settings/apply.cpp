@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "http/listener.h"
+
+namespace vgpu::hypervisor::settings {
+namespace {
+
+GuardPolicy policy_of(const std::string& word) {
+  if (word == "signal") return GuardPolicy::signal;
+  if (word == "kill") return GuardPolicy::kill;
+  return GuardPolicy::report;
+}
+
+const Origin& origin_of(const Loaded& loaded, std::string_view key) {
+  const auto all = rows();
+  const auto row =
+      std::find_if(all.begin(), all.end(), [&](const Row& one) { return one.key == key; });
+  return loaded.origins.at(static_cast<std::size_t>(row - all.begin()));
+}
+
+void fault(Loaded& loaded, std::string_view key, const std::string& what) {
+  Place place = origin_of(loaded, key).place;
+  if (place.name.empty()) place.name = std::string(key);
+  loaded.faults.push_back({place, place.line == 0 ? what : fmt::format("{}: {}", key, what)});
+}
+
+}  // namespace
+
+void check_meaning(Loaded& loaded) {
+  const Values& values = loaded.values;
+  bool wide = false;
+  for (const std::string& text : values.api_listen) {
+    if (text == "none" && values.api_listen.size() == 1) break;
+    try {
+      const http::ListenAddress address = http::parse_listen_address(text);
+      wide = wide || (!address.host.empty() && !address.is_loopback());
+    } catch (const std::exception& reason) {
+      fault(loaded, "api.listen", reason.what());
+    }
+  }
+  if (values.api_tls_certificate.empty() != values.api_tls_key.empty()) {
+    const bool no_key = values.api_tls_key.empty();
+    fault(loaded, no_key ? "api.tls-certificate" : "api.tls-key",
+          fmt::format("{} is needed beside it", no_key ? "api.tls-key" : "api.tls-certificate"));
+  }
+  if (wide && values.api_tls_certificate.empty()) {
+    fault(loaded, "api.listen",
+          "an address beyond loopback needs api.tls-certificate and api.tls-key");
+  }
+}
+
+DaemonOptions options_of(const Loaded& loaded) {
+  const Values& values = loaded.values;
+  DaemonOptions options;
+  options.node_name = values.node_name;
+  options.simulated = values.simulated;
+  options.unlimited_policy = policy_of(values.guard_unlimited);
+  options.over_memory_policy = policy_of(values.guard_over_memory);
+  options.guard_grace = values.guard_grace;
+  options.exempt_programs = values.guard_exempt;
+  options.over_memory_slack_bytes = values.guard_slack;
+  HttpOptions& http = options.http;
+  http.listen = values.api_listen;
+  http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
+  http.socket = values.api_socket;
+  http.tls_certificate_file = values.api_tls_certificate;
+  http.tls_key_file = values.api_tls_key;
+  http.token_key_file = values.api_token_key;
+  http.token_jwks_file = values.api_token_jwks;
+  http.token_audience = values.api_token_audience;
+  http.token_issuer = values.api_token_issuer;
+  http.open_reads = values.api_open_reads;
+  http.requests_per_second = static_cast<double>(values.api_requests);
+  http.connections = static_cast<std::uint32_t>(values.api_connections);
+  for (const Pod& pod : values.pods) http.pods.push_back({pod.name_space, pod.name, pod.tenant});
+  return options;
+}
+
+}  // namespace vgpu::hypervisor::settings

@@ -1,0 +1,587 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon on the simulated GPU: inside the test, where its state is looked at, or as a program,
+// where it is killed. Conditions are waited for; nothing depends on how fast they come.
+#include "daemon.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "tool.h"
+#include "vgpu/platform/process.h"
+
+namespace vgpu::cli_test {
+namespace {
+
+using hypervisor::Asker;
+using hypervisor::Daemon;
+using hypervisor::DaemonOptions;
+using hypervisor::Event;
+using hypervisor::EventKind;
+using hypervisor::GuardPolicy;
+using hypervisor::NodeState;
+using hypervisor::StatePointer;
+using nlohmann::json;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+// The simulated driver keeps its folder for as long as the process lives: one for all tests that
+// run in it.
+const std::string& simulated_folder() {
+  static const struct Folder {
+    std::string path;
+    Folder() {
+      std::string pattern = testing::TempDir() + "vgpu-hypervisor-XXXXXX";
+      path = mkdtemp(pattern.data());
+    }
+    ~Folder() {
+      std::error_code ignored;
+      std::filesystem::remove_all(path, ignored);
+    }
+  } folder;
+  return folder.path;
+}
+
+class HypervisorTest : public ToolTest {
+ protected:
+  HypervisorTest() {
+    set("VGPU_SIM_STATE", simulated_folder());
+    setenv("VGPU_STATE_DIR", (folder() + "/state").c_str(), 1);
+    setenv("VGPU_SIM_STATE", simulated_folder().c_str(), 1);
+    setenv("VGPU_SIM_DEVICES", "a10,h200", 1);
+    setenv("VGPU_SIMULATED", "1", 1);
+    for (const char* name : {"nvml.faults", "nvml.xids"})
+      std::filesystem::remove(simulated_folder() + "/" + name);
+  }
+
+  void begin(DaemonOptions options = {}) { daemon_ = std::make_unique<Daemon>(std::move(options)); }
+  Daemon& daemon() { return *daemon_; }
+  StatePointer state() { return daemon_->state(); }
+
+  // A moment of which that is true; the last one looked at when none came.
+  StatePointer wait_for(const std::function<bool(const NodeState&)>& is_true) {
+    StatePointer now = daemon_->state();
+    for (int tries = 0; tries < 600 && !is_true(*now); ++tries)
+      now = daemon_->state_after(now->sequence, std::chrono::milliseconds(100));
+    EXPECT_TRUE(is_true(*now)) << dump(*now);
+    return now;
+  }
+  static std::string dump(const NodeState& now) {
+    std::string text;
+    for (const auto& tenant : now.tenants)
+      text += fmt::format("tenant {} {} processes\n", tenant.id, tenant.process_count);
+    for (const auto& process : now.processes)
+      text += fmt::format("process {} of {}\n", process.command_line, process.tenant);
+    for (const auto& gpu : now.gpus)
+      text += fmt::format("GPU {} {}\n", gpu.index, hypervisor::health_name(gpu.health));
+    return text;
+  }
+  Event wait_for_event(EventKind kind) {
+    std::uint64_t next = 0;
+    for (int tries = 0; tries < 600; ++tries) {
+      const auto batch = daemon_->events_after(next, 100, std::chrono::milliseconds(100));
+      for (const Event& event : batch.events) {
+        if (event.kind == kind) return event;
+      }
+      next = batch.next;
+    }
+    ADD_FAILURE() << "no event " << hypervisor::event_name(kind);
+    return {};
+  }
+  std::vector<EventKind> events() {
+    std::vector<EventKind> kinds;
+    for (const Event& event :
+         daemon_->events_after(0, 100'000, std::chrono::milliseconds(0)).events)
+      kinds.push_back(event.kind);
+    return kinds;
+  }
+  void write_faults(const std::string& text) {
+    std::ofstream(simulated_folder() + "/nvml.faults.new") << text;
+    std::filesystem::rename(simulated_folder() + "/nvml.faults.new",
+                            simulated_folder() + "/nvml.faults");
+  }
+
+  Running tenant(const std::string& name, std::vector<std::string> flags,
+                 std::vector<std::string> words) {
+    flags.insert(flags.begin(), {"run", "-q", "--gpu", "0", "--name", name});
+    flags.insert(flags.end(), {"--", CLIENT});
+    flags.insert(flags.end(), words.begin(), words.end());
+    return start(flags);
+  }
+  // On the GPU without the limiter: CUDA's first, the H200.
+  Running unlimited() {
+    set("LD_LIBRARY_PATH", SIMULATED);
+    Running running = start_program({CLIENT, "alloc=64", "hold"});
+    unset("LD_LIBRARY_PATH");
+    EXPECT_TRUE(running.wait_for("holding"));
+    return running;
+  }
+  static Asker self() { return {geteuid(), getpid(), "test"}; }
+
+ private:
+  std::unique_ptr<Daemon> daemon_;
+
+ protected:
+  void end_daemon() { daemon_.reset(); }
+};
+
+bool has_unlimited(const NodeState& now) { return now.unlimited_processes != 0; }
+
+TEST_F(HypervisorTest, SeesTenantsAndTheirProcessesAndWhatTheDriverSaysOfThem) {
+  begin();
+  auto train = tenant("train", {"--memory", "4GiB", "--compute", "30"}, {"alloc=1000", "hold"});
+  ASSERT_TRUE(train.wait_for("holding"));
+  const StatePointer now = wait_for([](const NodeState& seen) {
+    return seen.tenants.size() == 1 && seen.tenants[0].process_count == 1 &&
+           seen.tenants[0].gpus[0].driver_bytes.value_or(0) > 0 && seen.gpus.size() == 2 &&
+           seen.gpus[0].promised_percent == 30;
+  });
+  const auto& gpu = now->tenants[0].gpus[0];
+  EXPECT_EQ(now->tenants[0].name, "train");
+  EXPECT_EQ(gpu.quota.memory_limit_bytes, std::uint64_t{4} << 30);
+  EXPECT_GE(gpu.charged_bytes, std::uint64_t{1000} << 20);
+  EXPECT_GE(*gpu.driver_bytes, std::uint64_t{1000} << 20);
+  EXPECT_LE(*gpu.driver_bytes, gpu.charged_bytes) << "the account errs upwards";
+  ASSERT_EQ(now->processes.size(), 1u);
+  EXPECT_THAT(now->processes[0].command_line, HasSubstr("alloc=1000"));
+  EXPECT_EQ(now->processes[0].owner, geteuid());
+  EXPECT_EQ(now->unlimited_processes, 0u);
+  EXPECT_TRUE(now->hosts_arbiter);
+  EXPECT_TRUE(now->gpus[0].sample.temperature_celsius) << "the simulated NVML says it";
+  train.finish();
+  wait_for([](const NodeState& seen) { return seen.tenants.empty() && seen.processes.empty(); });
+  wait_for_event(EventKind::tenant_ended);
+  EXPECT_THAT(events(), Contains(EventKind::process_joined));
+  EXPECT_THAT(events(), Contains(EventKind::process_ended));
+}
+
+TEST_F(HypervisorTest, FindsAProcessWithoutTheLimiterAndSaysWhoseItIs) {
+  begin();
+  wait_for([](const NodeState& now) { return now.driver.available; });
+  auto stray = unlimited();
+  const StatePointer now = wait_for(has_unlimited);
+  EXPECT_EQ(now->processes[0].host_pid, stray.pid());
+  EXPECT_EQ(now->processes[0].owner, geteuid());
+  const Event event = wait_for_event(EventKind::unlimited_found);
+  EXPECT_THAT(event.text, HasSubstr("alloc=64"));
+  EXPECT_EQ(event.subject, std::to_string(stray.pid()));
+  EXPECT_EQ(kill(stray.pid(), 0), 0) << "reported, and nothing else";
+  stray.finish();
+  wait_for([](const NodeState& seen) { return seen.processes.empty(); });
+  wait_for_event(EventKind::unlimited_gone);
+}
+
+TEST_F(HypervisorTest, KillsAnUnlimitedProcessWhereThatIsThePolicy) {
+  DaemonOptions options;
+  options.unlimited_policy = GuardPolicy::signal;
+  options.guard_grace = std::chrono::milliseconds(100);
+  begin(options);
+  auto stray = unlimited();
+  auto train = tenant("train", {"--memory", "4GiB"}, {"alloc=100", "hold"});
+  ASSERT_TRUE(train.wait_for("holding"));
+  EXPECT_THAT(wait_for_event(EventKind::guard_acted).text, HasSubstr("SIGTERM sent"));
+  EXPECT_EQ(stray.finish().exit_code, -SIGTERM);
+  EXPECT_EQ(train.finish().exit_code, 0) << "a tenant is left alone";
+}
+
+TEST_F(HypervisorTest, AnExemptProgramIsNobodysBusiness) {
+  DaemonOptions options;
+  options.unlimited_policy = GuardPolicy::kill;
+  options.guard_grace = std::chrono::milliseconds(0);
+  options.exempt_programs = {"gpu_client"};
+  begin(options);
+  auto stray = unlimited();
+  const StatePointer now = wait_for([](const NodeState& seen) { return !seen.processes.empty(); });
+  EXPECT_TRUE(now->processes[0].exempt);
+  (void)wait_for([&](const NodeState& seen) { return seen.sequence > now->sequence + 10; });
+  EXPECT_THAT(events(), Not(Contains(EventKind::unlimited_found)));
+  EXPECT_EQ(stray.finish().exit_code, 0);
+}
+
+TEST_F(HypervisorTest, ChangesReachRunningTenantsAndRefusalsNameTheRule) {
+  begin();
+  auto a = tenant("a", {"--memory", "4GiB", "--compute", "30"}, {"alloc=1000", "hold"});
+  auto b = tenant("b", {"--memory", "4GiB", "--compute", "50"}, {"hold"});
+  ASSERT_TRUE(a.wait_for("holding"));
+  wait_for([](const NodeState& now) { return now.tenants.size() == 2; });
+  hypervisor::ChangeRequest more;
+  more.memory = "6GiB";
+  more.compute = "40";
+  const auto changed = daemon().change(self(), "a", more);
+  ASSERT_TRUE(changed.ok()) << changed.refusal().what;
+  EXPECT_EQ(changed.value().gpus.at(0).after.compute_share_percent, 40);
+  const json listed = json::parse(vgpu({"ls", "--json"}).out);
+  EXPECT_THAT(listed.dump(), HasSubstr("6442450944"));
+  wait_for_event(EventKind::quota_changed);
+
+  hypervisor::ChangeRequest too_much;
+  too_much.compute = "60";
+  const auto refused = daemon().change(self(), "a", too_much);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.refusal().rule, "share_sum");
+  EXPECT_EQ(refused.refusal().room.at(0).share_percent, 50u) << "beside b's half";
+
+  hypervisor::ChangeRequest too_small;
+  too_small.memory = "1GiB";
+  EXPECT_EQ(daemon().change(self(), "a", too_small).refusal().rule, "memory_in_use");
+  hypervisor::ChangeRequest nonsense;
+  nonsense.memory = "much";
+  EXPECT_EQ(daemon().change(self(), "a", nonsense).refusal().kind,
+            hypervisor::RefusalKind::bad_request);
+  EXPECT_EQ(daemon().change(self(), "nobody", more).refusal().kind,
+            hypervisor::RefusalKind::not_found);
+  const auto stranger = daemon().change({geteuid() + 1, std::nullopt, "test"}, "a", more);
+  EXPECT_EQ(stranger.refusal().kind, geteuid() + 1 == 0 ? hypervisor::RefusalKind::bad_request
+                                                        : hypervisor::RefusalKind::forbidden);
+}
+
+TEST_F(HypervisorTest, ATenantIsMadeJoinedRenamedAndEnded) {
+  begin();
+  wait_for([](const NodeState& now) { return now.driver.available; });
+  hypervisor::CreateRequest request;
+  request.name = "serve";
+  request.gpus = "0";
+  request.memory = "2GiB";
+  request.compute = "20";
+  const auto created = daemon().create(self(), request);
+  ASSERT_TRUE(created.ok()) << created.refusal().what;
+  EXPECT_EQ(daemon().create(self(), request).refusal().rule, "name_taken");
+  const StatePointer now = wait_for([](const NodeState& seen) { return seen.tenants.size() == 1; });
+  EXPECT_TRUE(now->tenants[0].made_by_daemon);
+  EXPECT_EQ(now->tenants[0].gpus[0].quota.memory_source, Source::daemon);
+
+  auto inside = start({"exec", "-q", "serve", "--", CLIENT, "fill=256", "hold"});
+  ASSERT_TRUE(inside.wait_for("holding"));
+  wait_for([](const NodeState& seen) { return seen.tenants.at(0).process_count == 1; });
+  EXPECT_THAT(wait_for_event(EventKind::memory_refused).text, HasSubstr("2 GiB"));
+  EXPECT_EQ(daemon().end(self(), "serve", {}).refusal().rule, "has_processes");
+
+  const auto renamed = daemon().rename(self(), "serve", "chat");
+  ASSERT_TRUE(renamed.ok()) << renamed.refusal().what;
+  EXPECT_THAT(vgpu({"ls"}).out, HasSubstr("chat"));
+  EXPECT_EQ(daemon().rename(self(), "chat", "no/name").refusal().rule, "name");
+
+  const auto ended = daemon().end(self(), "chat", {.with_processes = true});
+  ASSERT_TRUE(ended.ok()) << ended.refusal().what;
+  EXPECT_EQ(ended.value().processes_signalled, 1u);
+  wait_for([](const NodeState& seen) { return seen.tenants.empty(); });
+  EXPECT_NE(inside.finish().exit_code, 0);
+}
+
+TEST_F(HypervisorTest, WhatItMadeOutlivesItAndPassesToTheNext) {
+  begin();
+  wait_for([](const NodeState& now) { return now.driver.available; });
+  hypervisor::CreateRequest request;
+  request.name = "serve";
+  ASSERT_TRUE(daemon().create(self(), request).ok());
+  end_daemon();
+  begin();
+  (void)wait_for([](const NodeState& now) { return now.sequence > 2; });
+  vgpu({"ls"});  // takes away what nobody keeps
+  const StatePointer now = wait_for([](const NodeState& seen) { return seen.sequence > 40; });
+  ASSERT_EQ(now->tenants.size(), 1u);
+  EXPECT_TRUE(now->tenants[0].made_by_daemon);
+  ASSERT_TRUE(daemon().end(self(), "serve", {}).ok());
+  wait_for([](const NodeState& seen) { return seen.tenants.empty(); });
+}
+
+TEST_F(HypervisorTest, AStateDirectoryHasOneDaemon) {
+  begin();
+  const Result second = start_program({DAEMON, "daemon"}).finish();
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.err, HasSubstr("VG1061"));
+}
+
+TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
+  begin();
+  wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  write_faults("1 error=15\n");
+  const StatePointer lost = wait_for(
+      [](const NodeState& now) { return now.gpus[1].health == hypervisor::GpuHealth::lost; });
+  EXPECT_EQ(lost->gpus[0].health, hypervisor::GpuHealth::ok);
+  EXPECT_TRUE(lost->gpus[1].unhealthy_since_ns);
+  EXPECT_FALSE(lost->gpus[1].sample.busy_percent) << "old figures aren't shown as new ones";
+  wait_for_event(EventKind::gpu_lost);
+  write_faults("");
+  wait_for([](const NodeState& now) {
+    return now.gpus.size() == 2 && now.gpus[1].health == hypervisor::GpuHealth::ok;
+  });
+  wait_for_event(EventKind::gpu_back);
+  std::ofstream(simulated_folder() + "/nvml.xids", std::ios::app) << "0 79\n";
+  EXPECT_THAT(wait_for_event(EventKind::xid_error).text, HasSubstr("XID 79"));
+  const StatePointer now =
+      wait_for([](const NodeState& seen) { return seen.gpus[0].last_xid == 79u; });
+  EXPECT_EQ(now->gpus[0].xid_counts.at(79), 1u);
+}
+
+TEST_F(HypervisorTest, OtherErrorsMakeAGpuUnreadableAndNothingElse) {
+  begin();
+  wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  write_faults("0 error=999\n");
+  wait_for(
+      [](const NodeState& now) { return now.gpus[0].health == hypervisor::GpuHealth::unreadable; });
+  write_faults("");
+  wait_for([](const NodeState& now) { return now.gpus[0].health == hypervisor::GpuHealth::ok; });
+}
+
+TEST_F(HypervisorTest, NvmlThatHangsHoldsNothingElseUp) {
+  begin();
+  wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  write_faults("0 slow=4000\n");
+  const StatePointer hung = wait_for(
+      [](const NodeState& now) { return now.gpus[0].health == hypervisor::GpuHealth::unreadable; });
+  EXPECT_THAT(hung->notes, Contains(HasSubstr("NVML doesn't answer")));
+  // With a driver that doesn't answer: what it said before is enough.
+  const auto created = daemon().create(self(), {});
+  ASSERT_TRUE(created.ok()) << created.refusal().what;
+  wait_for([](const NodeState& now) { return !now.tenants.empty(); });
+  std::filesystem::remove(simulated_folder() + "/nvml.faults");
+}
+
+TEST_F(HypervisorTest, ATenantOverItsLimitByTheDriversCountIsFound) {
+  begin();
+  auto train = tenant("train", {"--memory", "4GiB"}, {"alloc=2000", "hold"});
+  ASSERT_TRUE(train.wait_for("holding"));
+  wait_for([](const NodeState& now) {
+    return !now.tenants.empty() && now.tenants[0].gpus[0].driver_bytes.value_or(0) > 0;
+  });
+  // A limit below what is held: as if it had come by it past the ledger.
+  shm::Tenant segment;
+  const shm::StateDir dir = survey::state_directory(true);
+  ASSERT_EQ(shm::Tenant::open(dir, state()->tenants[0].id, segment), shm::Status::ok);
+  Quota quota = segment.quota(0);
+  quota.memory_limit_bytes = std::uint64_t{1} << 30;
+  segment.set_quota(0, quota);
+  const Event event = wait_for_event(EventKind::over_memory);
+  EXPECT_THAT(event.text, HasSubstr("1 GiB"));
+  EXPECT_THAT(event.text, HasSubstr("alloc=2000"));
+  quota.memory_limit_bytes = std::uint64_t{4} << 30;
+  segment.set_quota(0, quota);
+  wait_for_event(EventKind::within_memory);
+}
+
+TEST_F(HypervisorTest, LivesOnWhenATenantCutsItsFileOrFillsItWithGarbage) {
+  const std::string command = fmt::format("exec {} daemon 2>&1", DAEMON);
+  auto daemon = start_program({"/bin/sh", "-c", command});
+  auto train = tenant("train", {"--memory", "4GiB"}, {"alloc=100", "hold"});
+  auto other = tenant("other", {"--memory", "4GiB"}, {"alloc=100", "hold"});
+  ASSERT_TRUE(train.wait_for("holding"));
+  ASSERT_TRUE(other.wait_for("holding"));
+  ASSERT_TRUE(daemon.wait_for("alloc=100"));
+  std::string cut, garbage;
+  for (const auto& entry : std::filesystem::directory_iterator(folder() + "/state")) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("train") && name.ends_with(".tenant")) cut = entry.path();
+    if (name.starts_with("other") && name.ends_with(".tenant")) garbage = entry.path();
+  }
+  // The tenants' own processes would fall over their own file.
+  train.send(SIGKILL);
+  std::filesystem::resize_file(cut, 0);
+  {
+    std::fstream file(garbage, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(8);
+    file << std::string(60'000, '\xff');
+  }
+  auto fresh = tenant("fresh", {"--memory", "4GiB"}, {"alloc=100", "hold"});
+  ASSERT_TRUE(fresh.wait_for("holding"));
+  EXPECT_TRUE(daemon.wait_for("tenant fresh began"));
+  fresh.finish();
+  EXPECT_TRUE(daemon.wait_for("tenant fresh ended"));
+  daemon.send(SIGTERM);
+  const Result result = daemon.finish();
+  EXPECT_EQ(result.exit_code, 0) << result.out;
+}
+
+TEST_F(HypervisorTest, TellsTheServiceManagerAndReadsItsSettingsAgain) {
+  const std::string path = folder() + "/notify";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(path.size(), sizeof address.sun_path);
+  path.copy(address.sun_path, path.size());
+  const int file = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(bind(file, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const timeval most{60, 0};
+  setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+  const auto heard = [&](const std::string& wanted) {
+    std::string message(256, '\0');
+    for (ssize_t size = 0; (size = recv(file, message.data(), message.size(), 0)) > 0;) {
+      if (message.substr(0, static_cast<std::size_t>(size)) == wanted) return true;
+    }
+    return false;
+  };
+  set("NOTIFY_SOCKET", path);
+  set("WATCHDOG_USEC", "300000");
+  const std::string command = fmt::format("exec {} daemon 2>&1", DAEMON);
+  auto daemon = start_program({"/bin/sh", "-c", command});
+  EXPECT_TRUE(heard("READY=1"));
+  EXPECT_TRUE(heard("WATCHDOG=1"));
+  daemon.send(SIGHUP);
+  EXPECT_TRUE(daemon.wait_for("settings_reloaded"));
+  daemon.send(SIGTERM);
+  EXPECT_TRUE(heard("STOPPING=1"));
+  EXPECT_EQ(daemon.finish().exit_code, 0);
+  close(file);
+}
+
+TEST_F(HypervisorTest, WaitsForADriverThatIsNotThere) {
+  if (std::filesystem::exists("/dev/nvidiactl")) GTEST_SKIP() << "a driver is here";
+  unset("VGPU_SIMULATED");
+  const std::string command = fmt::format("exec {} daemon 2>&1", DAEMON);
+  auto daemon = start_program({"/bin/sh", "-c", command});
+  EXPECT_TRUE(daemon.wait_for("it is waited for"));
+  daemon.send(SIGTERM);
+  const Result result = daemon.finish();
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, HasSubstr("no NVIDIA driver here"));
+}
+
+// Two tenants that want the whole GPU; the daemon is killed and replaced meanwhile.
+class AloneDaemonLossTest : public HypervisorTest {
+ protected:
+  AloneDaemonLossTest() : meeting_(folder() + "/meeting") {
+    std::filesystem::create_directory(meeting_);
+  }
+  Running busy_tenant(const std::string& name, const std::string& share, double seconds) {
+    names_.push_back(name);
+    return start({"run",          "-q",          "--gpu",   "1",         "--compute",
+                  share,          "--name",      name,      "--",        WORKLOAD,
+                  "--mode",       "queued",      "--steps", "1000000",   "--kernel-us",
+                  "1000",         "--window-ms", "50",      "--seconds", std::to_string(seconds),
+                  "--rendezvous", meeting_,      "--name",  name});
+  }
+  void wait_for_file(const std::string& name) const {
+    for (int tries = 0; !std::filesystem::exists(meeting_ + "/" + name); ++tries) {
+      ASSERT_LT(tries, 30'000) << name << " never came";
+      usleep(1'000);
+    }
+  }
+  void go() {
+    for (const auto& name : names_) wait_for_file(name + ".0.ready");
+    start_ns_ = now_ns() + 100'000'000;
+    std::ofstream(meeting_ + "/go.new") << start_ns_;
+    std::filesystem::rename(meeting_ + "/go.new", meeting_ + "/go");
+  }
+  void wait_until_ms(double ms) const {
+    while (static_cast<double>(now_ns() - start_ns_) / 1e6 < ms) usleep(5'000);
+  }
+  std::vector<std::vector<double>> work() const {
+    std::vector<std::vector<double>> all;
+    for (const auto& name : names_) {
+      wait_for_file(name + ".0.json");
+      std::ifstream file(meeting_ + "/" + name + ".0.json");
+      all.push_back(json::parse(file)["work"].get<std::vector<double>>());
+    }
+    std::ofstream(meeting_ + "/stop");
+    return all;
+  }
+  static long long now_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  }
+
+ private:
+  std::string meeting_;
+  std::vector<std::string> names_;
+  long long start_ns_ = 0;
+};
+
+TEST_F(AloneDaemonLossTest, SharesHoldWhenTheDaemonIsKilledAndReplaced) {
+  auto first = start_program({DAEMON, "daemon"});
+  auto small = busy_tenant("small", "30", 6);
+  auto large = busy_tenant("large", "70", 6);
+  go();
+  wait_until_ms(2'000);
+  first.send(SIGKILL);
+  const Result killed = first.finish();
+  EXPECT_EQ(killed.exit_code, -SIGKILL);
+  EXPECT_THAT(killed.err, HasSubstr("hosting_taken"));
+  wait_until_ms(4'000);  // they host themselves
+  auto second = start_program({DAEMON, "daemon"});
+  const auto all = work();
+  second.send(SIGTERM);
+  const Result replaced = second.finish();
+  EXPECT_EQ(replaced.exit_code, 0);
+  EXPECT_THAT(replaced.err, HasSubstr("hosting_taken"));
+  EXPECT_THAT(replaced.err, HasSubstr("tenant small was here already"));
+  const auto part = [&](std::size_t from, std::size_t to) {
+    double one = 0, other = 0;
+    for (std::size_t i = from; i < to; ++i) {
+      one += all[0].at(i);
+      other += all[1].at(i);
+    }
+    return 100 * one / (one + other);
+  };
+  EXPECT_NEAR(part(4, 40), 30, 6) << "under the first daemon";
+  EXPECT_NEAR(part(44, 80), 30, 6) << "without one";
+  EXPECT_NEAR(part(84, 119), 30, 6) << "under the second";
+}
+
+std::size_t open_files() {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    ++count;
+  return count;
+}
+
+double cpu_seconds() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+}
+
+using AloneManyTenantsTest = HypervisorTest;
+
+TEST_F(AloneManyTenantsTest, FiftyTenantsOfFourProcessesAreCountedAndCostLittle) {
+  constexpr std::size_t kTenants = 50, kEach = 4;
+  begin();
+  wait_for([](const NodeState& now) { return now.driver.available && now.sequence > 10; });
+  std::vector<Running> tenants;
+  tenants.reserve(kTenants);
+  const std::size_t files = open_files();
+  for (std::size_t i = 0; i < kTenants; ++i) {
+    std::string script;
+    for (std::size_t each = 0; each < kEach; ++each)
+      script += fmt::format("{} alloc=8 hold <&3 & ", CLIENT);
+    tenants.push_back(
+        start({"run", "-q", "--gpu", "1", "--memory", "2600MiB", "--name", fmt::format("t{}", i),
+               "--", "/bin/sh", "-c", "exec 3<&0; " + script + "wait"}));
+  }
+  const auto all_there = [&](const NodeState& now) {
+    std::size_t processes = 0;
+    for (const auto& tenant : now.tenants) processes += tenant.process_count;
+    return now.tenants.size() == kTenants && processes == kTenants * kEach;
+  };
+  StatePointer now = wait_for(all_there);
+  for (const auto& tenant : now->tenants) EXPECT_EQ(tenant.process_count, kEach) << tenant.name;
+  EXPECT_EQ(now->unlimited_processes, 0u);
+  // A look costs what it costs, however long it takes on a busy machine.
+  const double cpu_before = cpu_seconds();
+  const std::uint64_t sequence = now->sequence, from_ns = now->monotonic_ns;
+  now = wait_for([&](const NodeState& seen) { return seen.sequence >= sequence + 50; });
+  const double seconds = static_cast<double>(now->monotonic_ns - from_ns) / 1e9;
+  const double percent = 100 * (cpu_seconds() - cpu_before) / seconds;
+  RecordProperty("cpu_percent", std::to_string(percent));
+  EXPECT_LT(percent, 5);
+  for (auto& running : tenants) running.close_input();
+  for (auto& running : tenants) EXPECT_EQ(running.finish().exit_code, 0);
+  tenants.clear();
+  wait_for([](const NodeState& seen) { return seen.tenants.empty() && seen.processes.empty(); });
+  EXPECT_LE(open_files(), files) << "descriptors are left open";
+}
+
+}  // namespace
+}  // namespace vgpu::cli_test

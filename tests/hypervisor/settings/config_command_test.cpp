@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// `hypervisor config` and the daemon's flags, from outside.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "activation.h"
+#include "vgpu/survey/problem.h"
+
+namespace vgpu::hypervisor {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Result {
+  int status = -1;
+  std::string out;  // standard error too
+};
+
+class ConfigCommand : public ::testing::Test {
+ protected:
+  ConfigCommand() {
+    std::string name = (std::filesystem::temp_directory_path() / "config-XXXXXX").string();
+    folder_ = mkdtemp(name.data());
+  }
+  ~ConfigCommand() override { std::filesystem::remove_all(folder_); }
+
+  std::string write(const std::string& name, const std::string& text) const {
+    const std::filesystem::path path = folder_ / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+    return path.string();
+  }
+
+  Result hypervisor(const std::string& arguments, const std::string& variables = "") const {
+    const std::string line = "env -i HOME=" + folder_.string() + " " + variables +
+                             " " HYPERVISOR " " + arguments + " 2>&1 </dev/null";
+    Result result;
+    FILE* pipe = popen(line.c_str(), "r");
+    std::array<char, 4096> part{};
+    for (std::size_t size; (size = fread(part.data(), 1, part.size(), pipe)) > 0;)
+      result.out.append(part.data(), size);
+    const int status = pclose(pipe);
+    result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    return result;
+  }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(ConfigCommand, CheckListsEveryFaultAndFails) {
+  const std::string file = write("a.toml", "nod-name = 1\n[guard]\ngrace = 3\n");
+  const Result result = hypervisor("config check " + file);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.out, HasSubstr(file + ":1:1: nod-name is no setting; node-name?\n"));
+  EXPECT_THAT(result.out, HasSubstr(file + ":3:9: guard.grace: a time in quotes"));
+}
+
+TEST_F(ConfigCommand, CheckJudgesWhatValuesMean) {
+  const std::string file =
+      write("a.toml", "[api]\nlisten = [\"0.0.0.0:8001\", \"nowhere\"]\ntls-key = \"/k\"\n");
+  const Result result = hypervisor("config check " + file);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.out, HasSubstr(file + ":2:10: api.listen: "));
+  EXPECT_THAT(result.out, HasSubstr("an address beyond loopback needs api.tls-certificate"));
+  EXPECT_THAT(result.out, HasSubstr("api.tls-key: api.tls-certificate is needed beside it"));
+}
+
+TEST_F(ConfigCommand, CheckOfAGoodFileSaysSo) {
+  const Result result = hypervisor("config check " + write("a.toml", "node-name = \"n\"\n"));
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.out, HasSubstr("a.toml: good\n"));
+  EXPECT_EQ(hypervisor("config check").status, 0);
+  const Result missing = hypervisor("config check /no/such/file");
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_THAT(missing.out, HasSubstr("/no/such/file: there is no such file"));
+}
+
+TEST_F(ConfigCommand, TheExampleIsAGoodFile) {
+  const Result example = hypervisor("config example");
+  EXPECT_EQ(example.status, 0);
+  EXPECT_EQ(hypervisor("config check " + write("e.toml", example.out)).status, 0);
+}
+
+TEST_F(ConfigCommand, ShowTakesTheUsersFileAndNamesSources) {
+  write(".config/vgpu/hypervisor.toml", "node-name = \"filed\"\n");
+  if (std::filesystem::exists("/etc/vgpu/hypervisor.toml")) GTEST_SKIP() << "this machine has one";
+  const Result result = hypervisor("config show --json --guard-grace 7s", "VGPU_SIMULATED=1");
+  ASSERT_EQ(result.status, 0) << result.out;
+  const auto json = nlohmann::json::parse(result.out);
+  std::map<std::string, std::string> sources;
+  for (const auto& one : json["settings"]) sources[one["key"]] = one["source"];
+  EXPECT_EQ(sources["node-name"], "file");
+  EXPECT_EQ(sources["guard.grace"], "flag");
+  EXPECT_EQ(sources["simulated"], "environment");
+  EXPECT_EQ(sources["api.listen"], "default");
+}
+
+TEST_F(ConfigCommand, AConfigVariableNamesTheFile) {
+  const std::string file = write("v.toml", "node-name = \"v\"\n");
+  const Result result = hypervisor("config show", "VGPU_HYPERVISOR_CONFIG=" + file);
+  EXPECT_THAT(result.out, HasSubstr("# file " + file + ":1:13"));
+}
+
+TEST_F(ConfigCommand, TheDaemonRefusesFaultySettingsAtOnce) {
+  const Result result = hypervisor("daemon --guard-grace soon --over-memory maybe");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.out, HasSubstr("--guard-grace: \"soon\" is no time"));
+  EXPECT_THAT(result.out, HasSubstr("--over-memory: \"maybe\" is none of: report, signal, kill"));
+}
+
+TEST_F(ConfigCommand, ThePredecessorsFlagsAreRefusedWithTheReason) {
+  const Result result = hypervisor("daemon --enable-k8s true --kubelet-socket-path /x");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.out, HasSubstr("--enable-k8s: \"true\": only false can be kept"));
+  EXPECT_THAT(result.out, HasSubstr("--kubelet-socket-path: not taken"));
+  EXPECT_EQ(hypervisor("config show --enable-k8s false --simulated --exempt a --exempt b").status,
+            0);
+}
+
+// A running daemon whose lines go to a file.
+class ReloadingDaemon : public ConfigCommand {
+ protected:
+  void start(const std::string& config) {
+    const std::string log = (folder_ / "log").string(), state = (folder_ / "state").string();
+    std::filesystem::create_directory(state);
+    std::filesystem::permissions(state, std::filesystem::perms::owner_all);
+    child_ = fork();
+    if (child_ == 0) {
+      setenv("VGPU_STATE_DIR", state.c_str(), 1);
+      if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
+      execl(HYPERVISOR, HYPERVISOR, "daemon", "--simulated", "--config", config.c_str(), nullptr);
+      _exit(127);
+    }
+  }
+  ~ReloadingDaemon() override {
+    if (child_ <= 0) return;
+    kill(child_, SIGTERM);
+    waitpid(child_, nullptr, 0);
+  }
+  // Whether the log comes to hold that text.
+  bool says(const std::string& text) const {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < deadline) {
+      std::ifstream file(folder_ / "log");
+      const std::string there(std::istreambuf_iterator<char>(file), {});
+      if (there.find(text) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return false;
+  }
+  pid_t child_ = -1;
+};
+
+TEST_F(ReloadingDaemon, TakesWhatItCanAndSaysWhatItCant) {
+  const std::string head = "[api]\nlisten = [\"none\"]\n[guard]\n";
+  const std::string file = write("a.toml", "node-name = \"a\"\n" + head);
+  start(file);
+  ASSERT_TRUE(says("daemon_started"));
+  // The event comes before the signal is awaited, but after it is held back: it isn't lost.
+  write("a.toml", "node-name = \"b\"\n" + head);
+  kill(child_, SIGHUP);
+  EXPECT_TRUE(says("node-name has changed; it takes effect at the next start"));
+  write("a.toml", "node-name = \"b\"\n" + head + "grace = 1\n");
+  kill(child_, SIGHUP);
+  EXPECT_TRUE(says("settings stay as they were: " + file + ":5:9: guard.grace"));
+}
+
+// --- sockets from systemd
+
+// In a child whose descriptors are what it says. Returns what the child's status says.
+int in_child(const std::function<int()>& body) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body());
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+int listening_socket() {
+  const int descriptor = socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;  // autobind: an abstract name that is free
+  bind(descriptor, reinterpret_cast<sockaddr*>(&address), sizeof(sa_family_t));
+  listen(descriptor, 1);
+  return descriptor;
+}
+
+TEST(Activation, TakesTheSocketsThatAreMeantForIt) {
+  EXPECT_EQ(in_child([] {
+              const int made = listening_socket();
+              if (made != 3) dup2(made, 3);
+              setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+              setenv("LISTEN_FDS", "1", 1);
+              const auto sockets = take_activated_sockets();
+              if (sockets != std::vector<int>{3}) return 1;
+              return std::getenv("LISTEN_FDS") == nullptr && take_activated_sockets().empty() ? 0
+                                                                                              : 2;
+            }),
+            0);
+}
+
+TEST(Activation, LeavesThoseOfAnotherProcess) {
+  EXPECT_EQ(in_child([] {
+              setenv("LISTEN_PID", std::to_string(getppid()).c_str(), 1);
+              setenv("LISTEN_FDS", "1", 1);
+              return take_activated_sockets().empty() ? 0 : 1;
+            }),
+            0);
+}
+
+TEST(Activation, RefusesWhatDoesNotListen) {
+  EXPECT_EQ(in_child([] {
+              const int made = socket(AF_UNIX, SOCK_DGRAM, 0);
+              if (made != 3) dup2(made, 3);
+              setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+              setenv("LISTEN_FDS", "1", 1);
+              try {
+                take_activated_sockets();
+              } catch (const survey::Problem& problem) {
+                return problem.code == "VG2202" ? 0 : 1;
+              }
+              return 2;
+            }),
+            0);
+}
+
+}  // namespace
+}  // namespace vgpu::hypervisor
