@@ -16,6 +16,7 @@
 #include <set>
 #include <utility>
 
+#include "pace.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/survey/change.h"
@@ -35,7 +36,7 @@ namespace {
 
 constexpr std::uint64_t kMsNs = 1'000'000;
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
-constexpr auto kBeat = std::chrono::milliseconds(100);
+constexpr std::uint64_t kBeatNs = 100 * kMsNs;
 constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
 constexpr std::uint64_t kSharesEveryNs = kSecondNs;
 constexpr std::uint64_t kNvmlHangsNs = 3 * kSecondNs;
@@ -169,9 +170,13 @@ void Daemon::run() {
   std::unique_lock lock(state_mutex_);
   while (!stopping_) {
     lock.unlock();
+    const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
     beat();
+    const std::uint64_t rest =
+        rest_ns(kBeatNs, platform::monotonic_ns() - begin_ns, thread_cpu_ns() - begin_cpu_ns);
     lock.lock();
-    published_.wait_for(lock, kBeat, [&] { return stopping_ || beat_is_due_; });
+    published_.wait_for(lock, std::chrono::nanoseconds(rest),
+                        [&] { return stopping_ || beat_is_due_; });
     beat_is_due_ = false;
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's heart: every 100 ms it puts together what the sampler, the segments and /proc say,
-// tells what has changed since, lets the guard act, and publishes the new moment. Control's members
-// are for any thread; the beat has its own.
+// The daemon's heart: every 100 ms (pace.h) it puts together what the sampler, the segments and
+// /proc say, tells what has changed since, lets the guard act, and publishes the new moment.
+// Control's members are for any thread; the beat has its own.
 #pragma once
 
 #include <condition_variable>

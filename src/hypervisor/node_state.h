@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon knows of its node at one moment, in plain values. Made anew every 100 ms, never
-// changed afterwards, shared by pointer: whoever serves, draws or logs reads one moment and locks
-// nothing. What isn't known is nullopt, never 0. Times are CLOCK_REALTIME in ns unless they say
-// monotonic; percents of GPUs are of one GPU's time, of waits of the wall time.
+// What the daemon knows of its node at one moment, in plain values. Made anew every 100 ms or so,
+// never changed afterwards, shared by pointer: whoever serves, draws or logs reads one moment and
+// locks nothing. What isn't known is nullopt, never 0. Times are CLOCK_REALTIME in ns unless they
+// say monotonic; percents of GPUs are of one GPU's time, of waits of the wall time.
 //
 // Names, command lines and programs are chosen by whoever runs them: any bytes, at most kMostText.
 #pragma once

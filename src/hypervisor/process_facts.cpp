@@ -18,7 +18,9 @@ namespace vgpu::hypervisor {
 namespace {
 
 constexpr std::uint64_t kCheckEveryNs = 1'000'000'000;
-constexpr std::uint64_t kReadEveryNs = 10'000'000'000;  // an exec changes what it is
+// An exec changes what it is; of a tenant's process that only changes how it is shown.
+constexpr std::uint64_t kReadEveryNs = 10'000'000'000;
+constexpr std::uint64_t kReadMembersEveryNs = 60'000'000'000;
 constexpr std::size_t kMostUsers = 10'000;
 
 LimiterPresence presence(survey::Limiter limiter) {
@@ -50,7 +52,7 @@ const std::string& ProcessBook::user_of(uid_t uid) {
   return at->second;
 }
 
-ProcessFacts ProcessBook::read(pid_t pid, const DaemonOptions& options) {
+ProcessFacts ProcessBook::read(pid_t pid, bool is_member, const DaemonOptions& options) {
   ProcessFacts facts;
   facts.start_time_ticks = platform::start_time_ticks(pid);
   facts.own_pid = survey::pid_in_own_namespace(pid);
@@ -61,6 +63,7 @@ ProcessFacts ProcessBook::read(pid_t pid, const DaemonOptions& options) {
   }
   facts.program = survey::program_name(pid);
   facts.command_line = survey::command_line(pid);
+  if (is_member) return facts;  // its tenant's segment says the rest
   facts.limiter = presence(survey::limiter_of(static_cast<std::uint32_t>(pid)));
   const std::string link = fmt::format("/proc/{}/exe", pid);
   std::array<char, PATH_MAX> target{};
@@ -76,10 +79,12 @@ const ProcessFacts* ProcessBook::of(pid_t pid, std::uint64_t start_time_ticks, s
                                     const DaemonOptions& options) {
   Entry& entry = entries_[pid];
   entry.used = true;
-  const bool known = entry.read_ns != 0 &&
+  const bool is_member = start_time_ticks != 0;
+  const std::uint64_t read_every_ns = is_member ? kReadMembersEveryNs : kReadEveryNs;
+  const bool known = entry.read_ns != 0 && (is_member || !entry.is_member) &&
                      (start_time_ticks == 0 || entry.facts.start_time_ticks == start_time_ticks);
   // Who names the start time knows that it lives.
-  if (known && now_ns < entry.read_ns + kReadEveryNs &&
+  if (known && now_ns < entry.read_ns + read_every_ns &&
       (start_time_ticks != 0 || now_ns < entry.checked_ns + kCheckEveryNs))
     return &entry.facts;
   const std::uint64_t present = platform::start_time_ticks(pid);
@@ -88,8 +93,10 @@ const ProcessFacts* ProcessBook::of(pid_t pid, std::uint64_t start_time_ticks, s
     entry.read_ns = 0;
     return nullptr;
   }
-  if (!known || present != entry.facts.start_time_ticks || now_ns >= entry.read_ns + kReadEveryNs) {
-    entry.facts = read(pid, options);
+  if (!known || present != entry.facts.start_time_ticks ||
+      now_ns >= entry.read_ns + read_every_ns) {
+    entry.facts = read(pid, is_member, options);
+    entry.is_member = is_member;
     entry.read_ns = now_ns;
   }
   return &entry.facts;

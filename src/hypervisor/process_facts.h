@@ -27,7 +27,8 @@ struct ProcessFacts {
 
 class ProcessBook {
  public:
-  // `start_time_ticks`: of the process that is meant; 0: whichever has that pid. nullptr: it is
+  // `start_time_ticks`: of a tenant's process, which the segment says is alive; 0: whichever has
+  // that pid, with its limiter looked for. nullptr: it is
   // gone. Valid until tidy().
   const ProcessFacts* of(pid_t pid, std::uint64_t start_time_ticks, std::uint64_t now_ns,
                          const DaemonOptions& options);
@@ -40,9 +41,10 @@ class ProcessBook {
     std::uint64_t checked_ns = 0;  // that it is the same process still
     std::uint64_t read_ns = 0;
     bool used = false;
+    bool is_member = false;  // of a tenant: without limiter and exemption
   };
   const std::string& user_of(uid_t uid);
-  ProcessFacts read(pid_t pid, const DaemonOptions& options);
+  ProcessFacts read(pid_t pid, bool is_member, const DaemonOptions& options);
 
   std::map<pid_t, Entry> entries_;
   std::map<uid_t, std::string> users_;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -50,8 +51,10 @@ void survive_cut_files() {
 // Events as lines on standard error, as many a second as a log can bear.
 void log_events(const Control& control, const std::atomic<bool>& stopping) {
   std::uint64_t next = 0;
-  while (!stopping) {
-    const EventBatch batch = control.events_after(next, 4 * kLinesPerSecond, kLogWait);
+  for (bool last = false; !last;) {
+    last = stopping;
+    const EventBatch batch = control.events_after(next, 4 * kLinesPerSecond,
+                                                  last ? std::chrono::milliseconds(0) : kLogWait);
     if (batch.missed) fmt::print(stderr, "hypervisor: events were lost\n");
     const std::size_t shown = std::min(batch.events.size(), kLinesPerSecond);
     for (std::size_t i = 0; i < shown; ++i) {
@@ -93,8 +96,8 @@ int run_daemon(const DaemonOptions& options, const std::function<DaemonOptions()
       services.back()->stop();
       services.pop_back();
     }
-    daemon.stop();
     stopping = true;
+    daemon.stop();
     log.join();
   };
   try {

@@ -9,6 +9,7 @@
 #include <random>
 #include <utility>
 
+#include "pace.h"
 #include "vgpu/platform/clock.h"
 
 namespace vgpu::hypervisor {
@@ -227,12 +228,12 @@ void Sampler::run(const std::shared_ptr<Inside>& inside) {
   std::unique_lock lock(inside->mutex);
   while (!inside->stopping) {
     lock.unlock();
-    const std::uint64_t begin_ns = platform::monotonic_ns();
+    const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
     inside->turn();
-    const std::uint64_t took_ns = platform::monotonic_ns() - begin_ns;
+    const std::uint64_t rest =
+        rest_ns(kFastNs, platform::monotonic_ns() - begin_ns, thread_cpu_ns() - begin_cpu_ns);
     lock.lock();
-    const std::uint64_t rest_ns = took_ns < kFastNs ? kFastNs - took_ns : kFastNs / 10;
-    inside->changed.wait_for(lock, std::chrono::nanoseconds(rest_ns),
+    inside->changed.wait_for(lock, std::chrono::nanoseconds(rest),
                              [&] { return inside->stopping; });
   }
   lock.unlock();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one thread of the node that asks NVML: processes and memory every 100 ms, slow figures every
-// second, MIG devices and the number of GPUs every ten. It backs off from what answers with errors,
-// with jitter, and starts NVML anew where a GPU is lost. NVML may hang: readers get what was read
-// last, and when.
+// The one thread of the node that asks NVML: processes and memory every 100 ms (pace.h), slow
+// figures every second, MIG devices and the number of GPUs every ten. It backs off from what
+// answers with errors, with jitter, and starts NVML anew where a GPU is lost. NVML may hang:
+// readers get what was read last, and when.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "node_state.h"
-#include "nvml.h"
+#include "nvml_library.h"
 
 namespace vgpu::hypervisor {
 

@@ -21,6 +21,9 @@ namespace {
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // Between its creation and its keeper's lock a tenant looks left behind.
 constexpr std::uint64_t kLeftBehindNs = 3 * kSecondNs;
+// For those whose pid means nothing here, or another process by now.
+constexpr std::uint64_t kReapEveryNs = 3 * kSecondNs;
+constexpr std::uint64_t kLookEveryNs = kSecondNs / 4;
 constexpr std::size_t kMostTenants = 4'096;
 
 std::string path_of(const shm::StateDir& dir, std::string_view name) {
@@ -41,11 +44,13 @@ struct Segments::Open {
   shm::Tenant tenant;
   platform::FileIdentity file;
   std::uint64_t made_ns = 0;
+  std::uint64_t looked_ns = 0;  // that all its processes live
   std::uint64_t reaped_ns = 0;
   std::uint64_t empty_since_ns = 0;  // 0: it has processes
 };
 
-Segments::Segments(const shm::StateDir& dir) : dir_(dir), buffer_(shm::kMaxSlots), ids_(256) {}
+Segments::Segments(const shm::StateDir& dir)
+    : dir_(dir), own_namespace_(platform::pid_namespace()), buffer_(shm::kMaxSlots), ids_(256) {}
 
 Segments::~Segments() = default;
 
@@ -73,15 +78,16 @@ bool Segments::open(const std::string& id, std::uint64_t now_ns) {
 // False: it is gone.
 bool Segments::look_at(const std::string& id, Open& open, std::uint64_t now_ns) {
   std::size_t count = open.tenant.processes(buffer_);
-  const std::uint64_t own_namespace = platform::pid_namespace();
+  const bool is_due = now_ns >= open.looked_ns + kLookEveryNs;
+  if (is_due) open.looked_ns = now_ns;
   const bool any_gone =
-      std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
-                  [&](const shm::ProcessView& process) {
-                    return process.pid_namespace == own_namespace && process.pid > 0 &&
-                           kill(process.pid, 0) != 0 && errno == ESRCH;
-                  });
+      is_due && std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
+                            [&](const shm::ProcessView& process) {
+                              return process.pid_namespace == own_namespace_ && process.pid > 0 &&
+                                     kill(process.pid, 0) != 0 && errno == ESRCH;
+                            });
   // A full look is dear: /proc and a lock for each slot.
-  if (any_gone || now_ns >= open.reaped_ns + kSecondNs) {
+  if (any_gone || now_ns >= open.reaped_ns + kReapEveryNs) {
     open.reaped_ns = now_ns;
     if (open.tenant.reap() != 0) count = open.tenant.processes(buffer_);
   }

@@ -47,6 +47,7 @@ class Segments {
   void open_node();
 
   shm::StateDir dir_;
+  std::uint64_t own_namespace_;
   std::map<std::string, std::unique_ptr<Open>> open_;
   std::map<std::string, SegmentTenant> tenants_;
   std::map<std::string, std::uint64_t> unreadable_;  // id: inode that couldn't be opened

@@ -6,8 +6,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -402,6 +403,49 @@ TEST_F(HypervisorTest, LivesOnWhenATenantCutsItsFileOrFillsItWithGarbage) {
   daemon.send(SIGTERM);
   const Result result = daemon.finish();
   EXPECT_EQ(result.exit_code, 0) << result.out;
+}
+
+TEST_F(HypervisorTest, TellsTheServiceManagerAndReadsItsSettingsAgain) {
+  const std::string path = folder() + "/notify";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(path.size(), sizeof address.sun_path);
+  path.copy(address.sun_path, path.size());
+  const int file = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(bind(file, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const timeval most{60, 0};
+  setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+  const auto heard = [&](const std::string& wanted) {
+    std::string message(256, '\0');
+    for (ssize_t size = 0; (size = recv(file, message.data(), message.size(), 0)) > 0;) {
+      if (message.substr(0, static_cast<std::size_t>(size)) == wanted) return true;
+    }
+    return false;
+  };
+  set("NOTIFY_SOCKET", path);
+  set("WATCHDOG_USEC", "300000");
+  const std::string command = fmt::format("exec {} daemon 2>&1", DAEMON);
+  auto daemon = start_program({"/bin/sh", "-c", command});
+  EXPECT_TRUE(heard("READY=1"));
+  EXPECT_TRUE(heard("WATCHDOG=1"));
+  daemon.send(SIGHUP);
+  EXPECT_TRUE(daemon.wait_for("settings_reloaded"));
+  daemon.send(SIGTERM);
+  EXPECT_TRUE(heard("STOPPING=1"));
+  EXPECT_EQ(daemon.finish().exit_code, 0);
+  close(file);
+}
+
+TEST_F(HypervisorTest, WaitsForADriverThatIsNotThere) {
+  if (std::filesystem::exists("/dev/nvidiactl")) GTEST_SKIP() << "a driver is here";
+  unset("VGPU_SIMULATED");
+  const std::string command = fmt::format("exec {} daemon 2>&1", DAEMON);
+  auto daemon = start_program({"/bin/sh", "-c", command});
+  EXPECT_TRUE(daemon.wait_for("it is waited for"));
+  daemon.send(SIGTERM);
+  const Result result = daemon.finish();
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, HasSubstr("no NVIDIA driver here"));
 }
 
 // Two tenants that want the whole GPU; the daemon is killed and replaced meanwhile.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nvml.h"
+#include "nvml_library.h"
 
 #include <dlfcn.h>
 #include <fmt/format.h>
