@@ -28,8 +28,6 @@ constexpr double kCrowdedBurst = 0.2;
 // A limiter that was refused looks again after 10 ms: two looks and a little.
 constexpr std::uint64_t kOfferNs = 25'000'000;
 constexpr std::uint64_t kRestNs = 1'000'000'000;
-// Without a measurement for so long, what was taken counts at its price.
-constexpr std::uint64_t kBlindNs = 1'500'000'000;
 constexpr double kLongestStop = 60;  // seconds: no debt stops a pod for longer
 
 }  // namespace
@@ -68,7 +66,7 @@ bool TokenSupply::measured(const BusyTime& busy, std::uint64_t now_ns) {
   if (from_ns > measured_until_ns_) {  // a gap: as if what was taken had run
     const auto gap = static_cast<double>(from_ns - measured_until_ns_);
     taken_since_measured_ *= 1 - gap / (gap + static_cast<double>(busy.until_ns - from_ns));
-    pass_blind_time(from_ns);
+    pass_gap(from_ns);
   }
   const double window_s = static_cast<double>(busy.until_ns - from_ns) * 1e-9;
   const double fraction = std::min(busy.fraction, 1.0);
@@ -115,7 +113,7 @@ double TokenSupply::price_s() const {
   return std::max(short_memory_.price_s(), long_memory_.price_s());
 }
 
-void TokenSupply::pass_blind_time(std::uint64_t now_ns) {
+void TokenSupply::pass_gap(std::uint64_t now_ns) {
   if (now_ns <= measured_until_ns_) return;
   charge(std::min(ahead_s_, static_cast<double>(now_ns - measured_until_ns_) * 1e-9));
   measured_until_ns_ = now_ns;
@@ -133,10 +131,6 @@ double TokenSupply::level(std::uint64_t now_ns, double tokens, bool crowded) {
   in_bucket_ = left;
   taken_since_measured_ += taken;
   ahead_s_ += taken * price_s();
-  if (now_ns_ > measured_until_ns_ + kBlindNs) {
-    pass_blind_time(now_ns_ - kBlindNs);
-    taken_since_measured_ = 0;
-  }
 
   const double room_s = credit_ - ahead_s_;
   if (room_s < 0) {

@@ -74,7 +74,7 @@ class TokenSupply {
  private:
   double offer();
   void learn_cost(double taken);
-  void pass_blind_time(std::uint64_t now_ns);
+  void pass_gap(std::uint64_t now_ns);
   void charge(double seconds);
   void learn_price(double seconds, double window_s, bool ran_empty);
   void settle_price(double window_s);

@@ -202,6 +202,19 @@ TEST(TokenSupply, TokensThatATenantWritesBuyNothing) {
   }
 }
 
+TEST(TokenSupply, WhatATenantWritesInChangesNothing) {
+  TokenSupply honest(terms_for(20), 0, 0, 0), forged(terms_for(20), 0, 0, 0);
+  for (std::uint64_t now = 0; now < 10 * kSecond; now += 10 * kMs) {
+    const double level = honest.level(now, honest.in_bucket(), false);
+    ASSERT_EQ(forged.level(now, forged.in_bucket() + 1e9, false), level);
+    honest.filled(level);
+    forged.filled(level);
+    honest.measured({now, now + 10 * kMs, 0.1}, now + 10 * kMs);
+    forged.measured({now, now + 10 * kMs, 0.1}, now + 10 * kMs);
+  }
+  EXPECT_EQ(honest.price_s(), forged.price_s());
+}
+
 TEST(TokenSupply, KeepsWithinTheBoundsThatAreAskedFor) {
   SupplyTerms terms = terms_for(80);
   terms.rate_max = 100;

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// From what the daemon knows to lines of the usage log.
+#include "usage_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "scratch.h"
+#include "usage_log.h"
+
+namespace vgpu::hypervisor::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const GpuUuid kGpu = *GpuUuid::parse("GPU-11111111-2222-3333-4444-555555555555");
+
+NodeState busy_node() {
+  NodeState state;
+  state.node_name = "n1";
+  state.time_ns = 1'700'000'000'000'000'000;
+  GpuState gpu;
+  gpu.uuid = kGpu;
+  gpu.name = "NVIDIA H200";
+  gpu.total_bytes = 1000;
+  gpu.sampled_ns = state.time_ns;
+  gpu.sample.used_bytes = 250;
+  gpu.sample.busy_percent = 50;
+  gpu.sample.power_milliwatts = 300'000;
+  state.gpus.push_back(gpu);
+  TenantState tenant;
+  tenant.id = tenant.name = "a";
+  TenantGpuState part;
+  part.gpu = kGpu;
+  part.charged_bytes = 100;
+  part.quota.memory_limit_bytes = 400;
+  part.got_percent_1s = 20;
+  part.counters.delayed_launches = 7;
+  tenant.gpus.push_back(part);
+  state.tenants.push_back(tenant);
+  return state;
+}
+
+std::string lines_of(const NodeState* before, const NodeState& now, const UsageOptions& options) {
+  UsageBatch batch;
+  add_usage(before, now, options, batch);
+  std::string text;
+  for (const auto& line : batch.take(1)) text += influx_line(line);
+  return text;
+}
+
+TEST(Usage, WritesWhatIsKnownAndNothingElse) {
+  UsageOptions options;
+  options.pool = "p";
+  const NodeState before = busy_node();
+  NodeState now = busy_node();
+  now.tenants[0].gpus[0].counters.delayed_launches = 10;
+  EXPECT_EQ(
+      lines_of(&before, now, options),
+      "tf_gpu_usage,node=n1,pool=p,uuid=GPU-11111111-2222-3333-4444-555555555555 "
+      "compute_percentage=50,memory_bytes=250u,memory_percentage=25,power_usage=300000 1\n"
+      "tf_worker_usage,node=n1,pool=p,uuid=GPU-11111111-2222-3333-4444-555555555555,worker=a "
+      "compute_percentage=20,compute_throttled_cnt=3u,memory_bytes=100u,memory_percentage=25 1\n");
+}
+
+TEST(Usage, HasTflopsOfModelsThatAreInTheTable) {
+  UsageOptions options;
+  options.capacity =
+      GpuCapacity::parse("- model: H200\n  fullModelName: NVIDIA H200\n  fp16TFlops: 1000\n", "t");
+  const std::string lines = lines_of(nullptr, busy_node(), options);
+  EXPECT_THAT(lines, HasSubstr("compute_tflops=500"));
+  EXPECT_THAT(lines, HasSubstr("compute_tflops=200"));
+  EXPECT_THAT(lines, Not(HasSubstr("compute_throttled_cnt"))) << "there is nothing to compare with";
+}
+
+TEST(Usage, AGpuThatCannotBeReadHasNoFields) {
+  NodeState state = busy_node();
+  state.gpus[0].health = GpuHealth::lost;
+  EXPECT_THAT(lines_of(nullptr, state, {}), Not(HasSubstr("tf_gpu_usage")));
+}
+
+// What a service asks of the daemon: the latest moment.
+class OneMoment : public Control {
+ public:
+  StatePointer state() const override { return std::make_shared<const NodeState>(busy_node()); }
+  StatePointer state_after(std::uint64_t, std::chrono::milliseconds) const override {
+    return state();
+  }
+  EventBatch events_after(std::uint64_t, std::size_t, std::chrono::milliseconds) const override {
+    return {};
+  }
+  std::vector<HistoryPoint> history(const GpuUuid&, std::string_view, Resolution) const override {
+    return {};
+  }
+  Outcome<CreatedTenant> create(const Asker&, const CreateRequest&) override { return Refusal{}; }
+  Outcome<ChangedTenant> change(const Asker&, std::string_view, const ChangeRequest&) override {
+    return Refusal{};
+  }
+  Outcome<EndedTenant> end(const Asker&, std::string_view, const EndRequest&) override {
+    return Refusal{};
+  }
+  Outcome<RenamedTenant> rename(const Asker&, std::string_view, const std::string&) override {
+    return Refusal{};
+  }
+};
+
+TEST(Usage, WhatWasSampledIsWrittenAtTheLatestWhenItStops) {
+  const Scratch scratch;
+  OneMoment control;
+  UsageOptions options;
+  options.path = scratch.path("metrics.log");
+  options.format = UsageFormat::json;
+  options.batch_samples = 1000;
+  start_usage_log(control, options, [](const std::string& line) { ADD_FAILURE() << line; })->stop();
+  std::ifstream file(UsageLog::file_name(options.path, 1'700'000'000));
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  EXPECT_THAT(text, HasSubstr(R"({"measure":"tf_gpu_usage","ts":1700000000000,)"));
+  EXPECT_THAT(text, HasSubstr(R"("measure":"tf_worker_usage")"));
+}
+
+}  // namespace
+}  // namespace vgpu::hypervisor::testing
