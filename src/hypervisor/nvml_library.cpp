@@ -184,7 +184,8 @@ nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) 
        {"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"}) {
     auto* list = call<nvmlReturn_t(nvmlDevice_t, unsigned*, nvmlProcessInfo_t*)>(name);
     if (list == nullptr) continue;
-    std::vector<nvmlProcessInfo_t> infos(64);
+    std::vector<nvmlProcessInfo_t>& infos = room_;
+    if (infos.empty()) infos.resize(64);
     auto count = static_cast<unsigned>(infos.size());
     nvmlReturn_t result = list(devices_[device], &count, infos.data());
     while (result == NVML_ERROR_INSUFFICIENT_SIZE && infos.size() < kMostProcesses) {

@@ -75,6 +75,7 @@ class Nvml {
   bool started_ = false;
   std::vector<nvmlDevice_t> devices_;
   void* events_ = nullptr;
+  mutable std::vector<nvmlProcessInfo_t> room_;  // as many as any GPU ever had
 };
 
 }  // namespace vgpu::hypervisor

@@ -19,6 +19,7 @@ constexpr std::uint64_t kMsNs = 1'000'000;
 constexpr std::uint64_t kFastNs = 100 * kMsNs;
 constexpr std::uint64_t kSlowNs = 1'000 * kMsNs;
 constexpr std::uint64_t kRareNs = 10'000 * kMsNs;
+constexpr std::uint64_t kDearNs = 5 * kMsNs;
 constexpr unsigned kFailuresUntilUnreadable = 3;
 constexpr auto kStopWait = std::chrono::seconds(2);
 
@@ -133,7 +134,8 @@ struct Sampler::Inside {
     std::uint64_t total = 0, used = 0;
     std::vector<NvmlProcess> processes;
     nvmlReturn_t result = nvml.processes(i, processes);
-    if (result == NVML_SUCCESS) result = nvml.memory(i, total, used);
+    const bool with_memory = slow || !is_dear || !gpu->sample.used_bytes;
+    if (result == NVML_SUCCESS && with_memory) result = nvml.memory(i, total, used);
     if (result != NVML_SUCCESS) {
       device.backoff.again_ns =
           monotonic_ns + backoff_ns(++device.backoff.failures, 200, 10'000, random());
@@ -148,8 +150,10 @@ struct Sampler::Inside {
     device.backoff = {};
     set_health(*gpu, GpuHealth::ok, "");
     gpu->processes = std::move(processes);
-    gpu->identity.total_bytes = total;
-    gpu->sample.used_bytes = used;
+    if (with_memory) {
+      gpu->identity.total_bytes = total;
+      gpu->sample.used_bytes = used;
+    }
     if (slow || !gpu->sampled_ns) {
       nvml.sample(i, gpu->sample);
       gpu->sampled_ns = realtime_ns();
@@ -209,6 +213,7 @@ struct Sampler::Inside {
   Backoff start_backoff, lost_backoff;
   std::uint64_t slow_ns = 0, rare_ns = 0;
   std::size_t pcie_next = 0;
+  bool is_dear = false;  // the last turn was: a GPU's memory is then asked for once a second
 
   mutable std::mutex mutex;  // of what follows
   std::condition_variable changed;
@@ -230,8 +235,9 @@ void Sampler::run(const std::shared_ptr<Inside>& inside) {
     lock.unlock();
     const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
     inside->turn();
-    const std::uint64_t rest =
-        rest_ns(kFastNs, platform::monotonic_ns() - begin_ns, thread_cpu_ns() - begin_cpu_ns);
+    const std::uint64_t cpu_ns = thread_cpu_ns() - begin_cpu_ns;
+    inside->is_dear = cpu_ns > kDearNs;
+    const std::uint64_t rest = rest_ns(kFastNs, platform::monotonic_ns() - begin_ns, cpu_ns);
     lock.lock();
     inside->changed.wait_for(lock, std::chrono::nanoseconds(rest),
                              [&] { return inside->stopping; });
