@@ -38,6 +38,14 @@ install_packages() {
     fail "apt-get could not install: ${missing[*]}"
 }
 
+# What some tests want and skip without: a failure to install it is said and isn't one of the run.
+install_if_possible() {
+  local wanted
+  for wanted; do
+    (install_packages "$wanted") || echo "not installed: $wanted; its tests are skipped"
+  done
+}
+
 vgpu_jobs() { nproc 2>/dev/null || echo 2; }
 
 # configure PRESET [cmake argument...]: with ccache where it is installed.

@@ -5,10 +5,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "http/http_options.h"
+#include "predecessor/usage_options.h"
 
 namespace vgpu::hypervisor {
 
@@ -33,6 +35,7 @@ struct DaemonOptions {
   std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
 
   HttpOptions http;
+  std::optional<UsageOptions> usage_log;  // none: it isn't written
 };
 
 // What serves displays and monitors machines; without it nobody could log in to look.

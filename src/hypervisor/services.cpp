@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services.h"
 
+#include <fmt/format.h>
+
+#include <cstdio>
+
 #include "http/service.h"
+#include "predecessor/usage_service.h"
 
 namespace vgpu::hypervisor {
 
@@ -9,6 +14,11 @@ std::vector<std::unique_ptr<Service>> start_services(Control& control,
                                                      const DaemonOptions& options) {
   std::vector<std::unique_ptr<Service>> services;
   services.push_back(start_http(control, options));
+  if (options.usage_log) {
+    services.push_back(start_usage_log(control, *options.usage_log, [](const std::string& line) {
+      fmt::print(stderr, "hypervisor: {}\n", line);
+    }));
+  }
   return services;
 }
 

@@ -9,19 +9,11 @@
 #include <string>
 
 #include "control.h"
-#include "gpu_capacity.h"
 #include "services.h"
 #include "usage_lines.h"
+#include "usage_options.h"
 
 namespace vgpu::hypervisor {
-
-struct UsageOptions {
-  std::string path;  // as UsageLog takes it
-  UsageFormat format = UsageFormat::influx;
-  unsigned batch_samples = 10;
-  std::string pool;      // a tag; empty: none
-  GpuCapacity capacity;  // of no model: then there are no TFLOPS
-};
 
 // `before`: the sample before it, or nullptr; counts are differences.
 void add_usage(const NodeState* before, const NodeState& now, const UsageOptions& options,

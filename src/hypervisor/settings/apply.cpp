@@ -30,6 +30,10 @@ void fault(Loaded& loaded, std::string_view key, const std::string& what) {
   loaded.faults.push_back({place, place.line == 0 ? what : fmt::format("{}: {}", key, what)});
 }
 
+GpuCapacity capacity_of(const std::string& path) {
+  return path.empty() ? GpuCapacity() : GpuCapacity::load(path);
+}
+
 }  // namespace
 
 void check_meaning(Loaded& loaded) {
@@ -48,6 +52,19 @@ void check_meaning(Loaded& loaded) {
     const bool no_key = values.api_tls_key.empty();
     fault(loaded, no_key ? "api.tls-certificate" : "api.tls-key",
           fmt::format("{} is needed beside it", no_key ? "api.tls-key" : "api.tls-certificate"));
+  }
+  if (values.usage_file.empty()) {
+    for (const char* key : {"usage-log.format", "usage-log.pool", "usage-log.gpu-info"}) {
+      // Variables are set for all programs of a machine; who writes them elsewhere means them.
+      const Source source = origin_of(loaded, key).source;
+      if (source == Source::flag || source == Source::file)
+        fault(loaded, key, "says something only beside usage-log.file");
+    }
+  }
+  try {
+    capacity_of(values.usage_gpu_info);
+  } catch (const CapacityError& reason) {
+    fault(loaded, "usage-log.gpu-info", reason.what);
   }
   if (wide && values.api_tls_certificate.empty()) {
     fault(loaded, "api.listen",
@@ -78,6 +95,15 @@ DaemonOptions options_of(const Loaded& loaded) {
   http.open_reads = values.api_open_reads;
   http.requests_per_second = static_cast<double>(values.api_requests);
   http.connections = static_cast<std::uint32_t>(values.api_connections);
+  if (!values.usage_file.empty()) {
+    options.usage_log = {
+        values.usage_file,
+        values.usage_format == "json" ? UsageFormat::json : UsageFormat::influx,
+        static_cast<unsigned>(values.usage_batch),
+        values.usage_pool,
+        capacity_of(values.usage_gpu_info),
+    };
+  }
   for (const Pod& pod : values.pods) http.pods.push_back({pod.name_space, pod.name, pod.tenant});
   return options;
 }

@@ -157,12 +157,17 @@ class ReloadingDaemon : public ConfigCommand {
     waitpid(child_, nullptr, 0);
   }
   // Whether the log comes to hold that text.
-  bool says(const std::string& text) const {
+  bool says(const std::string& text) const { return comes_to_hold("log", text); }
+  // The same of the file, or the first whose name begins so.
+  bool comes_to_hold(const std::string& name, const std::string& text) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (std::chrono::steady_clock::now() < deadline) {
-      std::ifstream file(folder_ / "log");
-      const std::string there(std::istreambuf_iterator<char>(file), {});
-      if (there.find(text) != std::string::npos) return true;
+      for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+        if (entry.path().filename().string().rfind(name, 0) != 0) continue;
+        std::ifstream file(entry.path());
+        const std::string there(std::istreambuf_iterator<char>(file), {});
+        if (there.find(text) != std::string::npos) return true;
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     return false;
@@ -182,6 +187,28 @@ TEST_F(ReloadingDaemon, TakesWhatItCanAndSaysWhatItCant) {
   write("a.toml", "node-name = \"b\"\n" + head + "grace = 1\n");
   kill(child_, SIGHUP);
   EXPECT_TRUE(says("settings stay as they were: " + file + ":5:9: guard.grace"));
+}
+
+TEST_F(ReloadingDaemon, WritesAUsageLogWhereItIsAskedFor) {
+  const std::string usage = (folder_ / "usage.log").string();
+  start(write("a.toml", "[api]\nlisten = [\"none\"]\n[usage-log]\nfile = \"" + usage +
+                            "\"\nformat = \"json\"\nbatch-seconds = 1\npool = \"blue\"\n"));
+  EXPECT_TRUE(comes_to_hold("usage.log.", "tf_gpu_usage"));
+  EXPECT_TRUE(comes_to_hold("usage.log.", "\"blue\""));
+}
+
+TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {
+  const std::string file = write("a.toml", "[usage-log]\nformat = \"json\"\n");
+  const Result result = hypervisor("config check " + file);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_THAT(result.out, HasSubstr(file + ":2:10: usage-log.format: says something only beside "
+                                           "usage-log.file"));
+  // A variable may be meant for others.
+  EXPECT_EQ(hypervisor("config show", "TENSOR_FUSION_POOL_NAME=blue").status, 0);
+  const Result capacity =
+      hypervisor("config show --gpu-metrics-file /x --gpu-info-path /not/there");
+  EXPECT_NE(capacity.status, 0);
+  EXPECT_THAT(capacity.out, HasSubstr("--gpu-info-path: "));
 }
 
 // --- sockets from systemd

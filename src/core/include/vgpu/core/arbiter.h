@@ -90,12 +90,12 @@ struct SeatView {
 struct Grant {
   std::uint64_t end_ns = 0;        // launches are let through before; 0: closed, kForever: open
   std::uint64_t in_flight_ns = 0;  // most predicted GPU time in flight; kForever: not bounded
+  bool counted = false;            // what it launches has to be accounted for: there are others
+  bool announces =
+      false;  // it has to ring when it launches after being idle and when its work is done
   // None goes in once the seat has launched so often (SeatView::launches), though it is open
   // otherwise; 0: no such bound. For gangs (node.h).
   std::uint64_t last_launch = 0;
-  bool counted = false;  // what it launches has to be accounted for: there are others
-  bool announces =
-      false;  // it has to ring when it launches after being idle and when its work is done
   friend bool operator==(const Grant&, const Grant&) = default;
 };
 
