@@ -296,6 +296,18 @@ TEST(PredecessorSettings, TheValueThatIsKeptAnywayIsTaken) {
               IsEmpty());
 }
 
+// toml++ 3.3 has undefined behaviour there (load.cpp).
+TEST(SettingsFile, NonAsciiIsForStringsAndComments) {
+  EXPECT_THAT(faults(of_file("# gerät\nnode-name = \"gerät # \\\"é\" # é\n")), IsEmpty());
+  EXPECT_THAT(faults(of_file("node-name = 'é\\'\n")), IsEmpty());
+  for (const char* text : {"é = 1\n", "node-name é= \"a\"\n", "node-name = é\n", "[guard]é\n",
+                           "node-name = \"a\"é\n", "node-name = \"\"\"a\\\n  é\"\"\"\n"}) {
+    const auto found = faults(of_file(text));
+    ASSERT_EQ(found.size(), 1u) << text;
+    EXPECT_THAT(found[0], HasSubstr("a character that isn't ASCII")) << text;
+  }
+}
+
 // --- what is written from the table
 
 TEST(SettingsPages, TheExampleIsGoodAsItIsAndWithEveryKeySet) {
