@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -23,17 +23,22 @@ struct Fault {
   unsigned slow_ms = 0;
 };
 
-std::mutex mutex;
-std::map<unsigned, Fault> faults;
-timespec read_at{};
-off_t read_size = -1;
+constexpr unsigned kMostGpus = 16;
+using Faults = std::array<Fault, kMostGpus>;  // by index
 
-std::map<unsigned, Fault> read_faults(const std::string& path) {
-  std::map<unsigned, Fault> found;
+// No constructor of the library makes them: one thread may be here while another still opens it.
+constinit std::mutex mutex;
+constinit Faults faults{};
+constinit timespec read_at{};
+constinit off_t read_size = -1;
+
+Faults read_faults(const std::string& path) {
+  Faults found{};
   std::ifstream file(path);
   unsigned gpu = 0;
   std::string what;
   while (file >> gpu >> what) {
+    if (gpu >= kMostGpus) continue;
     if (what.starts_with("error=")) found[gpu].error = std::atoi(what.c_str() + 6);
     if (what.starts_with("slow="))
       found[gpu].slow_ms = static_cast<unsigned>(std::atoi(what.c_str() + 5));
@@ -46,7 +51,7 @@ Fault look_up(unsigned index) {
   struct stat info {};
   const std::scoped_lock lock(mutex);
   if (stat(path.c_str(), &info) != 0) {
-    faults.clear();
+    faults = {};
     read_size = -1;
     return {};
   }
@@ -56,8 +61,7 @@ Fault look_up(unsigned index) {
     read_at = info.st_mtim;
     faults = read_faults(path);
   }
-  const auto at = faults.find(index);
-  return at == faults.end() ? Fault{} : at->second;
+  return index < kMostGpus ? faults[index] : Fault{};
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ class Progress : public testing::TestWithParam<const char*> {
   static std::string_view what() { return GetParam(); }
   static unsigned steps() {
     if (what() == "consumer") return kLaunches;
-    return what() == "training" ? kSteps / 15 : kSteps;  // of which each has 50 times the work
+    return what() == "training" ? kSteps / 30 : kSteps;  // of which each has 50 times the work
   }
   // In whose steps two GPUs meet as soon as both have been launched on.
   static bool reduces() {
