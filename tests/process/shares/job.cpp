@@ -171,7 +171,9 @@ class Twins {
   unsigned rank_ = 0;
 };
 
-void ranks(std::uint32_t steps) {
+// A process for each GPU: body(gpu, rank, the peer's word).
+template <class Body>
+void in_two_processes(Body body) {
   const Twins twins;
   must(cu.cuInit(0), "cuInit");
   const MeetingGpu gpu(static_cast<int>(twins.rank()));
@@ -182,8 +184,13 @@ void ranks(std::uint32_t steps) {
        "cuIpcOpenMemHandle");
   Rank rank(twins.rank(), gpu);
   begin(twins.rank());
-  all_reduce(rank, peer, steps);
+  body(gpu, rank, peer);
   if (!twins.join()) std::exit(1);
+}
+
+void ranks(std::uint32_t steps) {
+  in_two_processes(
+      [steps](const MeetingGpu&, Rank& rank, CUdeviceptr peer) { all_reduce(rank, peer, steps); });
 }
 
 // As data-parallel training does: what is reduced overlaps with the work on the next part, and the
@@ -216,18 +223,9 @@ void train(const MeetingGpu& gpu, Rank& rank, CUdeviceptr peer, std::uint32_t st
 }
 
 void training(std::uint32_t steps) {
-  const Twins twins;
-  must(cu.cuInit(0), "cuInit");
-  const MeetingGpu gpu(static_cast<int>(twins.rank()));
-  CUipcMemHandle own{};
-  CUdeviceptr peer = 0;
-  must(cu.cuIpcGetMemHandle(&own, gpu.word()), "cuIpcGetMemHandle");
-  must(cu.cuIpcOpenMemHandle_v2(&peer, twins.exchange(own), CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS),
-       "cuIpcOpenMemHandle");
-  Rank rank(twins.rank(), gpu);
-  begin(twins.rank());
-  train(gpu, rank, peer, steps);
-  if (!twins.join()) std::exit(1);
+  in_two_processes([steps](const MeetingGpu& gpu, Rank& rank, CUdeviceptr peer) {
+    train(gpu, rank, peer, steps);
+  });
 }
 
 void cooperative(std::uint32_t steps) {
