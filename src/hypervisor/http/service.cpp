@@ -8,6 +8,7 @@
 #include <ctime>
 #include <functional>
 #include <mutex>
+#include <stdexcept>
 
 #include "api.h"
 #include "metrics.h"
@@ -32,9 +33,16 @@ std::vector<ListenAddress> addresses_of(const HttpOptions& options, const std::s
     if (text == "none" && options.listen.size() == 1) break;
     addresses.push_back(parse_listen_address(text));
   }
-  if (options.socket != "none")
-    addresses.push_back(parse_listen_address(
-        options.socket.empty() ? "unix:" + state_dir + "/hypervisor.sock" : options.socket));
+  if (options.socket == "none") return addresses;
+  if (!options.socket.empty()) {
+    addresses.push_back(parse_listen_address(options.socket));
+    return addresses;
+  }
+  try {
+    addresses.push_back(parse_listen_address("unix:" + state_dir + "/hypervisor.sock"));
+  } catch (const std::invalid_argument& too_long) {
+    say(fmt::format("{}; not served there", too_long.what()));
+  }
   return addresses;
 }
 
