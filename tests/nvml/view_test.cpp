@@ -283,4 +283,33 @@ TEST(NvmlView, ProcessOfAnInnerPidNamespaceHasTheReadersNumber) {
   EXPECT_TRUE(listed(from_inside, "compute_v3").empty()) << from_inside.out;
 }
 
+// A container's variables are those of its first process. Who comes in later, as `docker exec`
+// does, has none of them, and is in the same tenant.
+TEST(NvmlView, AShellInAContainerHasTheLimitsOfItsFirstProcess) {
+  const Machine machine;
+  const Words space{"/usr/bin/unshare", "--fork", "--pid", "--mount-proc", "--kill-child"};
+  Words check = space;
+  check.push_back("/bin/true");
+  if (run(check, machine.plain()).status != 0)
+    GTEST_SKIP() << "this machine doesn't let us make a PID namespace";
+  std::string comes_in_later = "env -i";
+  for (const auto& [name, value] : machine.limited({}))
+    comes_in_later += " " + name + "='" + value + "'";
+  for (const auto& word : probe({"init", "memory"})) comes_in_later += " '" + word + "'";
+  Words container = space;
+  for (const std::string& word :
+       {std::string("/bin/sh"), std::string("-c"),
+        comes_in_later + "; " + comes_in_later + "; ls \"$VGPU_STATE_DIR\""})
+    container.push_back(word);
+  Environment first = machine.plain();
+  first["VGPU_MEMORY_LIMIT"] = "8GiB";
+  const Output output = run(container, first);
+  ASSERT_EQ(output.lines("memory").size(), 6U) << output.out << output.err;
+  for (const auto& line : output.lines("memory"))
+    EXPECT_TRUE(line.starts_with("8589934592 ")) << line;
+  const std::size_t tenant = output.out.find("container-");
+  ASSERT_NE(tenant, std::string::npos) << output.out;
+  EXPECT_EQ(output.out.find("container-", tenant + 1), std::string::npos) << output.out;
+}
+
 }  // namespace
