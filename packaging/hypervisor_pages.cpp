@@ -3,23 +3,13 @@
 // Runs at build time only.
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "command_pages.h"
 #include "pages.h"
+#include "write_file.h"
 
-namespace {
-
-bool write(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file.good();
-}
-
-}  // namespace
+using vgpu::packaging::write_file;
 
 int main(int argc, char** argv) {
   if (argc != 2) {
@@ -28,11 +18,11 @@ int main(int argc, char** argv) {
   }
   namespace settings = vgpu::hypervisor::settings;
   const std::filesystem::path folder = argv[1];
-  bool good = write(folder / "man8/hypervisor.8", settings::command_man_page());
-  good = write(folder / "man5/hypervisor.toml.5", settings::toml_man_page()) && good;
-  good = write(folder / "bash/hypervisor", settings::bash_completion()) && good;
-  good = write(folder / "zsh/_hypervisor", settings::zsh_completion()) && good;
-  good = write(folder / "fish/hypervisor.fish", settings::fish_completion()) && good;
-  good = write(folder / "hypervisor.toml", settings::example_toml()) && good;
+  bool good = write_file(folder / "man8/hypervisor.8", settings::command_man_page());
+  good = write_file(folder / "man5/hypervisor.toml.5", settings::toml_man_page()) && good;
+  good = write_file(folder / "bash/hypervisor", settings::bash_completion()) && good;
+  good = write_file(folder / "zsh/_hypervisor", settings::zsh_completion()) && good;
+  good = write_file(folder / "fish/hypervisor.fish", settings::fish_completion()) && good;
+  good = write_file(folder / "hypervisor.toml", settings::example_toml()) && good;
   return good ? 0 : 1;
 }

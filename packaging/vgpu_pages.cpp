@@ -3,22 +3,12 @@
 // build time only.
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "verbs.h"
+#include "write_file.h"
 
-namespace {
-
-bool write(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return file.good();
-}
-
-}  // namespace
+using vgpu::packaging::write_file;
 
 int main(int argc, char** argv) {
   if (argc != 2) {
@@ -26,12 +16,12 @@ int main(int argc, char** argv) {
     return 2;
   }
   const std::filesystem::path folder = argv[1];
-  bool good = write(folder / "man1/vgpu.1", vgpu::cli::man_page(""));
+  bool good = write_file(folder / "man1/vgpu.1", vgpu::cli::man_page(""));
   for (const std::string& verb : vgpu::cli::verb_names()) {
-    good = write(folder / ("man1/vgpu-" + verb + ".1"), vgpu::cli::man_page(verb)) && good;
+    good = write_file(folder / ("man1/vgpu-" + verb + ".1"), vgpu::cli::man_page(verb)) && good;
   }
-  good = write(folder / "bash/vgpu", vgpu::cli::completion_script("bash")) && good;
-  good = write(folder / "zsh/_vgpu", vgpu::cli::completion_script("zsh")) && good;
-  good = write(folder / "fish/vgpu.fish", vgpu::cli::completion_script("fish")) && good;
+  good = write_file(folder / "bash/vgpu", vgpu::cli::completion_script("bash")) && good;
+  good = write_file(folder / "zsh/_vgpu", vgpu::cli::completion_script("zsh")) && good;
+  good = write_file(folder / "fish/vgpu.fish", vgpu::cli::completion_script("fish")) && good;
   return good ? 0 : 1;
 }

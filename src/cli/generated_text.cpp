@@ -9,6 +9,7 @@
 
 #include "verbs.h"
 #include "vgpu/survey/problem.h"
+#include "vgpu/survey/text.h"
 
 #ifndef VGPU_VERSION
 #define VGPU_VERSION "0"
@@ -16,7 +17,7 @@
 
 namespace vgpu::cli {
 
-using survey::kExitUsage, survey::Problem;
+using survey::kExitUsage, survey::Problem, survey::roff;
 
 namespace {
 
@@ -206,24 +207,6 @@ std::string fish_completion() {
   return out +
          "complete -c vgpu -n '__fish_seen_subcommand_from run exec; and __fish_seen_argument -l "
          "--' -a '(__fish_complete_subcommand)'\n";
-}
-
-// roff: a leading dot or quote would be a request, a backslash an escape, a plain dash a hyphen.
-std::string roff(const std::string& text) {
-  std::string out;
-  bool line_start = true;
-  for (const char c : text) {
-    if (line_start && (c == '.' || c == '\'')) out += "\\&";
-    if (c == '\\') {
-      out += "\\e";
-    } else if (c == '-') {
-      out += "\\-";
-    } else {
-      out += c;
-    }
-    line_start = c == '\n';
-  }
-  return out;
 }
 
 std::string roff_paragraphs(const std::string& text) {

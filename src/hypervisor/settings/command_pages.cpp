@@ -9,8 +9,11 @@
 
 #include "commands.h"
 #include "settings.h"
+#include "vgpu/survey/text.h"
 
 namespace vgpu::hypervisor::settings {
+using survey::roff;
+
 namespace {
 
 struct Flag {
@@ -69,21 +72,6 @@ std::string choices(const Flag& flag) {
 }
 
 bool takes_file(const Flag& flag) { return flag.value == "PATH" || flag.value == "FILE"; }
-
-std::string roff(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (out.empty() && (c == '.' || c == '\'')) out += "\\&";
-    if (c == '\\') {
-      out += "\\e";
-    } else if (c == '-') {
-      out += "\\-";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 // For what stands in single quotes.
 std::string in_quotes(std::string text, const std::string& instead) {

@@ -13,6 +13,9 @@
 #endif
 
 namespace vgpu::hypervisor::settings {
+
+using survey::roff;
+
 namespace {
 
 std::string wrapped(std::string_view text, std::string_view indent) {
@@ -89,22 +92,6 @@ std::string default_toml(const Row& wanted_row) {
     if (!row.fallback.empty()) parse(row, row.fallback, value, unused);
     out = toml_text(row, value);
   });
-  return out;
-}
-
-// roff: a leading dot would be a request, a backslash an escape, a plain dash a hyphen.
-std::string roff(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (out.empty() && (c == '.' || c == '\'')) out += "\\&";
-    if (c == '\\') {
-      out += "\\e";
-    } else if (c == '-') {
-      out += "\\-";
-    } else {
-      out += c;
-    }
-  }
   return out;
 }
 

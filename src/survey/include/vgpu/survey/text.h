@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How figures look to people: sizes in MiB or GiB, bars, tables, colours on a terminal only.
-// Unknown is "-", never 0. Pure but for Style, which looks at the terminal once.
+// How figures and words look to people: sizes in MiB or GiB, bars, tables, colours on a terminal
+// only. Unknown is "-", never 0. Pure but for Style, which looks at the terminal once.
 #pragma once
 
 #include <cstdint>
@@ -36,5 +36,9 @@ std::string table(const std::vector<std::vector<std::string>>& rows, std::string
 
 // The nearest of `candidates` within two edits, or an empty view: for "did you mean".
 std::string_view nearest(std::string_view word, const std::vector<std::string>& candidates);
+
+// Text for a manual page: roff takes a dot or quote at a line's start for a request, a backslash
+// for an escape and a plain dash for a hyphen.
+std::string roff(std::string_view text);
 
 }  // namespace vgpu::survey
