@@ -25,6 +25,7 @@
 #include "sampler.h"
 #include "segments.h"
 #include "vgpu/survey/figures.h"
+#include "vgpu/survey/snapshot.h"
 #include "vgpu/survey/tenants.h"
 
 namespace vgpu::hypervisor {
@@ -50,6 +51,7 @@ class Daemon final : public Control {
                           std::chrono::milliseconds wait) const override;
   std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
                                     Resolution resolution) const override;
+  std::vector<survey::Explanation> explain(std::string_view tenant_id) const override;
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest& request) override;
@@ -78,7 +80,9 @@ class Daemon final : public Control {
   void read_use(const Readings& readings, std::uint64_t now_ns);
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   void read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns);
+  survey::Snapshot snapshot_of(const NodeState& state) const;
   void judge_shares(NodeState& state);
+  void keep_look(const NodeState& state);
   void tell(const NodeState& before, NodeState& state);
   void tell_gpus(const NodeState& before, NodeState& state);
   void tell_tenants(const NodeState& before, NodeState& state);
@@ -129,6 +133,8 @@ class Daemon final : public Control {
 
   mutable std::mutex history_mutex_;
   History history_;
+  // As of the last second that is remembered and of the one before, for explain().
+  std::shared_ptr<const survey::Snapshot> earlier_look_, latest_look_;
 
   // Changes come one at a time; kept are the tenants that were made here.
   mutable std::mutex change_mutex_;

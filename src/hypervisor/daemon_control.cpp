@@ -134,6 +134,17 @@ std::vector<HistoryPoint> Daemon::history(const GpuUuid& gpu, std::string_view t
   return history_.read(gpu, tenant, resolution);
 }
 
+std::vector<survey::Explanation> Daemon::explain(std::string_view tenant_id) const {
+  std::shared_ptr<const survey::Snapshot> before, now;
+  {
+    const std::lock_guard lock(history_mutex_);
+    before = earlier_look_;
+    now = latest_look_;
+  }
+  if (now == nullptr) return {};
+  return survey::explain(before == nullptr ? *now : *before, *now, tenant_id);
+}
+
 bool Daemon::may(const Asker& asker) const { return asker.uid == 0 || asker.uid == geteuid(); }
 
 Outcome<CreatedTenant> Daemon::create(const Asker& asker, const CreateRequest& request) {
