@@ -308,7 +308,7 @@ class DaemonSource final : public DataSource {
     const Json recent = daemon_.get(fmt::format("/api/v2/histories?seconds={}", kRemembered));
     const Json state = daemon_.get("/api/v2/state");
     Model model = Reader(state, recent_of(recent)).model();
-    read_events();
+    read_events(count(at(state, "node"), "last_event").value_or(0));
     model.events.assign(events_.begin(), events_.end());
     if (wanted.plots) {
       for (const auto& gpu : model.gpus) {
@@ -350,9 +350,11 @@ class DaemonSource final : public DataSource {
   }
 
  private:
-  // A daemon that was started anew counts its events from the start.
-  void read_events() {
+  // A daemon that was started anew counts its events from the start. Of those before this
+  // interface's start the last are enough.
+  void read_events(std::uint64_t last_event) {
     constexpr int kAtOnce = 500, kBatches = 20;
+    if (run_.empty() && last_event > kMostEvents) next_event_ = last_event - kMostEvents;
     for (int i = 0; i < kBatches; ++i) {
       const Json batch =
           daemon_.get(fmt::format("/api/v2/events?after={}&limit={}", next_event_, kAtOnce));

@@ -15,6 +15,7 @@ using client::Address, survey::Problem;
 
 // Between two tries at a daemon that doesn't answer: each may take as long as its patience.
 constexpr std::uint64_t kBetweenTriesNs = 5'000'000'000;
+constexpr int kTooOften = 429;  // several of these at a short interval: no reason to leave it
 
 std::string addresses_text(const std::vector<Address>& addresses) {
   std::string text;
@@ -45,6 +46,7 @@ class EitherSource final : public DataSource {
       } catch (const client::Unreachable& trouble) {
         lose(trouble.what());
       } catch (const client::Refused& refused) {
+        if (refused.status == kTooOften) return as_it_was(refused.what());
         lose(fmt::format("the daemon refuses: {}", refused.what()));
       }
     }
@@ -85,12 +87,14 @@ class EitherSource final : public DataSource {
     return *segments_;
   }
 
+  Model as_it_was(std::string_view why) const {
+    Model model = last_;
+    model.trouble = fmt::format("this is how it was: {}", why);
+    return model;
+  }
+
   Model without_daemon(const Wanted& wanted) {
-    if (!options_.segments_will_do) {
-      Model model = last_;
-      model.trouble = fmt::format("this is how it was: {}", why_not_);
-      return model;
-    }
+    if (!options_.segments_will_do) return as_it_was(why_not_);
     Model model = segments().look(wanted);
     if (lost_ || options_.say_so) {
       model.trouble = fmt::format(

@@ -24,6 +24,7 @@
 namespace vgpu::tui {
 namespace {
 
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::array<int, 4> kEndingSignals = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 constexpr std::array<int, 5> kCrashes = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
@@ -65,8 +66,14 @@ class Signals {
     std::size_t i = 0;
     for (const int signal : kEndingSignals) sigaction(signal, &note, &before_[i++]);
     for (const int signal : kCrashes) sigaction(signal, &die, &before_[i++]);
+    sigset_t held;
+    sigemptyset(&held);
+    for (const int signal : kEndingSignals) sigaddset(&held, signal);
+    sigaddset(&held, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &held, &mask_);
   }
   ~Signals() {
+    sigprocmask(SIG_SETMASK, &mask_, nullptr);
     std::size_t i = 0;
     for (const int signal : kEndingSignals) sigaction(signal, &before_[i++], nullptr);
     for (const int signal : kCrashes) sigaction(signal, &before_[i++], nullptr);
@@ -74,7 +81,12 @@ class Signals {
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
 
+  // While keys are waited for: only then do signals come, so that none comes just before the wait
+  // and is slept over.
+  const sigset_t& mask_in_wait() const { return mask_; }
+
  private:
+  sigset_t mask_{};
   std::array<struct sigaction, kEndingSignals.size() + kCrashes.size()> before_{};
 };
 
@@ -183,9 +195,11 @@ int our_key(int key) {
 
 class Watch {
  public:
-  Watch(DataSource& source, State state, const Screen& screen, Glyphs glyphs, Model first)
+  Watch(DataSource& source, State state, const Signals& signals, const Screen& screen,
+        Glyphs glyphs, Model first)
       : source_(source),
         state_(std::move(state)),
+        signals_(signals),
         screen_(screen),
         glyphs_(glyphs),
         model_(std::move(first)) {
@@ -195,7 +209,10 @@ class Watch {
   int run() {
     while (!state_.quit && ended_by == 0) {
       screen_.show(draw(model_, state_, Screen::size(), glyphs_));
-      if (!wait_for_key()) break;
+      if (!wait_for_key()) {
+        ended_by = SIGHUP;
+        break;
+      }
       take_keys();
       if (state_.change) carry_out();
       const bool is_due = platform::monotonic_ns() >= next_look_ns_ && !state_.paused;
@@ -219,8 +236,10 @@ class Watch {
     const std::uint64_t left_ns = next_look_ns_ > now_ns ? next_look_ns_ - now_ns : 0;
     pollfd input{STDIN_FILENO, POLLIN, 0};
     // While it is paused only keys wake it, and once a minute nothing.
-    const int wait_ms = state_.paused ? 60'000 : static_cast<int>(left_ns / 1'000'000) + 1;
-    if (poll(&input, 1, wait_ms) < 0) return errno == EINTR;
+    const std::uint64_t wait_ns = state_.paused ? 60 * kSecondNs : left_ns + 1;
+    const timespec wait{static_cast<time_t>(wait_ns / kSecondNs),
+                        static_cast<long>(wait_ns % kSecondNs)};
+    if (ppoll(&input, 1, &wait, &signals_.mask_in_wait()) < 0) return errno == EINTR;
     return (input.revents & (POLLHUP | POLLERR | POLLNVAL)) == 0;
   }
 
@@ -238,6 +257,7 @@ class Watch {
 
   DataSource& source_;
   State state_;
+  const Signals& signals_;
   const Screen& screen_;
   const Glyphs glyphs_;
   Model model_;
@@ -260,7 +280,7 @@ std::optional<int> watch(DataSource& source, State state) {
   const Signals signals;
   const Screen screen;
   if (!screen.is_usable()) return std::nullopt;
-  return Watch(source, std::move(state), screen, glyphs, std::move(first)).run();
+  return Watch(source, std::move(state), signals, screen, glyphs, std::move(first)).run();
 }
 
 }  // namespace vgpu::tui

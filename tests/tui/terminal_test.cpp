@@ -302,7 +302,7 @@ TEST_F(TerminalTest, LeadsThroughAllViews) {
   ASSERT_TRUE(wait_for("any key goes back")) << screen_.text();
   type("x1");
   ASSERT_TRUE(wait_for("; by got;")) << screen_.text();
-  type("\033[B\033[A/late\r");
+  type("\033OB\033OA/late\r");
   ASSERT_TRUE(wait_until([&] { return screen_.has("filter: late") && !screen_.has("train"); }))
       << screen_.text();
   type("q");
@@ -367,6 +367,33 @@ TEST_F(TerminalTest, ShowsTheDaemonsHistoryReasonsAndEvents) {
   EXPECT_TRUE(wait_without("segments are shown")) << screen_.text();
   type("q");
   EXPECT_EQ(finish(), 0);
+  expect_restored();
+}
+
+TEST_F(TerminalTest, ScrollsThroughTwoHundredTenantsWithoutDrawingAllAnew) {
+  const std::string key = write_file("key", std::string(40, 'k'), 0600);
+  auto fixture = start_program({FIXTURE, folder() + "/two-hundred", key, "200"});
+  ASSERT_TRUE(fixture.wait_for("ready"));
+  open_terminal(
+      {DAEMON, "tui", "--url", "unix:" + folder() + "/two-hundred", "--refresh-interval", "60"});
+  ASSERT_TRUE(wait_for("200 tenants")) << screen_.text();
+  type("N");
+  ASSERT_TRUE(wait_for("by name")) << screen_.text();
+  type("/tenant-\r");
+  ASSERT_TRUE(wait_for("filter: tenant-")) << screen_.text();
+  const std::size_t before = raw_.size();
+  // Each is seen before the next is typed: no two are drawn together.
+  type("\033OB");
+  ASSERT_TRUE(wait_until([&] { return raw_.size() > before; }));
+  type("\033OF");
+  ASSERT_TRUE(wait_for("tenant-99")) << screen_.text();
+  type("\033OA");
+  const std::size_t at_end = raw_.size();
+  ASSERT_TRUE(wait_until([&] { return raw_.size() > at_end; }));
+  type("q");
+  EXPECT_EQ(finish(), 0);
+  EXPECT_THAT(raw_.substr(before), Not(HasSubstr("\033[2J"))) << "nothing is cleared";
+  EXPECT_LT(raw_.size() - before, 3U * 80 * 24) << "two moves of one line and a page";
   expect_restored();
 }
 
