@@ -148,7 +148,11 @@ void TenantChange::refuse_memory_in_use() const {
 
 // The tenant reads its quota at each reservation and launch, the arbiter what its seats say.
 void TenantChange::put(std::uint32_t gpu, const Quota& quota) {
-  known_.tenant.set_quota(gpu, quota);
+  if (known_.tenant.set_quota(gpu, quota) != shm::Status::ok)
+    throw Problem(kExitFailed, "VG1069",
+                  fmt::format("the quota of {} is the hypervisor's, which can't be asked",
+                              known_.spec.name.view()),
+                  "start the hypervisor, or ask where it listens: VGPU_SOCKET=PATH vgpu set ...");
   shm::Node node;
   if (shm::Node::look(dir_, node) == shm::Status::ok)
     node.set_terms(known_.spec.id.view(), known_.spec.gpus[gpu].uuid, quota);
