@@ -114,7 +114,8 @@ Daemon::Daemon(DaemonOptions options)
       options_(std::move(options)),
       sampler_(library_of(simulated_), simulated_),
       hosting_(dir_),
-      segments_(dir_) {
+      segments_(dir_),
+      book_(dir_, [this](std::string_view tenant) { return owner_of(tenant); }) {
   auto first = std::make_shared<NodeState>();
   first->node_name = options_.node_name.empty() ? host_name() : options_.node_name;
   first->daemon_version = VGPU_VERSION;
@@ -123,7 +124,7 @@ Daemon::Daemon(DaemonOptions options)
   first->time_ns = first->started_ns = started_ns_;
   first->driver.simulated = simulated_;
   first->driver.why = "NVML has not been asked yet";
-  adopt_kept_tenants();
+  adopt_made_tenants();
   say(*first, EventKind::daemon_started, "",
       fmt::format("hypervisor {} looks after {}", VGPU_VERSION, dir_.path.view()));
   state_ = std::move(first);
@@ -140,6 +141,11 @@ void Daemon::stop() {
     const std::lock_guard lock(state_mutex_);
     stopping_ = true;
     published_.notify_all();
+  }
+  {
+    const std::lock_guard lock(change_mutex_);
+    nobody_waits_any_more_ = true;
+    waiting_changed_.notify_all();
   }
   events_.close();
   if (thread_.joinable()) thread_.join();
@@ -240,6 +246,9 @@ void Daemon::beat() {
   remember(*next);
   next->last_event = events_.last();
   publish(std::move(next));
+  const std::lock_guard lock(change_mutex_);
+  look_after_made();
+  serve_waiting();
 }
 
 void Daemon::publish(std::shared_ptr<NodeState> state) {
@@ -338,18 +347,22 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     foreign_pids_ = std::move(known);
   }
 
-  std::set<std::string> kept;
+  std::map<std::string_view, std::pair<uid_t, bool>> owners;  // and whether it is kept here
   {
     const std::lock_guard lock(change_mutex_);
-    for (const auto& [id, hold] : kept_) kept.insert(id);
+    for (const auto& [id, seen] : segments_.tenants()) {
+      const auto made = made_.find(id);
+      owners[id] = {owner_of(id).uid,
+                    made != made_.end() && made->second.lifetime == Lifetime::kept};
+    }
+    state.waiting = queue_.size();
   }
   for (const auto& [id, seen] : segments_.tenants()) {
     TenantState tenant;
     tenant.id = id;
     tenant.name = seen.spec.name.view();
-    tenant.owner = geteuid();
+    std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
-    tenant.made_by_daemon = kept.count(id) != 0;
     tenant.process_count = seen.processes.size();
     std::map<GpuUuid, std::uint64_t> driver_bytes;
     std::set<GpuUuid> driver_silent;

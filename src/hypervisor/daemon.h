@@ -24,6 +24,9 @@
 #include "process_facts.h"
 #include "sampler.h"
 #include "segments.h"
+#include "tenant_book.h"
+#include "vgpu/admission/queue.h"
+#include "vgpu/survey/change.h"
 #include "vgpu/survey/figures.h"
 #include "vgpu/survey/tenants.h"
 
@@ -51,6 +54,7 @@ class Daemon final : public Control {
   std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
                                     Resolution resolution) const override;
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
+  Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override;
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest& request) override;
   Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
@@ -66,6 +70,30 @@ class Daemon final : public Control {
     survey::UseFigures figures;
     std::optional<double> owed_percent;
     std::map<std::pair<std::int32_t, std::uint64_t>, double> got_by_process;
+  };
+  // A tenant that was made here.
+  struct Made {
+    admission::User owner;
+    std::uint64_t inode = 0;
+    Lifetime lifetime = Lifetime::kept;
+    std::optional<survey::TenantHold> hold;  // none: of Lifetime::run, and taken
+    pid_t asker = 0;                         // of Lifetime::run, until it is taken
+    std::uint64_t asker_start_ticks = 0;
+  };
+  // What somebody asks for, ready to be made where admission says.
+  struct Wanted {
+    shm::TenantSpec spec;
+    std::vector<std::string> notices;
+    std::string rule;
+    Asker asker;
+    admission::Wish wish;
+    Priority priority = Priority::normal;  // in the queue
+    Lifetime lifetime = Lifetime::kept;
+    std::uint64_t asker_start_ticks = 0;
+  };
+  struct Waiter {
+    Wanted wanted;
+    std::optional<Outcome<CreatedTenant>> outcome;
   };
   struct Ending {
     std::uint64_t kill_at_ns = 0;
@@ -90,10 +118,30 @@ class Daemon final : public Control {
   void say(NodeState& state, EventKind kind, std::string subject, std::string text);
   void beat_soon();
 
-  void adopt_kept_tenants();
-  void write_kept_tenants() const;
-  bool may(const Asker& asker) const;
+  void adopt_made_tenants();
+  void write_made_tenants() const;
   DaemonOptions options() const;
+
+  // With change_mutex_ held. Throw survey::Problem.
+  admission::User user_of(const Asker& asker) const;
+  admission::User owner_of(std::string_view tenant) const;
+  BookedTenants booked(bool without_left_behind);
+  admission::Node node_of(const BookedTenants& tenants);
+  Wanted wanted_of(const Asker& asker, const CreateRequest& request);
+  std::size_t admission_place(const GpuUuid& gpu);
+  CreatedTenant make(const Wanted& wanted, const std::vector<admission::Part>& parts,
+                     const BookedTenants& tenants);
+  void unmake(const std::string& id);
+  Outcome<CreatedTenant> wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
+                                       const Patience& patience, const Refusal& refusal);
+  void serve_waiting();
+  void look_after_made();
+  Refusal refusal_of_room(const admission::Refusal& refusal, const admission::Node& node,
+                          const BookedTenants& tenants, const admission::User& user,
+                          std::string_view changing = {});
+  std::optional<Refusal> refuse_stranger(const Asker& asker, const shm::TenantSpec& tenant) const;
+  std::optional<Refusal> refuse_change(const Asker& asker, const ChangeRequest& request,
+                                       const survey::TenantChange& change);
 
   shm::StateDir dir_;
   int lock_ = -1;
@@ -130,10 +178,16 @@ class Daemon final : public Control {
   mutable std::mutex history_mutex_;
   History history_;
 
-  // Changes come one at a time; kept are the tenants that were made here.
+  // Changes come one at a time; what follows is guarded by it.
   mutable std::mutex change_mutex_;
-  std::map<std::string, survey::TenantHold> kept_;
+  std::map<std::string, Made, std::less<>> made_;
   std::map<std::string, Ending> endings_;
+  TenantBook book_;
+  std::vector<GpuUuid> admission_gpus_;  // their numbering for admission; only grows
+  admission::Queue queue_;
+  std::map<admission::Ticket, Waiter*> waiters_;
+  std::condition_variable waiting_changed_;
+  bool nobody_waits_any_more_ = false;
 
   mutable std::mutex state_mutex_;
   mutable std::condition_variable published_;

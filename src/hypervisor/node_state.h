@@ -173,6 +173,9 @@ enum class EventKind : unsigned char {
   driver_found,
   driver_lost,
   settings_reloaded,
+  queued,     // a tenant waits for room
+  admitted,   // one that waited has it
+  withdrawn,  // one that waited doesn't any more
 };
 std::string_view event_name(EventKind kind);  // "tenant_began"
 
@@ -210,6 +213,7 @@ struct NodeState {
   std::vector<ProcessState> processes;             // tenants' first, by tenant and pid
   std::size_t unlimited_processes = 0;             // of `processes`: no limiter, not exempt
   std::uint64_t last_event = 0;                    // its sequence; 0: none yet
+  std::size_t waiting = 0;                         // tenants that wait for room
   std::vector<std::string> notes;                  // what can't be read or kept, in words
 
   const TenantState* tenant(std::string_view id) const;

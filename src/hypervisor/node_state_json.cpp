@@ -139,6 +139,7 @@ Json node_json(const NodeState& state) {
           {"tenant_count", state.tenants.size()},
           {"process_count", state.processes.size()},
           {"unlimited_process_count", state.unlimited_processes},
+          {"waiting_count", state.waiting},
           {"notes", state.notes}};
 }
 
@@ -242,11 +243,22 @@ Json refusal_json(const Refusal& refusal) {
           {"rule", maybe_text(refusal.rule)},
           {"message", refusal.what},
           {"hint", maybe_text(refusal.next)},
+          {"waiting_helps", refusal.waiting_helps},
           {"room", room}};
 }
 
 Json created_json(const CreatedTenant& created) {
-  return {{"id", created.id}, {"name", created.name}, {"notices", created.notices}};
+  Json gpus = Json::array();
+  for (const auto& gpu : created.gpus) {
+    gpus.push_back({{"uuid", std::string(gpu.gpu.text().data())},
+                    {"index", gpu.index},
+                    {"quota", quota_json(gpu.quota)}});
+  }
+  return {{"id", created.id},
+          {"name", created.name},
+          {"gpus", gpus},
+          {"rule", maybe_text(created.rule)},
+          {"notices", created.notices}};
 }
 
 Json changed_json(const ChangedTenant& changed) {
@@ -255,9 +267,13 @@ Json changed_json(const ChangedTenant& changed) {
     gpus.push_back({{"uuid", std::string(gpu.gpu.text().data())},
                     {"index", gpu.index},
                     {"before", quota_json(gpu.before)},
-                    {"after", quota_json(gpu.after)}});
+                    {"after", quota_json(gpu.after)},
+                    {"held_bytes", gpu.held_bytes},
+                    {"wanted_memory_bytes", gpu.wanted_memory_bytes == kNoLimit
+                                                ? Json(nullptr)
+                                                : Json(gpu.wanted_memory_bytes)}});
   }
-  return {{"id", changed.id}, {"gpus", gpus}};
+  return {{"id", changed.id}, {"name", changed.name}, {"gpus", gpus}};
 }
 
 Json ended_json(const EndedTenant& ended) {

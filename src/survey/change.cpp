@@ -37,13 +37,6 @@ shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec)
   return tenant;
 }
 
-std::string advice(const GpuShares& others, bool share_is_required) {
-  const unsigned taken = others.sum_percent();
-  const std::string smaller = taken < 100 ? fmt::format("--compute {}, or ", 100 - taken) : "";
-  return smaller +
-         (share_is_required ? "another GPU by --gpu" : "--oversubscribe: all are scaled down");
-}
-
 void refuse_new_share(const shm::StateDir& dir, const shm::TenantSpec& spec,
                       const NewTenantTerms& terms) {
   if (terms.oversubscribe) return;
@@ -52,7 +45,7 @@ void refuse_new_share(const shm::StateDir& dir, const shm::TenantSpec& spec,
     const unsigned share = gpu.in_set ? gpu.quota.compute_share_percent : 0;
     const GpuShares others = promised(live, gpu.uuid);
     if (const std::string why = why_not(others, gpu, share); !why.empty())
-      throw Problem(kExitNotStarted, "VG1014", why, advice(others, terms.share_is_required));
+      throw Problem(kExitNotStarted, "VG1014", why, room_advice(others, terms.share_is_required));
   }
 }
 

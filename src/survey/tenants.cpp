@@ -87,7 +87,7 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
     }
     known.tenant.reap();
     known.spec = known.tenant.spec();
-    known.stale = processes_of(known.tenant).empty() && !is_held(dir, id.view());
+    known.stale = is_left_behind(dir, id.view(), known.tenant);
     tenants.push_back(std::move(known));
   }
   return tenants;
@@ -167,8 +167,12 @@ void TenantHold::end(const shm::StateDir& dir, const shm::Tenant& tenant) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
+bool is_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant) {
+  return processes_of(tenant).empty() && !is_held(dir, id);
+}
+
 bool remove_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant) {
-  if (!processes_of(tenant).empty() || is_held(dir, id)) return false;
+  if (!is_left_behind(dir, id, tenant)) return false;
   auto hold = TenantHold::acquire(dir, id);
   if (!hold) return false;
   hold->end(dir, tenant);

@@ -231,7 +231,7 @@ TEST_F(HypervisorTest, ChangesReachRunningTenantsAndRefusalsNameTheRule) {
   too_much.compute = "60";
   const auto refused = daemon().change(self(), "a", too_much);
   ASSERT_FALSE(refused.ok());
-  EXPECT_EQ(refused.refusal().rule, "share_sum");
+  EXPECT_EQ(refused.refusal().rule, "share_room");
   EXPECT_EQ(refused.refusal().room.at(0).share_percent, 50u) << "beside b's half";
 
   hypervisor::ChangeRequest too_small;
