@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The functions of fmt 9 that its headers declare but leave to a library, compiled once (VgpuFmt.cmake).
+// The functions of fmt 9 that its headers declare but leave to a library, compiled once
+// (VgpuFmt.cmake).
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

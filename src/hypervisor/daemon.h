@@ -24,6 +24,7 @@
 #include "process_facts.h"
 #include "sampler.h"
 #include "segments.h"
+#include "state_directories.h"
 #include "tenant_book.h"
 #include "vgpu/admission/queue.h"
 #include "vgpu/survey/change.h"
@@ -102,6 +103,7 @@ class Daemon final : public Control {
 
   void run();
   void beat();
+  void share_gpus(const std::vector<DirectoryPointer>& directories);
   void read_gpus(const Readings& readings, NodeState& state);
   void read_use(const Readings& readings, std::uint64_t now_ns);
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
@@ -154,12 +156,14 @@ class Daemon final : public Control {
 
   Sampler sampler_;
   Hosting hosting_;
+  StateDirectories directories_;
   Segments segments_;
   Counters counters_;
   ProcessBook processes_;
   Guard guard_;
   EventLog events_;
   std::map<Place, Use> use_;
+  std::map<const UserDirectory*, std::shared_ptr<const TermsTable>> terms_;
   std::uint64_t use_read_ns_ = 0;
   std::map<GpuUuid, std::pair<unsigned, std::vector<std::string>>> judged_;  // promised, notes
   std::uint64_t judged_ns_ = 0;

@@ -15,6 +15,7 @@
 #include "predecessor/usage_options.h"
 #include "quota_rules.h"
 #include "vgpu/admission/admission.h"
+#include "vgpu/shm/node.h"
 
 namespace vgpu::hypervisor {
 
@@ -45,6 +46,12 @@ struct DaemonOptions {
   std::vector<std::string> exempt_programs;
   // So much more than its limit a tenant may hold by the driver's count before it is said.
   std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
+
+  // State directories of other users, as patterns; and what holds while no daemon is there.
+  std::vector<std::string> users_directories;
+  shm::OnDaemonLoss on_loss = shm::OnDaemonLoss::hold;
+  // Where quotas are kept out of the tenants' reach; empty: as quotas_folder() says.
+  std::string quotas_folder;
 
   AdmissionOptions admission;
   HttpOptions http;

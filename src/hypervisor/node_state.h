@@ -203,7 +203,8 @@ struct NodeState {
   std::string node_name;
   std::string daemon_version;
   std::string boot_id;  // tells this run of the daemon from others: event sequences belong to it
-  std::string state_directory;
+  std::string state_directory;                 // its own, where it makes tenants of its own user
+  std::vector<std::string> state_directories;  // all that it looks after
   DriverState driver;
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read

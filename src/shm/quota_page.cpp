@@ -58,8 +58,13 @@ void describe(QuotaPageRecord& page, const platform::FileIdentity& segment, std:
 
 SegmentPath quota_page_path(std::string_view folder, const platform::FileIdentity& segment) {
   SegmentPath path(folder);
-  path.append("/").append_number(segment.device);
-  return path.append("-").append_number(segment.inode).append(".quota");
+  return path.append("/").append(QuotaPage::name(segment).view());
+}
+
+FixedString<63> QuotaPage::name(const platform::FileIdentity& segment) {
+  FixedString<63> name;
+  name.append_number(segment.device).append("-").append_number(segment.inode);
+  return name.append(".quota");
 }
 
 const QuotaPageRecord* map_quota_page(std::string_view folder,

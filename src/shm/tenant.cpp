@@ -324,6 +324,15 @@ Status Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
   return Status::ok;
 }
 
+Quota Tenant::copied_quota(std::uint32_t gpu) const {
+  Quota quota;
+  if (gpu >= gpu_count()) return quota;
+  const GpuRecord& record = state_->segment.gpu(gpu);
+  unpack_terms(record.terms.load(std::memory_order_relaxed), quota);
+  quota.memory_limit_bytes = record.memory_limit_bytes.load(std::memory_order_relaxed);
+  return quota;
+}
+
 void Tenant::copy_quota(std::uint32_t gpu, const Quota& quota) {
   if (gpu >= gpu_count()) return;
   GpuRecord& record = state_->segment.gpu(gpu);

@@ -4,14 +4,19 @@
 #include <fmt/format.h>
 #include <grp.h>
 #include <pwd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 
 #include "http/listener.h"
+#include "state_directories.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/quotas.h"
 
@@ -41,8 +46,7 @@ template <class Number>
 std::optional<Number> number_in(std::string_view text) {
   Number number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size())
-    return std::nullopt;
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
 }
 
@@ -94,13 +98,14 @@ std::string fault_in(const Rule& rule) {
     return "a rule without a match: user, cgroup or container";
   const std::array quantities = {&rule.memory, &rule.compute, &rule.compute_limit, &rule.policy,
                                  &rule.priority};
-  const auto has = [](auto says) { return [says](const std::string* text) { return says(*text); }; };
+  const auto has = [](auto says) {
+    return [says](const std::string* text) { return says(*text); };
+  };
   if (std::all_of(quantities.begin(), quantities.end(),
                   has([](const std::string& text) { return text.empty(); })))
     return "a rule without a quota";
-  if (std::any_of(quantities.begin(), quantities.end(), has([](const std::string& text) {
-                    return text.find('=') != std::string::npos;
-                  })))
+  if (std::any_of(quantities.begin(), quantities.end(),
+                  has([](const std::string& text) { return text.find('=') != std::string::npos; })))
     return "a rule's quota is for all GPUs; GPU=VALUE has no place in it";
   if (!rule.user.empty() && !user_of(rule.user))
     return fmt::format("there is no user {}", rule.user);
@@ -122,18 +127,30 @@ std::string fault_in(const Rule& rule) {
 
 AdmissionOptions admission_of(const Values& values) {
   AdmissionOptions admission;
-  admission.placement = values.placement == "spread" ? admission::Placement::spread
-                                                     : admission::Placement::binpack;
+  admission.placement =
+      values.placement == "spread" ? admission::Placement::spread : admission::Placement::binpack;
   bool unused = false;
   admission.rules = {values.oversubscribe_memory, values.oversubscribe_compute,
                      allowance_of(values.authority_allowance, unused)};
   if (!values.authority_group.empty()) admission.trusted_group = group_of(values.authority_group);
   for (const Rule& rule : values.rules) {
     const auto user = rule.user.empty() ? std::nullopt : user_of(rule.user);
-    admission.quota_rules.push_back(
-        {rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
+    admission.quota_rules.push_back({rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
   }
   return admission;
+}
+
+// Of all users where root looks after the machine's usual directories.
+std::vector<std::string> users_directories(const std::vector<std::string>& typed) {
+  if (typed == std::vector<std::string>{"own"}) return {};
+  if (typed != std::vector<std::string>{"auto"}) return typed;
+  if (geteuid() != 0 || std::getenv("VGPU_STATE_DIR") != nullptr) return {};
+  return {std::begin(kUsersDirectories), std::end(kUsersDirectories)};
+}
+
+shm::OnDaemonLoss on_loss_of(const std::string& word) {
+  if (word == "open") return shm::OnDaemonLoss::open;
+  return word == "stop" ? shm::OnDaemonLoss::stop : shm::OnDaemonLoss::hold;
 }
 
 SocketAccess access_of(const std::string& word) {
@@ -164,6 +181,13 @@ void check_meaning(Loaded& loaded) {
     fault(loaded, no_key ? "api.tls-certificate" : "api.tls-key",
           fmt::format("{} is needed beside it", no_key ? "api.tls-key" : "api.tls-certificate"));
   }
+  for (const std::string& pattern : values.tenants_directories) {
+    const bool is_word = pattern == "auto" || pattern == "own";
+    if (is_word ? values.tenants_directories.size() != 1 : pattern.front() != '/')
+      fault(loaded, "tenants.directories",
+            fmt::format("{} is no absolute path, and no word that stands alone (auto, own)",
+                        pattern));
+  }
   if (values.usage_file.empty()) {
     for (const char* key : {"usage-log.format", "usage-log.pool", "usage-log.gpu-info"}) {
       // Variables are set for all programs of a machine; who writes them elsewhere means them.
@@ -185,8 +209,7 @@ void check_meaning(Loaded& loaded) {
                       values.authority_allowance));
   }
   if (!values.authority_group.empty() && !group_of(values.authority_group)) {
-    fault(loaded, "authority.group",
-          fmt::format("there is no group {}", values.authority_group));
+    fault(loaded, "authority.group", fmt::format("there is no group {}", values.authority_group));
   }
   if (values.api_socket_access == "group" && values.authority_group.empty())
     fault(loaded, "api.socket-access", "authority.group is needed beside it");
@@ -210,6 +233,11 @@ DaemonOptions options_of(const Loaded& loaded) {
   options.guard_grace = values.guard_grace;
   options.exempt_programs = values.guard_exempt;
   options.over_memory_slack_bytes = values.guard_slack;
+  options.users_directories = users_directories(values.tenants_directories);
+  options.on_loss = on_loss_of(values.tenants_on_loss);
+  if (origin_of(loaded, "api.socket").source != Source::fallback && values.api_socket != "none")
+    options.quotas_folder =
+        (std::filesystem::path(values.api_socket).parent_path() / "quotas").string();
   options.admission = admission_of(values);
   HttpOptions& http = options.http;
   http.listen = values.api_listen;

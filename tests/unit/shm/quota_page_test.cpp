@@ -57,9 +57,7 @@ class QuotaPages : public ::testing::Test {
     quota.compute_limit_percent = static_cast<std::uint8_t>(limit);
     return quota;
   }
-  std::string file() const {
-    return quota_page_path(root + "/quotas", segment).view().data();
-  }
+  std::string file() const { return quota_page_path(root + "/quotas", segment).view().data(); }
 
   std::string root;
   StateDir dir;

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "vgpu/base/fixed_string.h"
 #include "vgpu/base/quota.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/shm/tenant.h"
@@ -43,6 +44,8 @@ class QuotaPage {
   Quota quota(std::uint32_t gpu) const;  // a position in the spec's GPUs
   void set_quota(std::uint32_t gpu, const Quota& quota);
 
+  // Its file's name in the folder.
+  static FixedString<63> name(const platform::FileIdentity& segment);
   static void remove(std::string_view folder, const platform::FileIdentity& segment);
 
  private:

@@ -114,6 +114,7 @@ class Tenant {
   Status set_quota(std::uint32_t gpu, const Quota& quota);
   // For the daemon, which has written its page: the segment's copy.
   void copy_quota(std::uint32_t gpu, const Quota& quota);
+  Quota copied_quota(std::uint32_t gpu) const;
   // The same: there is a page now. Processes look for it at their next question.
   void announce_quota_page();
   // Whether the quota is a daemon's.
