@@ -51,6 +51,8 @@ Refused refused(const Answer& answer) {
   out.rule = text_in(*error, "rule");
   out.next = text_in(*error, "hint");
   out.room = room_in(*error);
+  const auto helps = error->find("waiting_helps");
+  out.waiting_helps = helps != error->end() && helps->is_boolean() && helps->get<bool>();
   return out;
 }
 

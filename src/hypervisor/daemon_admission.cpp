@@ -87,18 +87,9 @@ bool any_for_one_gpu(const survey::QuotaFlags& flags) {
          names_gpu(flags.policy) || names_gpu(flags.priority);
 }
 
-// One for any of the GPUs: memory as asked, not as held to the smallest of them.
-Quota common_quota(const shm::TenantSpec& spec) {
-  Quota common;
-  std::uint64_t most = 0;
-  for (const auto& gpu : spec.gpus) {
-    const std::uint64_t bytes = gpu.quota.memory_limit_bytes;
-    if (gpu.in_set && bytes >= most) {
-      most = bytes;
-      common = gpu.quota;
-    }
-  }
-  return common;
+// Of a request by number, and of rules: one quota for all GPUs.
+Quota common_of(const shm::TenantSpec& spec) {
+  return survey::common_quota(spec).value_or(Quota());
 }
 
 // Puts in what `exact` says, each of its GPUs once.
@@ -258,7 +249,7 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     survey::PlannedTenant planned =
         survey::plan_tenant(bare, driver, NoVariables(), Source::daemon);
     if (request.exact_each) check_exact(*request.exact_each);
-    set_exactly(planned.spec, request, common_quota(rules.spec));
+    set_exactly(planned.spec, request, common_of(rules.spec));
     wanted.spec = planned.spec;
   } else {
     survey::PlannedTenant planned =
@@ -271,9 +262,13 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
   wanted.wish.oversubscribe = request.oversubscribe;
   wanted.wish.placement = chosen.admission.placement;
   wanted.wish.count = request.gpu_count;
-  const Quota common = common_quota(wanted.spec);
-  wanted.priority =
-      wanted.wish.user.trusted ? common.priority : std::min(common.priority, Priority::normal);
+  // Nobody but who is trusted goes first in the queue.
+  Priority highest = Priority::low;
+  for (const auto& gpu : wanted.spec.gpus) {
+    if (gpu.in_set) highest = std::max(highest, gpu.quota.priority);
+  }
+  wanted.priority = wanted.wish.user.trusted ? highest : std::min(highest, Priority::normal);
+  const Quota common = common_of(wanted.spec);
   if (request.gpu_count != 0) {
     wanted.wish.each = part_of(0, common);
     return wanted;
@@ -294,7 +289,7 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
                             fmt::format("vgpu exec {} -- PROGRAM, or another --name", tenant.name));
     }
   }
-  const Quota common = common_quota(spec);
+  const Quota common = common_of(spec);
   for (auto& gpu : spec.gpus) {
     const std::size_t place = admission_place(gpu.uuid);
     gpu.in_set = std::any_of(parts.begin(), parts.end(),
@@ -323,6 +318,7 @@ Outcome<CreatedTenant> Daemon::create(const Asker& asker, const CreateRequest& r
   std::unique_lock lock(change_mutex_);
   try {
     Wanted wanted = wanted_of(asker, request);
+    if (wanted.lifetime == Lifetime::run) forget_untaken_of(wanted);
     for (const bool without_left_behind : {false, true}) {
       const BookedTenants tenants = booked(without_left_behind);
       const admission::Node node = node_of(tenants);
@@ -337,6 +333,20 @@ Outcome<CreatedTenant> Daemon::create(const Asker& asker, const CreateRequest& r
     return refusal_of(problem);
   }
   return refuse_request("nothing was decided");
+}
+
+// Who asks again for the run that it starts has not heard the first answer.
+void Daemon::forget_untaken_of(const Wanted& wanted) {
+  std::vector<std::string> untaken;
+  for (const auto& [id, made] : made_) {
+    if (made.lifetime == Lifetime::run && made.hold && made.asker == wanted.asker.pid &&
+        made.asker_start_ticks == wanted.asker_start_ticks)
+      untaken.push_back(id);
+  }
+  for (const std::string& id : untaken) {
+    unmake(id);
+    book_.remove(id, platform::monotonic_ns());
+  }
 }
 
 Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
@@ -427,7 +437,11 @@ std::optional<Refusal> Daemon::refuse_change(const Asker& asker, const ChangeReq
     const auto place = static_cast<std::size_t>(std::distance(tenants.begin(), tenants.find(id)));
     const auto refused = admission::check_change(node, place, user, parts, request.oversubscribe);
     if (!refused) return std::nullopt;
-    if (without_left_behind) return refusal_of_room(*refused, node, tenants, user, id);
+    if (!without_left_behind) continue;
+    Refusal refusal = refusal_of_room(*refused, node, tenants, user, id);
+    if (refused->rule == admission::Rule::share_room)
+      refusal.next = "--oversubscribe: all are scaled down";
+    return refusal;
   }
   return std::nullopt;
 }

@@ -12,7 +12,8 @@ struct Row {
   RefusalKind kind;
   std::string_view rule;
 };
-constexpr std::array<Row, 15> kRows = {{
+constexpr std::array<Row, 16> kRows = {{
+    {"VG1003", RefusalKind::bad_request, "request"},
     {"VG1004", RefusalKind::bad_request, "quota"},
     {"VG1005", RefusalKind::bad_request, "name"},
     {"VG1010", RefusalKind::bad_request, "quota"},

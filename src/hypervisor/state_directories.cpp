@@ -65,14 +65,12 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
     return known->dir.path.view() == path && (known->is_own || known->user == facts.st_uid);
   };
   if (std::any_of(found.begin(), found.end(), is_it)) return;
-  if (is_named_after_another(path, facts.st_uid) ||
-      (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+  if (is_named_after_another(path, facts.st_uid) || (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     notes_.push_back(fmt::format("{}: not its user's alone, so nothing in it is looked at", path));
     return;
   }
-  const auto of_user = std::count_if(found.begin(), found.end(), [&](const auto& known) {
-    return known->user == facts.st_uid;
-  });
+  const auto of_user = std::count_if(
+      found.begin(), found.end(), [&](const auto& known) { return known->user == facts.st_uid; });
   if (of_user >= kMostOfOneUser || found.size() >= host::kMostSegments) {
     notes_.push_back(fmt::format("{}: one directory more than can be looked after", path));
     return;

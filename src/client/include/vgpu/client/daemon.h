@@ -33,9 +33,10 @@ struct Refused : std::runtime_error {
   int status = 0;    // of HTTP
   std::string kind;  // "no_room", "forbidden", ...
   std::string code;  // "VG1014"; may be empty
-  std::string rule;  // "share_sum"; may be empty
+  std::string rule;  // "share_room"; may be empty
   std::string next;  // what helps; may be empty
   std::vector<Room> room;
+  bool waiting_helps = false;
   // For a tool that says it and ends.
   survey::Problem problem(int exit_code = survey::kExitFailed) const;
 };
