@@ -30,12 +30,28 @@ constexpr milliseconds kPatience{10'000};  // for an answer that needs no waitin
 constexpr milliseconds kForEver = std::chrono::hours(24 * 20);  // and then it is asked again
 constexpr useconds_t kBetweenLooksUs = 500'000;
 constexpr useconds_t kWhileBusyUs = 50'000;
+// It looks for new directories four times a second.
+constexpr milliseconds kUntilSeen{1'000};
 
 bool is_same_directory(const std::string& theirs, const std::string& ours) {
   struct stat a {
   }, b{};
   return theirs == ours || (stat(theirs.c_str(), &a) == 0 && stat(ours.c_str(), &b) == 0 &&
                             a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
+bool looks_after(const Json& node, const std::string& ours) {
+  if (is_same_directory(node.value("state_directory", ""), ours)) return true;
+  const auto all = node.find("state_directories");
+  return all != node.end() && all->is_array() &&
+         std::any_of(all->begin(), all->end(), [&](const Json& one) {
+           return one.is_string() && is_same_directory(one.get<std::string>(), ours);
+         });
+}
+
+// A daemon of all users, which hasn't seen yet that this one's directory is there.
+bool may_come_to_look_after(const Json& node) {
+  return node.value("looks_after_users", false) && std::getenv("VGPU_STATE_DIR") == nullptr;
 }
 
 // What many at once come to: their turn comes in a moment.
@@ -108,7 +124,9 @@ class Admission {
   // --- by the daemon
 
   Json request() const {
-    Json body = {{"program", options_.command.front()}, {"lifetime", "run"}};
+    Json body = {{"program", options_.command.front()},
+                 {"lifetime", "run"},
+                 {"state_directory", std::string(dir_.path.view())}};
     if (!options_.name.empty()) body["name"] = options_.name;
     if (options_.oversubscribe) body["oversubscribe"] = true;
     if (const std::size_t count = gpu_count_of(options_); count != 0) {
@@ -144,10 +162,10 @@ class Admission {
 
   // The daemon holds the tenant until we do.
   AdmittedTenant take(client::Daemon& daemon, const Json& created) {
-    const std::string id = created.value("id", "");
+    const std::string id = created.value("id", ""), own_id = created.value("own_id", id);
     shm::Tenant tenant;
-    const shm::Status status = shm::Tenant::open(dir_, id, tenant);
-    auto hold = survey::TenantHold::acquire(dir_, id);
+    const shm::Status status = shm::Tenant::open(dir_, own_id, tenant);
+    auto hold = survey::TenantHold::acquire(dir_, own_id);
     if (status != shm::Status::ok || !hold) {
       throw Problem(kExitNotStarted, "VG1073",
                     fmt::format("the tenant {} that the daemon made can't be used from here: {}",
@@ -272,13 +290,18 @@ std::optional<client::Daemon> daemon_of(const shm::StateDir& dir, std::optional<
   for (const client::Address& address : client::usual_addresses()) {
     client::Daemon daemon(address, "", kPatience);
     try {
-      const Json node = asked([&] { return daemon.get("/api/v2/node"); });
+      Json node = asked([&] { return daemon.get("/api/v2/node"); });
       const auto driver = node.find("driver");
       const bool same_gpus = !simulated || (driver != node.end() && driver->is_object() &&
                                             driver->value("simulated", false) == *simulated);
-      if (same_gpus &&
-          is_same_directory(node.value("state_directory", ""), std::string(dir.path.view())))
-        return daemon;
+      const std::string ours(dir.path.view());
+      const auto until = Clock::now() + kUntilSeen;
+      while (same_gpus && !looks_after(node, ours) && may_come_to_look_after(node) &&
+             Clock::now() < until) {
+        usleep(kWhileBusyUs);
+        node = asked([&] { return daemon.get("/api/v2/node"); });
+      }
+      if (same_gpus && looks_after(node, ours)) return daemon;
     } catch (const Unreachable& trouble) {
       if (trouble.is_silent) refuse_silent(trouble, exit_code);
       if (is_set && says_so)

@@ -91,6 +91,8 @@ struct WantedQuota {
 // give.
 struct CreateRequest : survey::TenantRequest {
   bool oversubscribe = false;
+  // Where the asker's processes look for it; empty: the first that the daemon knows of that user.
+  std::string state_directory;
   std::size_t gpu_count = 0;  // so many GPUs, where they fit; 0: those that `gpus` names
   // In place of what is typed, and of rules: its GPUs with a quota each, or, where `gpu_count` is
   // given, one for each of them.
@@ -130,6 +132,7 @@ struct PlacedQuota {
 };
 struct CreatedTenant {
   std::string id;
+  std::string own_id;  // by which its user's processes join it (VGPU_TENANT)
   std::string name;
   std::vector<PlacedQuota> gpus;     // of its set
   std::vector<std::string> notices;  // what was understood and isn't kept

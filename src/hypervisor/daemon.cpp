@@ -124,7 +124,8 @@ Daemon::Daemon(DaemonOptions options)
       sampler_(library_of(simulated_), simulated_),
       directories_(dir_, options_.users_directories, quotas_folder(dir_, options_)),
       segments_(quotas_folder(dir_, options_)),
-      book_(dir_, [this](std::string_view tenant) { return owner_of(tenant); }) {
+      book_([this] { return directories(); },
+            [this](std::string_view tenant) { return owner_of(tenant); }) {
   auto first = std::make_shared<NodeState>();
   first->node_name = options_.node_name.empty() ? host_name() : options_.node_name;
   first->daemon_version = VGPU_VERSION;
@@ -206,7 +207,11 @@ void Daemon::beat() {
   const StatePointer before = state();
   const std::uint64_t now_ns = platform::monotonic_ns();
   const auto readings = sampler_.readings();
-  const std::vector<DirectoryPointer>& directories = directories_.look(now_ns);
+  std::vector<DirectoryPointer> directories;
+  {
+    const std::lock_guard lock(change_mutex_);
+    directories = directories_.look(now_ns);
+  }
   segments_.read(now_ns, directories);
   if (now_ns >= use_read_ns_ + kUseEveryNs) {
     use_read_ns_ = now_ns;
@@ -223,6 +228,7 @@ void Daemon::beat() {
   next->daemon_version = before->daemon_version;
   next->boot_id = boot_id_;
   next->state_directory = before->state_directory;
+  next->looks_after_users = !options().users_directories.empty();
   next->driver = readings->driver;
   next->processes_read_ns = readings->read_ns;
   next->segments_read_ns = next->time_ns;
@@ -409,6 +415,8 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
   for (const auto& [id, seen] : segments_.tenants()) {
     TenantState tenant;
     tenant.id = id;
+    tenant.directory = seen.directory;
+    tenant.own_id = seen.spec.id.view();
     tenant.name = seen.spec.name.view();
     std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;

@@ -72,9 +72,18 @@ class Daemon final : public Control {
     std::optional<double> owed_percent;
     std::map<std::pair<std::int32_t, std::uint64_t>, double> got_by_process;
   };
+  // Where a tenant's segment is, and under which id.
+  struct Whereabouts {
+    DirectoryPointer directory;
+    std::string own_id;
+    const shm::StateDir& dir() const { return directory->dir; }
+    std::string public_id() const { return directory->public_id(own_id); }
+    std::uint64_t inode() const;  // 0: it isn't there
+  };
   // A tenant that was made here.
   struct Made {
     admission::User owner;
+    Whereabouts place;
     std::uint64_t inode = 0;
     Lifetime lifetime = Lifetime::kept;
     std::optional<survey::TenantHold> hold;  // none: of Lifetime::run, and taken
@@ -83,6 +92,7 @@ class Daemon final : public Control {
   };
   // What somebody asks for, ready to be made where admission says.
   struct Wanted {
+    DirectoryPointer directory;
     shm::TenantSpec spec;
     std::vector<std::string> notices;
     std::string rule;
@@ -125,6 +135,10 @@ class Daemon final : public Control {
   DaemonOptions options() const;
 
   // With change_mutex_ held. Throw survey::Problem.
+  const std::vector<DirectoryPointer>& directories();
+  DirectoryPointer directory_for(const Asker& asker, const std::string& wanted);
+  // The directory of a tenant that is meant, and what is to be looked for there.
+  Whereabouts find_place(std::string_view typed);
   admission::User user_of(const Asker& asker) const;
   admission::User owner_of(std::string_view tenant) const;
   BookedTenants booked(bool without_left_behind);
@@ -142,9 +156,10 @@ class Daemon final : public Control {
   Refusal refusal_of_room(const admission::Refusal& refusal, const admission::Node& node,
                           const BookedTenants& tenants, const admission::User& user,
                           std::string_view changing = {});
-  std::optional<Refusal> refuse_stranger(const Asker& asker, const shm::TenantSpec& tenant) const;
+  std::optional<Refusal> refuse_stranger(const Asker& asker, std::string_view id,
+                                         std::string_view name) const;
   std::optional<Refusal> refuse_change(const Asker& asker, const ChangeRequest& request,
-                                       const survey::TenantChange& change);
+                                       const std::string& id, const survey::TenantChange& change);
 
   shm::StateDir dir_;
   int lock_ = -1;

@@ -135,6 +135,37 @@ survey::GpuShares shares_of(const BookedTenants& tenants, const GpuUuid& gpu,
 
 }  // namespace
 
+const std::vector<DirectoryPointer>& Daemon::directories() {
+  return directories_.look(platform::monotonic_ns());
+}
+
+// One that the daemon looks after and that belongs to whoever asks (or to anybody, for who may
+// act for all).
+DirectoryPointer Daemon::directory_for(const Asker& asker, const std::string& wanted) {
+  const bool is_trusted = user_of(asker).trusted;
+  const auto fits = [&](const DirectoryPointer& directory) {
+    if (!wanted.empty()) {
+      const bool is_it = directory->dir.path.view() == wanted ||
+                         platform::identity_of(wanted.c_str()) ==
+                             platform::identity_of(directory->dir.path.c_str());
+      return is_it && (is_trusted || directory->user == asker.uid);
+    }
+    return is_trusted ? directory->is_own : directory->user == asker.uid;
+  };
+  const auto& known = directories();
+  const auto found = std::find_if(known.begin(), known.end(), fits);
+  if (found != known.end()) return *found;
+  // A daemon that looks after one directory makes there what it is asked for.
+  if (wanted.empty() && options().users_directories.empty()) return known.front();
+  throw survey::Problem(
+      survey::kExitFailed, "VG1069",
+      wanted.empty()
+          ? fmt::format("user {} has no state directory that this daemon looks after", asker.uid)
+          : fmt::format("{} is no state directory of user {} that this daemon looks after", wanted,
+                        asker.uid),
+      "vgpu ls makes one; hypervisor config show says which are looked after");
+}
+
 admission::User Daemon::user_of(const Asker& asker) const {
   const std::optional<gid_t> group = options().admission.trusted_group;
   const bool is_member =
@@ -166,15 +197,15 @@ admission::Node Daemon::node_of(const BookedTenants& tenants) {
   return admission_node(*now, admission_gpus_, tenants, options().admission.rules);
 }
 
-std::optional<Refusal> Daemon::refuse_stranger(const Asker& asker,
-                                               const shm::TenantSpec& tenant) const {
-  const admission::User owner = owner_of(tenant.id.view()), user = user_of(asker);
-  const admission::Node node{{}, {{std::string(tenant.name.view()), owner, {}}}, {}};
+std::optional<Refusal> Daemon::refuse_stranger(const Asker& asker, std::string_view id,
+                                               std::string_view name) const {
+  const admission::User owner = owner_of(id), user = user_of(asker);
+  const admission::Node node{{}, {{std::string(name), owner, {}}}, {}};
   const auto refused = admission::check_owner(node, 0, user);
   if (!refused) return std::nullopt;
   Refusal refusal = refusal_of(*refused, node);
-  refusal.what = fmt::format("tenant {} belongs to user {}, and this is user {}",
-                             tenant.name.view(), owner.uid, user.uid);
+  refusal.what =
+      fmt::format("tenant {} belongs to user {}, and this is user {}", name, owner.uid, user.uid);
   return refusal;
 }
 
@@ -221,6 +252,7 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     refuse("a quota for each GPU goes with a number of GPUs");
 
   Wanted wanted;
+  wanted.directory = directory_for(asker, request.state_directory);
   wanted.asker = asker;
   wanted.lifetime = request.lifetime;
   if (request.lifetime == Lifetime::run) {
@@ -283,7 +315,8 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
                            const BookedTenants& tenants) {
   shm::TenantSpec spec = wanted.spec;
   for (const auto& [id, tenant] : tenants) {
-    if (tenant.name == spec.name.view()) {
+    const bool is_near = user_in(id) == user_in(wanted.directory->public_id("-"));
+    if (is_near && tenant.name == spec.name.view()) {
       throw survey::Problem(survey::kExitFailed, "VG1024",
                             fmt::format("a tenant called {} is running", tenant.name),
                             fmt::format("vgpu exec {} -- PROGRAM, or another --name", tenant.name));
@@ -297,17 +330,17 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
     if (!gpu.in_set) gpu.quota = {};
     if (gpu.in_set && wanted.wish.count != 0) gpu.quota = common;
   }
-  const std::string id(spec.id.view()), name(spec.name.view());
+  const Whereabouts place{wanted.directory, std::string(spec.id.view())};
+  const std::string id = place.public_id(), name(spec.name.view());
   // Admission has judged: nothing is left to refuse.
-  survey::NewTenant made = survey::make_tenant(dir_, spec, {.oversubscribe = true});
-  const std::uint64_t inode =
-      platform::identity_of(fmt::format("{}/{}.tenant", dir_.path.view(), id).c_str()).inode;
-  made_.emplace(id, Made{wanted.wish.user, inode, wanted.lifetime, std::move(made.hold),
-                         wanted.asker.pid.value_or(0), wanted.asker_start_ticks});
+  survey::NewTenant made = survey::make_tenant(place.dir(), spec, {.oversubscribe = true});
+  made_.emplace(id,
+                Made{wanted.wish.user, place, place.inode(), wanted.lifetime, std::move(made.hold),
+                     wanted.asker.pid.value_or(0), wanted.asker_start_ticks});
   write_made_tenants();
   book_.put(id, TenantBook::booked(spec, wanted.wish.user), platform::monotonic_ns());
   beat_soon();
-  CreatedTenant created{id, name, {}, wanted.notices, wanted.rule};
+  CreatedTenant created{id, place.own_id, name, {}, wanted.notices, wanted.rule};
   for (const auto& gpu : spec.gpus) {
     if (gpu.in_set) created.gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.quota});
   }
@@ -423,8 +456,8 @@ void Daemon::serve_waiting() {
 }
 
 std::optional<Refusal> Daemon::refuse_change(const Asker& asker, const ChangeRequest& request,
+                                             const std::string& id,
                                              const survey::TenantChange& change) {
-  const std::string id(change.spec().id.view());
   const admission::User user = user_of(asker);
   std::vector<admission::Part> parts;
   for (const auto& one : change.changes())
@@ -457,9 +490,7 @@ Outcome<TakenTenant> Daemon::taken(const Asker& asker, std::string_view tenant) 
                    "vgpu ls",
                    {}};
   }
-  shm::TenantSpec spec;
-  spec.id = spec.name = FixedString<shm::kMaxName>(tenant);
-  if (auto refused = refuse_stranger(asker, spec)) return *refused;
+  if (auto refused = refuse_stranger(asker, tenant, tenant)) return *refused;
   if (made->second.lifetime != Lifetime::run)
     return refuse_request("only a tenant that was made for a run can be taken");
   made->second.hold.reset();

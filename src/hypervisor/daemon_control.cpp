@@ -29,11 +29,40 @@ std::string made_file(const shm::StateDir& dir) {
   return fmt::format("{}/hypervisor.tenants", dir.path.view());
 }
 
-std::uint64_t inode_of(const shm::StateDir& dir, std::string_view id) {
-  return platform::identity_of(fmt::format("{}/{}.tenant", dir.path.view(), id).c_str()).inode;
+}  // namespace
+
+std::uint64_t Daemon::Whereabouts::inode() const {
+  return platform::identity_of(fmt::format("{}/{}.tenant", dir().path.view(), own_id).c_str())
+      .inode;
 }
 
-}  // namespace
+// By its id as the daemon says it; else by what its user calls it, those of the daemon's own user
+// first.
+Daemon::Whereabouts Daemon::find_place(std::string_view typed) {
+  const auto& known = directories();
+  const StatePointer now = state();
+  std::vector<const TenantState*> exact, beginning;
+  for (const auto& tenant : now->tenants) {
+    if (tenant.directory == nullptr) continue;
+    if (tenant.id == typed) return {tenant.directory, tenant.own_id};
+    if (tenant.directory->is_own) continue;
+    if (tenant.own_id == typed || tenant.name == typed) exact.push_back(&tenant);
+    if (tenant.own_id.starts_with(typed) || tenant.name.starts_with(typed))
+      beginning.push_back(&tenant);
+  }
+  const auto is_own = [&](const TenantState& tenant) {
+    return tenant.directory != nullptr && tenant.directory->is_own &&
+           (tenant.id.starts_with(typed) || tenant.name.starts_with(typed));
+  };
+  const auto& matches = exact.empty() ? beginning : exact;
+  if (matches.empty() || std::any_of(now->tenants.begin(), now->tenants.end(), is_own))
+    return {known.front(), std::string(typed)};
+  if (matches.size() == 1) return {matches.front()->directory, matches.front()->own_id};
+  throw survey::Problem(survey::kExitFailed, "VG1023",
+                        fmt::format("{} tenants are called \"{}...\"; more of the name is needed",
+                                    matches.size(), typed),
+                        fmt::format("by its id: {}", matches.front()->id));
+}
 
 StatePointer Daemon::state() const {
   const std::lock_guard lock(state_mutex_);
@@ -62,14 +91,16 @@ Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenan
   const std::lock_guard lock(change_mutex_);
   try {
     // What fits is admission's to say; the rest is as with `vgpu set`.
+    Whereabouts place = find_place(tenant);
     survey::TenantChange change(
         request, request.gpus,
-        {.oversubscribe = true, .when_free = request.when_free, .by = request.by}, dir_,
-        std::string(tenant));
-    if (auto refused = refuse_stranger(asker, change.spec())) return *refused;
-    if (auto refused = refuse_change(asker, request, change)) return *refused;
+        {.oversubscribe = true, .when_free = request.when_free, .by = request.by}, place.dir(),
+        place.own_id);
+    place.own_id = change.spec().id.view();
+    const std::string id = place.public_id();
+    if (auto refused = refuse_stranger(asker, id, change.spec().name.view())) return *refused;
+    if (auto refused = refuse_change(asker, request, id, change)) return *refused;
     change.apply();
-    const std::string id(change.spec().id.view());
     BookedTenant booked = TenantBook::booked(change.spec(), owner_of(id));
     ChangedTenant changed{id, std::string(change.spec().name.view()), {}};
     for (const auto& one : change.changes()) {
@@ -99,10 +130,12 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
                                  const EndRequest& request) {
   const std::lock_guard lock(change_mutex_);
   try {
+    Whereabouts place = find_place(tenant);
     const survey::KnownTenant known =
-        survey::find_tenant(dir_, std::string(tenant), survey::kExitFailed, "{}");
-    if (auto refused = refuse_stranger(asker, known.spec)) return *refused;
-    EndedTenant ended{std::string(known.spec.id.view()), 0};
+        survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
+    place.own_id = known.spec.id.view();
+    EndedTenant ended{place.public_id(), 0};
+    if (auto refused = refuse_stranger(asker, ended.id, known.spec.name.view())) return *refused;
     const auto processes = survey::processes_of(known.tenant);
     if (!processes.empty() && !request.with_processes) {
       return Refusal{
@@ -129,7 +162,7 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
     const auto made = made_.find(ended.id);
     if (made != made_.end() && made->second.hold) {
       unmake(ended.id);
-    } else if (!survey::remove_left_behind(dir_, ended.id, known.tenant)) {
+    } else if (!survey::remove_left_behind(place.dir(), place.own_id, known.tenant)) {
       return Refusal{RefusalKind::conflict,
                      "VG1063",
                      "has_keeper",
@@ -152,14 +185,16 @@ Outcome<RenamedTenant> Daemon::rename(const Asker& asker, std::string_view tenan
                                       const std::string& name) {
   const std::lock_guard lock(change_mutex_);
   try {
+    Whereabouts place = find_place(tenant);
     survey::KnownTenant known =
-        survey::find_tenant(dir_, std::string(tenant), survey::kExitFailed, "{}");
-    if (auto refused = refuse_stranger(asker, known.spec)) return *refused;
+        survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
+    place.own_id = known.spec.id.view();
+    const std::string id = place.public_id();
+    if (auto refused = refuse_stranger(asker, id, known.spec.name.view())) return *refused;
     const std::string before(known.spec.name.view());
     const std::string after = survey::checked_name(name);
-    if (before != after) survey::refuse_taken_name(dir_, after, survey::kExitFailed);
+    if (before != after) survey::refuse_taken_name(place.dir(), after, survey::kExitFailed);
     known.tenant.rename(after);
-    const std::string id(known.spec.id.view());
     BookedTenant booked = TenantBook::booked(known.spec, owner_of(id));
     booked.name = after;
     book_.put(id, std::move(booked), platform::monotonic_ns());
@@ -201,10 +236,11 @@ void Daemon::finish_endings(std::uint64_t now_ns) {
 void Daemon::unmake(const std::string& id) {
   auto made = made_.extract(id);
   if (made.empty()) return;
+  const Whereabouts place = made.mapped().place;
   shm::Tenant tenant;
-  if (made.mapped().hold && shm::Tenant::open(dir_, id, tenant) == shm::Status::ok)
-    made.mapped().hold->end(dir_, tenant);
-  if (inode_of(dir_, id) == made.mapped().inode) {  // held by others: its owner stays known
+  if (made.mapped().hold && shm::Tenant::open(place.dir(), place.own_id, tenant) == shm::Status::ok)
+    made.mapped().hold->end(place.dir(), tenant);
+  if (place.inode() == made.mapped().inode) {  // held by others: its owner stays known
     made.mapped().hold.reset();
     made.mapped().lifetime = Lifetime::run;
     made_.insert(std::move(made));
@@ -218,7 +254,7 @@ void Daemon::look_after_made() {
   bool some_gone = false;
   for (auto at = made_.begin(); at != made_.end();) {
     const auto& [id, made] = *at;
-    if (segments_.tenants().count(id) == 0 && inode_of(dir_, id) != made.inode) {
+    if (segments_.tenants().count(id) == 0 && made.place.inode() != made.inode) {
       at = made_.erase(at);
       some_gone = true;
       continue;
@@ -232,29 +268,36 @@ void Daemon::look_after_made() {
   if (some_gone) write_made_tenants();
 }
 
-// Those that an earlier daemon made, by a list beside the segments. A line: id, inode, owner,
-// whether that one is trusted (1), and whether the daemon keeps it (kept) or only knows whose it is
-// (run).
+// Those that an earlier daemon made, by a list beside the segments. A line: own id, inode, owner,
+// whether that one is trusted (1), whether the daemon keeps it (kept) or only knows whose it is
+// (run), and its directory where that isn't the daemon's own.
 void Daemon::adopt_made_tenants() {
   const std::lock_guard lock(change_mutex_);
   std::ifstream list(made_file(dir_));
   std::string line;
   while (std::getline(list, line)) {
     std::istringstream words(line);
-    std::string id, lifetime = "kept";
+    std::string id, lifetime = "kept", directory;
     Made made;
     made.owner = {geteuid(), true};
     if (!(words >> id >> made.inode)) continue;
-    words >> made.owner.uid >> made.owner.trusted >> lifetime;
+    words >> made.owner.uid >> made.owner.trusted >> lifetime >> std::ws;
+    std::getline(words, directory);
     if (id.size() > shm::kMaxName || id.find('/') != std::string::npos) continue;
-    if (made.inode == 0 || inode_of(dir_, id) != made.inode) continue;
+    const auto& known = directories();
+    const auto at = std::find_if(known.begin(), known.end(), [&](const auto& one) {
+      return directory.empty() ? one->is_own : one->dir.path.view() == directory;
+    });
+    if (at == known.end()) continue;
+    made.place = {*at, id};
+    if (made.inode == 0 || made.place.inode() != made.inode) continue;
     made.lifetime = lifetime == "run" ? Lifetime::run : Lifetime::kept;
     if (made.lifetime == Lifetime::kept) {
-      auto hold = survey::TenantHold::acquire(dir_, id);
+      auto hold = survey::TenantHold::acquire(made.place.dir(), id);
       if (!hold) continue;
       made.hold.emplace(std::move(*hold));
     }
-    made_.emplace(id, std::move(made));
+    made_.emplace(made.place.public_id(), std::move(made));
   }
   write_made_tenants();
 }
@@ -264,8 +307,10 @@ void Daemon::write_made_tenants() const {
   {
     std::ofstream list(fresh, std::ios::trunc);
     for (const auto& [id, made] : made_) {
-      list << id << ' ' << made.inode << ' ' << made.owner.uid << ' ' << made.owner.trusted << ' '
-           << (made.lifetime == Lifetime::kept ? "kept" : "run") << '\n';
+      list << made.place.own_id << ' ' << made.inode << ' ' << made.owner.uid << ' '
+           << made.owner.trusted << ' ' << (made.lifetime == Lifetime::kept ? "kept" : "run");
+      if (!made.place.directory->is_own) list << ' ' << made.place.dir().path.view();
+      list << '\n';
     }
     if (!list.flush()) return;
   }

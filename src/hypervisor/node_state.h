@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "state_directories.h"
 #include "vgpu/base/gpu_uuid.h"
 #include "vgpu/base/quota.h"
 
@@ -115,6 +116,8 @@ struct TenantGpuState {
 };
 
 struct TenantState {
+  DirectoryPointer directory;  // where it is, and what it is called there
+  std::string own_id;
   std::string id;    // stable, unique on the node
   std::string name;  // what people type
   uid_t owner = 0;
@@ -205,6 +208,7 @@ struct NodeState {
   std::string boot_id;  // tells this run of the daemon from others: event sequences belong to it
   std::string state_directory;                 // its own, where it makes tenants of its own user
   std::vector<std::string> state_directories;  // all that it looks after
+  bool looks_after_users = false;              // and others of theirs when they come
   DriverState driver;
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read

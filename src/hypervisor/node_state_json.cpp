@@ -122,6 +122,8 @@ Json node_json(const NodeState& state) {
           {"version", state.daemon_version},
           {"run", state.boot_id},
           {"state_directory", state.state_directory},
+          {"state_directories", state.state_directories},
+          {"looks_after_users", state.looks_after_users},
           {"started", time_text(state.started_ns)},
           {"time", time_text(state.time_ns)},
           {"sequence", state.sequence},
@@ -254,11 +256,8 @@ Json created_json(const CreatedTenant& created) {
                     {"index", gpu.index},
                     {"quota", quota_json(gpu.quota)}});
   }
-  return {{"id", created.id},
-          {"name", created.name},
-          {"gpus", gpus},
-          {"rule", maybe_text(created.rule)},
-          {"notices", created.notices}};
+  return {{"id", created.id}, {"own_id", created.own_id},         {"name", created.name},
+          {"gpus", gpus},     {"rule", maybe_text(created.rule)}, {"notices", created.notices}};
 }
 
 Json changed_json(const ChangedTenant& changed) {

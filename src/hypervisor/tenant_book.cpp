@@ -21,9 +21,9 @@ BookedTenant booked_of(const TenantState& tenant, admission::User owner) {
 
 }  // namespace
 
-TenantBook::TenantBook(const shm::StateDir& dir,
+TenantBook::TenantBook(std::function<std::vector<DirectoryPointer>()> directories,
                        std::function<admission::User(std::string_view)> owner_of)
-    : dir_(dir), owner_of_(std::move(owner_of)), ids_(256) {}
+    : directories_(std::move(directories)), owner_of_(std::move(owner_of)), ids_(256) {}
 
 BookedTenant TenantBook::booked(const shm::TenantSpec& spec, admission::User owner) {
   BookedTenant booked{std::string(spec.name.view()), owner, {}};
@@ -41,15 +41,18 @@ void TenantBook::remove(const std::string& id, std::uint64_t now_ns) {
   changes_[id] = {{}, true, now_ns};
 }
 
-std::vector<std::string> TenantBook::present_ids() {
-  std::size_t count = shm::list_tenants(dir_, ids_);
-  if (count > ids_.size()) {
-    ids_.resize(count + 64);
-    count = std::min(shm::list_tenants(dir_, ids_), ids_.size());
+std::map<std::string, TenantBook::Present> TenantBook::present() {
+  std::map<std::string, Present> all;
+  for (const DirectoryPointer& directory : directories_()) {
+    std::size_t count = shm::list_tenants(directory->dir, ids_);
+    if (count > ids_.size()) {
+      ids_.resize(count + 64);
+      count = std::min(shm::list_tenants(directory->dir, ids_), ids_.size());
+    }
+    for (const auto& id : std::span(ids_).first(count))
+      all[directory->public_id(id.view())] = {directory, std::string(id.view())};
   }
-  std::vector<std::string> ids;
-  for (const auto& id : std::span(ids_).first(count)) ids.emplace_back(id.view());
-  return ids;
+  return all;
 }
 
 BookedTenants TenantBook::tenants(const NodeState& moment, bool without_left_behind) {
@@ -58,7 +61,7 @@ BookedTenants TenantBook::tenants(const NodeState& moment, bool without_left_beh
   std::map<std::string_view, const TenantState*> known;
   for (const auto& tenant : moment.tenants) known.emplace(tenant.id, &tenant);
   BookedTenants tenants;
-  for (const std::string& id : present_ids()) {
+  for (const auto& [id, place] : present()) {
     const auto change = changes_.find(id);
     if (change != changes_.end()) {
       if (!change->second.gone) tenants.emplace(id, change->second.tenant);
@@ -71,8 +74,9 @@ BookedTenants TenantBook::tenants(const NodeState& moment, bool without_left_beh
       continue;
     }
     shm::Tenant tenant;
-    if (shm::Tenant::open(dir_, id, tenant) != shm::Status::ok) continue;
-    if (without_left_behind && survey::is_left_behind(dir_, id, tenant)) continue;
+    const shm::StateDir& dir = place.directory->dir;
+    if (shm::Tenant::open(dir, place.own_id, tenant) != shm::Status::ok) continue;
+    if (without_left_behind && survey::is_left_behind(dir, place.own_id, tenant)) continue;
     tenants.emplace(id, booked(tenant.spec(), owner_of_(id)));
   }
   return tenants;

@@ -34,7 +34,8 @@ using BookedTenants = std::map<std::string, BookedTenant, std::less<>>;  // by i
 class TenantBook {
  public:
   // `owner_of`: whose a tenant is, by its id.
-  TenantBook(const shm::StateDir& dir, std::function<admission::User(std::string_view)> owner_of);
+  TenantBook(std::function<std::vector<DirectoryPointer>()> directories,
+             std::function<admission::User(std::string_view)> owner_of);
 
   // The daemon has made or changed a tenant, or has seen it end, at that CLOCK_MONOTONIC time. It
   // counts until a moment that began later says the same.
@@ -54,9 +55,13 @@ class TenantBook {
     bool gone = false;
     std::uint64_t since_ns = 0;
   };
-  std::vector<std::string> present_ids();
+  struct Present {
+    DirectoryPointer directory;
+    std::string own_id;
+  };
+  std::map<std::string, Present> present();  // by id
 
-  shm::StateDir dir_;
+  std::function<std::vector<DirectoryPointer>()> directories_;
   std::function<admission::User(std::string_view)> owner_of_;
   std::map<std::string, Change, std::less<>> changes_;
   std::vector<FixedString<shm::kMaxName>> ids_;

@@ -136,7 +136,7 @@ std::vector<shm::ProcessView> processes_of(const shm::Tenant& tenant) {
 
 std::optional<TenantHold> TenantHold::acquire(const shm::StateDir& dir, std::string_view id) {
   const std::string path = segment_path(dir, id);
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor < 0) return std::nullopt;
   TenantHold hold(descriptor, id);
   struct stat by_descriptor {

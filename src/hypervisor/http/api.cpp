@@ -325,6 +325,7 @@ class Api {
     take_quota(fields, request);
     fields.take("oversubscribe", request.oversubscribe);
     fields.take("program", request.program);
+    fields.take("state_directory", request.state_directory);
     fields.take("gpu_count", request.gpu_count, kGpusMost);
     fields.take("lifetime", {{"kept", Lifetime::kept}, {"run", Lifetime::run}}, request.lifetime);
     request.exact = quotas_in(fields.take_json("quotas"));

@@ -164,8 +164,8 @@ class HandMadeControl final : public Control {
                      {{uuid_of(1), 0, 71ULL << 30, 70}},
                      true};
     }
-    return CreatedTenant{
-        request.name + "-cccc", request.name, {{uuid_of(1), 0, {}}}, {"a notice"}, "a rule"};
+    return CreatedTenant{request.name + "-cccc", request.name + "-cccc", request.name,
+                         {{uuid_of(1), 0, {}}},  {"a notice"},           "a rule"};
   }
   Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override {
     note(asker);
