@@ -21,10 +21,11 @@ MAY_USE = {
     "src/limiter": ["api", "base", "core", "platform", "shm", "host", "driver", "settings"],
     "src/add_path": [],
     "src/survey": ["api", "base", "core", "platform", "shm", "settings"],
+    "src/admission": ["base"],
     "src/client": ["base", "shm", "settings", "survey"],
     "src/tui": ["base", "platform", "shm", "settings", "survey", "client"],
-    "src/cli": ["base", "core", "platform", "shm", "settings", "survey", "client", "tui"],
-    "src/hypervisor": ["api", "base", "core", "platform", "shm", "host", "settings", "survey", "client", "tui"],
+    "src/cli": ["admission", "base", "core", "platform", "shm", "settings", "survey", "client", "tui"],
+    "src/hypervisor": ["admission", "api", "base", "core", "platform", "shm", "host", "settings", "survey", "client", "tui"],
     # Nothing of the limiter: the simulated GPU must not share its mistakes.
     "sim": ["api", "base"],
 }

@@ -328,7 +328,13 @@ bool DeviceState::attach(std::string& why) {
     return false;
   }
   const std::string path = folder_ + "/devices";
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  // First as it is: a sticky folder lets nobody create what is another's.
+  fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd_ < 0) fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  struct stat folder {};
+  // Who may write into the folder may use its GPUs, as /dev/nvidia0 is everybody's.
+  if (fd_ >= 0 && stat(folder_.c_str(), &folder) == 0 && (folder.st_mode & S_IWOTH) != 0)
+    (void)fchmod(fd_, 0666);
   if (fd_ < 0) {
     why = "can't open " + path + ": " + std::strerror(errno) + " (set VGPU_SIM_STATE)";
     return false;

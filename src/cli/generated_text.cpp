@@ -24,7 +24,8 @@ namespace {
 struct Flag {
   std::string long_name;   // "memory"
   std::string short_name;  // "q", may be empty
-  std::string value;       // "SIZE", empty: takes none
+  std::string value;       // "SIZE", empty: needs none
+  std::string optional;    // "TIME" of --wait[=TIME]
   std::string text;
 };
 
@@ -40,7 +41,10 @@ std::vector<Flag> flags_of(const CLI::App& app) {
     if (!option->nonpositional() || option->get_lnames().empty()) continue;
     flags.push_back({option->get_lnames().front(),
                      option->get_snames().empty() ? "" : option->get_snames().front(),
-                     option->get_items_expected_max() > 0 ? option->get_type_name() : "",
+                     option->get_expected_min() > 0 ? option->get_type_name() : "",
+                     option->get_expected_min() == 0 && option->get_items_expected_max() > 0
+                         ? option->get_type_name()
+                         : "",
                      option->get_description()});
   }
   return flags;
@@ -273,10 +277,13 @@ std::string man_page(const std::string& verb) {
   }
   out += ".SH OPTIONS\n";
   for (const auto& flag : flags_of(declared)) {
-    out += fmt::format(
-        ".TP\n\\fB{}{}\\fR{}\n{}\n", flag.short_name.empty() ? "" : "\\-" + flag.short_name + ", ",
-        roff("--" + flag.long_name), flag.value.empty() ? "" : " \\fI" + roff(flag.value) + "\\fR",
-        roff(flag.text));
+    out += fmt::format(".TP\n\\fB{}{}\\fR{}\n{}\n",
+                       flag.short_name.empty() ? "" : "\\-" + flag.short_name + ", ",
+                       roff("--" + flag.long_name),
+                       !flag.optional.empty() ? "[=\\fI" + roff(flag.optional) + "\\fR]"
+                       : flag.value.empty()   ? ""
+                                              : " \\fI" + roff(flag.value) + "\\fR",
+                       roff(flag.text));
   }
   out += ".SH EXAMPLES\n";
   for (const auto& [purpose, command] : taught.examples) {

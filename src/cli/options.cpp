@@ -75,6 +75,15 @@ const std::map<std::string, Lesson>& lessons() {
         "refused also where a process is on the GPU that none of your limiters holds (without the "
         "flag that is said, and "
         "the share is best effort).\n\n"
+        "--gpus takes so many GPUs where the quota fits, the fullest first, so that whole ones "
+        "stay "
+        "free. --wait waits where there is no "
+        "room: with a daemon in the order of priority and arrival, without one by looking "
+        "again.\n\n"
+        "Where a daemon looks after this machine's GPUs, it decides: memory limits on a GPU never "
+        "add "
+        "up to more than it has, and a user has an "
+        "allowance. VGPU_SOCKET=none starts without it.\n\n"
         "What can't be held to a limit is refused before it starts: static, setuid and "
         "foreign-libc programs, sudo, "
         "docker, tmux and the like (the message says how to do it instead). A process of the run "
@@ -92,6 +101,8 @@ const std::map<std::string, Lesson>& lessons() {
           "vgpu run --compute 20 --policy fixed -- python train.py"},
          {"goes first, and only where its share is sure",
           "vgpu run --compute 30 --priority high --require-share -- python serve.py"},
+         {"two GPUs with room for it, whichever they are; wait up to an hour for them",
+          "vgpu run --gpus 2 --memory 40GiB --compute 50 --wait=1h -- python train.py"},
          {"a name to find it by", "vgpu run --name chat --memory 20GiB -- python serve.py"},
          {"see the virtual GPU", "vgpu run --memory 4GiB -- nvidia-smi"}},
         kRunExit}},
@@ -207,6 +218,19 @@ void declare_quota(CLI::App& app, QuotaFlags& quota, std::string& gpus, const ch
 void declare_run(CLI::App& app, RunOptions& run) {
   declare_quota(app, run, run.gpus, "only these GPUs: indexes, UUIDs or their beginnings, or all",
                 "most device memory (default: all of it)");
+  app.add_option("--gpus", run.gpu_count, "so many GPUs, where the quota fits")
+      ->type_name("NUMBER")
+      ->group("Quota");
+  app.add_option_function<std::string>(
+         "--wait",
+         [&run](const std::string& time) {
+           run.wait = true;
+           run.wait_time = time;
+         },
+         "where there is no room, wait for it; at most so long, as 90s, 10m, 2h")
+      ->expected(0, 1)
+      ->type_name("TIME")
+      ->group("Quota");
   app.add_flag("--require-share", run.require_share, "start only if the share can be kept")
       ->group("Quota");
   app.add_flag("--oversubscribe", run.oversubscribe,
@@ -292,7 +316,11 @@ std::string flag_names(const CLI::Option& option) {
   std::string names;
   for (const auto& name : option.get_snames()) names += (names.empty() ? "-" : ", -") + name;
   for (const auto& name : option.get_lnames()) names += (names.empty() ? "--" : ", --") + name;
-  if (option.get_expected_min() > 0) names += " " + option.get_type_name();
+  if (option.get_expected_min() > 0) {
+    names += " " + option.get_type_name();
+  } else if (option.get_items_expected_max() > 0) {
+    names += "[=" + option.get_type_name() + "]";
+  }
   return names;
 }
 

@@ -17,6 +17,9 @@ class App;
 namespace vgpu::cli {
 
 struct RunOptions : survey::TenantRequest {
+  std::string gpu_count;  // as typed; empty: not given
+  bool wait = false;
+  std::string wait_time;  // as typed; empty: for ever
   bool require_share = false;
   bool oversubscribe = false;
   bool simulated = false;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "admit.h"
 #include "launch.h"
 #include "tenant_environment.h"
 #include "verbs.h"
@@ -89,24 +90,36 @@ int run_verb(const RunOptions& options) {
   const Driver driver = required_driver(installation, simulated);
   survey::TenantRequest request = options;
   request.program = options.command.front();
+  if (gpu_count_of(options) != 0) request.gpus = "all";
   const PlannedTenant planned = plan_tenant(request, driver, ProcessEnvironment());
   refuse_empty_promise(options, planned);
 
   launch.dir = state_directory(true);
   if (!options.name.empty()) survey::refuse_taken_name(launch.dir, planned.spec.name.view());
-  TenantEnvironment wanted;
-  wanted.tenant_id = planned.spec.id.view();
-  wanted.simulated = simulated;
-  if (!options.gpus.empty())
-    wanted.visible_devices = visible_devices_value(planned.spec, cuda_order(installation, driver));
-  judge_best_effort(options, planned.spec, simulated);
-  survey::NewTenant made = survey::make_tenant(
-      launch.dir, planned.spec,
-      {.oversubscribe = options.oversubscribe, .share_is_required = options.require_share});
+  const bool only_some = !request.gpus.empty();
+  const std::vector<GpuUuid> order =
+      only_some ? cuda_order(installation, driver) : std::vector<GpuUuid>();
+  const bool is_placed = gpu_count_of(options) != 0;
+  if (!is_placed) judge_best_effort(options, planned.spec, simulated);
+  AdmittedTenant admitted = admit(options, planned, driver, launch.dir);
+  const shm::TenantSpec spec = admitted.made.tenant.spec();
+  if (is_placed) {
+    try {
+      judge_best_effort(options, spec, simulated);
+    } catch (const Problem&) {
+      admitted.made.hold.end(launch.dir, admitted.made.tenant);
+      throw;
+    }
+  }
 
+  TenantEnvironment wanted;
+  wanted.tenant_id = spec.id.view();
+  wanted.simulated = simulated;
+  if (only_some) wanted.visible_devices = visible_devices_value(spec, order);
   if (!options.quiet) {
     for (const auto& notice : planned.notices) fmt::print(stderr, "vgpu: note: {}\n", notice);
-    fmt::print(stderr, "{}\n", quota_line(planned.spec, driver));
+    for (const auto& notice : admitted.notices) fmt::print(stderr, "vgpu: note: {}\n", notice);
+    fmt::print(stderr, "{}\n", quota_line(spec, driver));
   }
   launch.path = command.path;
   launch.argv = command.argv;
@@ -114,7 +127,7 @@ int run_verb(const RunOptions& options) {
   launch.gpu_files = GpuFiles(simulated ? simulated_state_folder() : "");
   launch.tenant_id = wanted.tenant_id;
   launch.remove_at_end = true;
-  return run_to_end(launch, made.tenant, std::move(made.hold));
+  return run_to_end(launch, admitted.made.tenant, std::move(admitted.made.hold));
 }
 
 }  // namespace vgpu::cli

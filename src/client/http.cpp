@@ -25,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kHeadMost = 64 << 10;
 constexpr std::size_t kBodyMost = 64 << 20;
+constexpr useconds_t kBetweenTriesUs = 2'000;
 
 // False: the time is up.
 bool wait_for(int socket, short events, Clock::time_point deadline) {
@@ -109,8 +110,10 @@ class Connection::Attempt {
   }
 
  private:
-  [[noreturn]] void fail(std::string_view what) const {
-    throw Unreachable(fmt::format("{} {}", of_.address_.text(), what));
+  [[noreturn]] void fail(std::string_view what, bool is_silent = false) const {
+    Unreachable trouble(fmt::format("{} {}", of_.address_.text(), what));
+    trouble.is_silent = is_silent;
+    throw trouble;
   }
 
   void send_all(std::string_view bytes) {
@@ -122,7 +125,7 @@ class Connection::Attempt {
       }
       if (errno == EINTR) continue;
       if (errno != EAGAIN) fail(fmt::format("has closed the connection: {}", strerror(errno)));
-      if (!wait_for(of_.socket_, POLLOUT, deadline_)) fail("doesn't take the request");
+      if (!wait_for(of_.socket_, POLLOUT, deadline_)) fail("doesn't take the request", true);
     }
   }
 
@@ -135,7 +138,7 @@ class Connection::Attempt {
       if (got >= 0) return got > 0;
       if (errno == EINTR) continue;
       if (errno != EAGAIN) fail(fmt::format("has closed the connection: {}", strerror(errno)));
-      if (!wait_for(of_.socket_, POLLIN, deadline_)) fail("doesn't answer");
+      if (!wait_for(of_.socket_, POLLIN, deadline_)) fail("doesn't answer", true);
     }
   }
 
@@ -224,6 +227,10 @@ int connected(int family, const sockaddr* where, socklen_t size, Clock::time_poi
   const int made = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (made < 0) return -1;
   int error = connect(made, where, size) == 0 ? 0 : errno;
+  // A Unix socket whose queue is full: the daemon takes the next ones in a moment.
+  for (; error == EAGAIN && Clock::now() < deadline;
+       error = connect(made, where, size) == 0 ? 0 : errno)
+    usleep(kBetweenTriesUs);
   if (error == EINPROGRESS || error == EINTR) {
     socklen_t length = sizeof error;
     if (!wait_for(made, POLLOUT, deadline)) {

@@ -336,7 +336,8 @@ bool Arbiter::goes_first(const SeatView& seat) const {
 // once.
 std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
   const Standing& standing = books_[seat].standing;
-  const std::uint64_t usual = std::max(part_of(kCycleNs, standing.rate), kLeastTurnNs);
+  const std::uint64_t cycle = books_[seat].gang.is_among_gangs ? kGangCycleNs : kCycleNs;
+  const std::uint64_t usual = std::max(part_of(cycle, standing.rate), kLeastTurnNs);
   const auto others = static_cast<std::int64_t>(kWholeGpu - std::min(standing.rate, kWholeGpu - 1));
   const std::int64_t swing = static_cast<std::int64_t>(usual) * others / kWholeGpu;
   const std::int64_t turn = (standing.lag_ns + swing / 2) * kWholeGpu / others;

@@ -17,7 +17,7 @@ std::uint64_t Node::step(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   Rulings rulings{};
   hold_up(now_ns, gpus, rulings);
   if (gang_count_ > 0) {
-    tell_members(now_ns);
+    tell_members(now_ns, gpus);
     find_torn(now_ns);
     block_those_not_next(now_ns, gpus);
     rule(now_ns, gpus, rulings);
@@ -76,18 +76,28 @@ void Node::find_gangs(std::uint64_t now_ns, std::span<const Gpu> gpus) {
 }
 
 // What is true of one member is true of all: one asks, so all do; all are idle, or none is.
-void Node::tell_members(std::uint64_t now_ns) {
+void Node::tell_members(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  std::array<bool, kMostGpus> has_singles{};
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    std::uint32_t members = 0, recent = 0;
+    for (std::uint32_t i = 0; i < gang_count_; ++i) members += gang_[i].seats[g] != nullptr ? 1 : 0;
+    for (const SeatView& seat : gpus[g].seats)
+      recent += arbiters_[g].is_recent(now_ns, seat.seat) ? 1 : 0;
+    has_singles[g] = recent > members;
+  }
   for (std::uint32_t i = 0; i < gang_count_; ++i) {
     Gang& gang = gang_[i];
     Arbiter::Membership all;
     all.is_member = true;
     all.behind_ns = INT64_MAX;
+    all.is_among_gangs = true;
     std::uint32_t holding = 0;
     std::uint32_t members = 0;
     for (std::size_t g = 0; g < arbiters_.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;
       const SeatView& seat = *gang.seats[g];
       ++members;
+      all.is_among_gangs = all.is_among_gangs && !has_singles[g];
       holding += arbiters_[g].holder() == seat.seat ? 1 : 0;
       all.asks = all.asks || arbiters_[g].asks(now_ns, seat);
       all.idle_at_ns = std::max(all.idle_at_ns, arbiters_[g].idle_at_ns(seat));
@@ -171,7 +181,7 @@ bool Node::is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gp
       if (gang.seats[g] != nullptr)
         turn.last_launch[g] = turn.launches[g] + most + std::min(rate, kMost);
     }
-    turn.aligned_by_ns = now_ns + kMostAlignNs;
+    turn.aligned_by_ns = now_ns + std::clamp(took_ns / 6, kLeastAlignNs, kMostAlignNs);
   }
   if (now_ns >= turn.aligned_by_ns) return true;
   for (std::size_t g = 0; g < gpus.size(); ++g) {

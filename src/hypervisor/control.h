@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can be asked of the daemon: what there is, what happened, and to change it. Implemented by
 // the daemon, used by everything that serves. Any thread; whoever asks waits for nothing but the
-// answer. Nothing throws.
+// answer, and for room where a request says so. Nothing throws.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,7 +25,8 @@ namespace vgpu::hypervisor {
 struct Asker {
   uid_t uid = 0;
   std::optional<pid_t> pid;
-  std::string origin;  // for the log: "socket", "rest"
+  std::string origin;           // for the log: "socket", "rest"
+  std::vector<gid_t> groups{};  // all that it is in
 };
 
 enum class RefusalKind : unsigned char {
@@ -48,10 +50,11 @@ struct Room {
 struct Refusal {
   RefusalKind kind = RefusalKind::bad_request;
   std::string code;  // "VG1014", as `vgpu` says it
-  std::string rule;  // the rule's name: "share_sum", "memory_in_use", "owner", "name_taken", ...
+  std::string rule;  // the rule's name: "share_room", "memory_in_use", "owner", "name_taken", ...
   std::string what;  // one line
   std::string next;  // what helps; may be empty
   std::vector<Room> room;
+  bool waiting_helps = false;  // an emptier node would grant it
 };
 
 template <class Value>
@@ -67,15 +70,45 @@ class Outcome {
   std::variant<Value, Refusal> held_;
 };
 
+// How long somebody waits for room.
+struct Patience {
+  std::optional<std::chrono::steady_clock::time_point> until;  // none: for ever
+  std::function<bool()> is_there;  // false: whoever asked has gone; asked now and then
+};
+
+enum class Lifetime : unsigned char {
+  kept,  // until it is ended
+  run,   // for a program that the asker starts: until the asker has gone without taken(), and
+         // after that as any tenant of `vgpu run`
+};
+
+struct WantedQuota {
+  GpuUuid gpu;
+  Quota quota;
+};
+
 // As `vgpu run` takes it: quantities as typed, for all GPUs or "GPU=VALUE,...". A tenant made here
-// has no processes yet; `vgpu exec NAME` starts them. It stays until it is ended.
+// has no processes yet; `vgpu exec NAME` starts them. What is left open, a rule of the settings may
+// give.
 struct CreateRequest : survey::TenantRequest {
   bool oversubscribe = false;
+  // Where the asker's processes look for it; empty: the first that the daemon knows of that user.
+  std::string state_directory;
+  std::size_t gpu_count = 0;  // so many GPUs, where they fit; 0: those that `gpus` names
+  // In place of what is typed, and of rules: its GPUs with a quota each, or, where `gpu_count` is
+  // given, one for each of them.
+  std::vector<WantedQuota> exact;
+  std::optional<Quota> exact_each;
+  Lifetime lifetime = Lifetime::kept;
+  std::optional<Patience> wait;
 };
 
 struct ChangeRequest : survey::QuotaFlags {
   std::string gpus;  // as typed; empty: all of the tenant's
   bool oversubscribe = false;
+  // A lower memory limit comes down with what is held: as far as it does now. Ask again for more.
+  bool when_free = false;
+  Source by = Source::daemon;
 };
 
 struct EndRequest {
@@ -89,15 +122,29 @@ struct ChangedQuota {
   std::uint32_t index = 0;
   Quota before;
   Quota after;
+  std::uint64_t held_bytes = 0;           // what the ledger charges
+  std::uint64_t wanted_memory_bytes = 0;  // less than after's limit: it isn't free yet
 };
 
+struct PlacedQuota {
+  GpuUuid gpu;
+  std::uint32_t index = 0;
+  Quota quota;
+};
 struct CreatedTenant {
   std::string id;
+  std::string own_id;  // by which its user's processes join it (VGPU_TENANT)
   std::string name;
+  std::vector<PlacedQuota> gpus;     // of its set
   std::vector<std::string> notices;  // what was understood and isn't kept
+  std::string rule;                  // of the settings, that gave it its quota; may be empty
+};
+struct TakenTenant {
+  std::string id;
 };
 struct ChangedTenant {
   std::string id;
+  std::string name;
   std::vector<ChangedQuota> gpus;
 };
 struct EndedTenant {
@@ -144,6 +191,8 @@ class Control {
 
   // Tenants are found by id, name, or the unique beginning of one.
   virtual Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) = 0;
+  // The asker holds the tenant of Lifetime::run itself from now on.
+  virtual Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) = 0;
   virtual Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                         const ChangeRequest& request) = 0;
   virtual Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,

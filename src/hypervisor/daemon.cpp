@@ -12,10 +12,12 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstdlib>
 #include <ctime>
 #include <set>
 #include <utility>
 
+#include "loss_plan.h"
 #include "pace.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
@@ -99,6 +101,13 @@ int lock_directory(const shm::StateDir& dir) {
   return file;
 }
 
+// Beside the socket, where that was chosen; root's is in /run/vgpu; else in the state directory.
+std::string quotas_folder(const shm::StateDir& dir, const DaemonOptions& options) {
+  if (!options.quotas_folder.empty()) return options.quotas_folder;
+  if (geteuid() == 0 && std::getenv("VGPU_STATE_DIR") == nullptr) return "/run/vgpu/quotas";
+  return fmt::format("{}/quotas", dir.path.view());
+}
+
 std::string library_of(bool simulated) {
   return survey::nvml_library(survey::find_installation(), simulated);
 }
@@ -113,8 +122,10 @@ Daemon::Daemon(DaemonOptions options)
       started_ns_(realtime_ns()),
       options_(std::move(options)),
       sampler_(library_of(simulated_), simulated_),
-      hosting_(dir_),
-      segments_(dir_) {
+      directories_(dir_, options_.users_directories, quotas_folder(dir_, options_)),
+      segments_(quotas_folder(dir_, options_)),
+      book_([this] { return directories(); },
+            [this](std::string_view tenant) { return owner_of(tenant); }) {
   auto first = std::make_shared<NodeState>();
   first->node_name = options_.node_name.empty() ? host_name() : options_.node_name;
   first->daemon_version = VGPU_VERSION;
@@ -123,7 +134,7 @@ Daemon::Daemon(DaemonOptions options)
   first->time_ns = first->started_ns = started_ns_;
   first->driver.simulated = simulated_;
   first->driver.why = "NVML has not been asked yet";
-  adopt_kept_tenants();
+  adopt_made_tenants();
   say(*first, EventKind::daemon_started, "",
       fmt::format("hypervisor {} looks after {}", VGPU_VERSION, dir_.path.view()));
   state_ = std::move(first);
@@ -140,6 +151,11 @@ void Daemon::stop() {
     const std::lock_guard lock(state_mutex_);
     stopping_ = true;
     published_.notify_all();
+  }
+  {
+    const std::lock_guard lock(change_mutex_);
+    nobody_waits_any_more_ = true;
+    waiting_changed_.notify_all();
   }
   events_.close();
   if (thread_.joinable()) thread_.join();
@@ -191,11 +207,17 @@ void Daemon::beat() {
   const StatePointer before = state();
   const std::uint64_t now_ns = platform::monotonic_ns();
   const auto readings = sampler_.readings();
-  segments_.read(now_ns);
+  std::vector<DirectoryPointer> directories;
+  {
+    const std::lock_guard lock(change_mutex_);
+    directories = directories_.look(now_ns);
+  }
+  segments_.read(now_ns, directories);
   if (now_ns >= use_read_ns_ + kUseEveryNs) {
     use_read_ns_ = now_ns;
     read_use(*readings, now_ns);
   }
+  share_gpus(directories);
 
   auto next = std::make_shared<NodeState>();
   next->sequence = before->sequence + 1;
@@ -206,11 +228,15 @@ void Daemon::beat() {
   next->daemon_version = before->daemon_version;
   next->boot_id = boot_id_;
   next->state_directory = before->state_directory;
+  next->looks_after_users = !options().users_directories.empty();
   next->driver = readings->driver;
   next->processes_read_ns = readings->read_ns;
   next->segments_read_ns = next->time_ns;
   next->hosts_arbiter = hosting_.hosts();
   next->notes = segments_.notes();
+  for (const DirectoryPointer& directory : directories)
+    next->state_directories.emplace_back(directory->dir.path.view());
+  next->notes.insert(next->notes.end(), directories_.notes().begin(), directories_.notes().end());
   if (!segments_.seats_unreadable().empty())
     next->notes.push_back(fmt::format("node.seats: {}", segments_.seats_unreadable()));
 
@@ -240,6 +266,44 @@ void Daemon::beat() {
   remember(*next);
   next->last_event = events_.last();
   publish(std::move(next));
+  const std::lock_guard lock(change_mutex_);
+  look_after_made();
+  serve_waiting();
+}
+
+// What the arbiter has to know of the tenants of each directory, and what holds there when we are
+// gone.
+void Daemon::share_gpus(const std::vector<DirectoryPointer>& directories) {
+  std::map<const UserDirectory*, TermsTable> terms;
+  std::map<const UserDirectory*, DirectoryUse> uses;
+  for (const auto& [id, tenant] : segments_.tenants()) {
+    const std::uint64_t number = shm::tenant_number(tenant.spec.id.view());
+    for (const auto& gpu : tenant.spec.gpus) {
+      if (!gpu.in_set) continue;
+      terms[tenant.directory.get()][{number, gpu.uuid}] = gpu.quota;
+      const auto use = use_.find({id, gpu.uuid});
+      if (use == use_.end() || use->second.figures.got_10s <= 0) continue;
+      const double share = gpu.quota.compute_share_percent;
+      uses[tenant.directory.get()].percent[gpu.uuid] += share == 0 ? kUnsharedPercent : share;
+    }
+  }
+  std::vector<DirectoryUse> in_order;
+  for (const DirectoryPointer& directory : directories) in_order.push_back(uses[directory.get()]);
+  const shm::OnDaemonLoss policy = options().on_loss;
+  const std::vector<shm::LossPlan> plans = loss_plans(policy, in_order);
+  std::vector<HostedDirectory> hosted;
+  for (std::size_t i = 0; i < directories.size(); ++i) {
+    const UserDirectory* const directory = directories[i].get();
+    auto& known = terms_[directory];
+    if (known == nullptr || *known != terms[directory])
+      known = std::make_shared<const TermsTable>(std::move(terms[directory]));
+    hosted.push_back({directories[i], known, plans[i]});
+  }
+  std::erase_if(terms_, [&](const auto& entry) {
+    return std::none_of(directories.begin(), directories.end(),
+                        [&](const auto& directory) { return directory.get() == entry.first; });
+  });
+  hosting_.look_after(std::move(hosted), policy);
 }
 
 void Daemon::publish(std::shared_ptr<NodeState> state) {
@@ -338,18 +402,24 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     foreign_pids_ = std::move(known);
   }
 
-  std::set<std::string> kept;
+  std::map<std::string_view, std::pair<uid_t, bool>> owners;  // and whether it is kept here
   {
     const std::lock_guard lock(change_mutex_);
-    for (const auto& [id, hold] : kept_) kept.insert(id);
+    for (const auto& [id, seen] : segments_.tenants()) {
+      const auto made = made_.find(id);
+      owners[id] = {owner_of(id).uid,
+                    made != made_.end() && made->second.lifetime == Lifetime::kept};
+    }
+    state.waiting = queue_.size();
   }
   for (const auto& [id, seen] : segments_.tenants()) {
     TenantState tenant;
     tenant.id = id;
+    tenant.directory = seen.directory;
+    tenant.own_id = seen.spec.id.view();
     tenant.name = seen.spec.name.view();
-    tenant.owner = geteuid();
+    std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
-    tenant.made_by_daemon = kept.count(id) != 0;
     tenant.process_count = seen.processes.size();
     std::map<GpuUuid, std::uint64_t> driver_bytes;
     std::set<GpuUuid> driver_silent;
@@ -482,6 +552,7 @@ survey::Snapshot Daemon::snapshot_of(const NodeState& state) const {
   for (const auto& [id, tenant] : segments_.tenants()) {
     survey::ListedTenant listed;
     listed.spec = tenant.spec;
+    listed.spec.id = FixedString<shm::kMaxName>(id);  // as its seats have it
     listed.charged_bytes = tenant.charged_bytes;
     listed.denied = tenant.denied;
     listed.processes = tenant.processes;

@@ -24,6 +24,10 @@
 #include "process_facts.h"
 #include "sampler.h"
 #include "segments.h"
+#include "state_directories.h"
+#include "tenant_book.h"
+#include "vgpu/admission/queue.h"
+#include "vgpu/survey/change.h"
 #include "vgpu/survey/figures.h"
 #include "vgpu/survey/snapshot.h"
 #include "vgpu/survey/tenants.h"
@@ -53,6 +57,7 @@ class Daemon final : public Control {
                                     Resolution resolution) const override;
   std::vector<survey::Explanation> explain(std::string_view tenant_id) const override;
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
+  Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override;
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest& request) override;
   Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
@@ -69,6 +74,40 @@ class Daemon final : public Control {
     std::optional<double> owed_percent;
     std::map<std::pair<std::int32_t, std::uint64_t>, double> got_by_process;
   };
+  // Where a tenant's segment is, and under which id.
+  struct Whereabouts {
+    DirectoryPointer directory;
+    std::string own_id;
+    const shm::StateDir& dir() const { return directory->dir; }
+    std::string public_id() const { return directory->public_id(own_id); }
+    std::uint64_t inode() const;  // 0: it isn't there
+  };
+  // A tenant that was made here.
+  struct Made {
+    admission::User owner;
+    Whereabouts place;
+    std::uint64_t inode = 0;
+    Lifetime lifetime = Lifetime::kept;
+    std::optional<survey::TenantHold> hold;  // none: of Lifetime::run, and taken
+    pid_t asker = 0;                         // of Lifetime::run, until it is taken
+    std::uint64_t asker_start_ticks = 0;
+  };
+  // What somebody asks for, ready to be made where admission says.
+  struct Wanted {
+    DirectoryPointer directory;
+    shm::TenantSpec spec;
+    std::vector<std::string> notices;
+    std::string rule;
+    Asker asker;
+    admission::Wish wish;
+    Priority priority = Priority::normal;  // in the queue
+    Lifetime lifetime = Lifetime::kept;
+    std::uint64_t asker_start_ticks = 0;
+  };
+  struct Waiter {
+    Wanted wanted;
+    std::optional<Outcome<CreatedTenant>> outcome;
+  };
   struct Ending {
     std::uint64_t kill_at_ns = 0;
     bool killed = false;
@@ -76,6 +115,7 @@ class Daemon final : public Control {
 
   void run();
   void beat();
+  void share_gpus(const std::vector<DirectoryPointer>& directories);
   void read_gpus(const Readings& readings, NodeState& state);
   void read_use(const Readings& readings, std::uint64_t now_ns);
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
@@ -94,10 +134,36 @@ class Daemon final : public Control {
   void say(NodeState& state, EventKind kind, std::string subject, std::string text);
   void beat_soon();
 
-  void adopt_kept_tenants();
-  void write_kept_tenants() const;
-  bool may(const Asker& asker) const;
+  void adopt_made_tenants();
+  void write_made_tenants() const;
   DaemonOptions options() const;
+
+  // With change_mutex_ held. Throw survey::Problem.
+  const std::vector<DirectoryPointer>& directories();
+  DirectoryPointer directory_for(const Asker& asker, const std::string& wanted);
+  // The directory of a tenant that is meant, and what is to be looked for there.
+  Whereabouts find_place(std::string_view typed);
+  admission::User user_of(const Asker& asker) const;
+  admission::User owner_of(std::string_view tenant) const;
+  BookedTenants booked(bool without_left_behind);
+  admission::Node node_of(const BookedTenants& tenants);
+  Wanted wanted_of(const Asker& asker, const CreateRequest& request);
+  std::size_t admission_place(const GpuUuid& gpu);
+  CreatedTenant make(const Wanted& wanted, const std::vector<admission::Part>& parts,
+                     const BookedTenants& tenants);
+  void unmake(const std::string& id);
+  void forget_untaken_of(const Wanted& wanted);
+  Outcome<CreatedTenant> wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
+                                       const Patience& patience, const Refusal& refusal);
+  void serve_waiting();
+  void look_after_made();
+  Refusal refusal_of_room(const admission::Refusal& refusal, const admission::Node& node,
+                          const BookedTenants& tenants, const admission::User& user,
+                          std::string_view changing = {});
+  std::optional<Refusal> refuse_stranger(const Asker& asker, std::string_view id,
+                                         std::string_view name) const;
+  std::optional<Refusal> refuse_change(const Asker& asker, const ChangeRequest& request,
+                                       const std::string& id, const survey::TenantChange& change);
 
   shm::StateDir dir_;
   int lock_ = -1;
@@ -110,12 +176,14 @@ class Daemon final : public Control {
 
   Sampler sampler_;
   Hosting hosting_;
+  StateDirectories directories_;
   Segments segments_;
   Counters counters_;
   ProcessBook processes_;
   Guard guard_;
   EventLog events_;
   std::map<Place, Use> use_;
+  std::map<const UserDirectory*, std::shared_ptr<const TermsTable>> terms_;
   std::uint64_t use_read_ns_ = 0;
   std::map<GpuUuid, std::pair<unsigned, std::vector<std::string>>> judged_;  // promised, notes
   std::uint64_t judged_ns_ = 0;
@@ -136,10 +204,16 @@ class Daemon final : public Control {
   // As of the last second that is remembered and of the one before, for explain().
   std::shared_ptr<const survey::Snapshot> earlier_look_, latest_look_;
 
-  // Changes come one at a time; kept are the tenants that were made here.
+  // Changes come one at a time; what follows is guarded by it.
   mutable std::mutex change_mutex_;
-  std::map<std::string, survey::TenantHold> kept_;
+  std::map<std::string, Made, std::less<>> made_;
   std::map<std::string, Ending> endings_;
+  TenantBook book_;
+  std::vector<GpuUuid> admission_gpus_;  // their numbering for admission; only grows
+  admission::Queue queue_;
+  std::map<admission::Ticket, Waiter*> waiters_;
+  std::condition_variable waiting_changed_;
+  bool nobody_waits_any_more_ = false;
 
   mutable std::mutex state_mutex_;
   mutable std::condition_variable published_;

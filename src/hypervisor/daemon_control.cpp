@@ -1,116 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 // What can be asked of the daemon (control.h), carried out on the segments: running processes see a
-// change at their next reservation or launch, as after `vgpu set`.
+// change at their next reservation or launch, as after `vgpu set`. Who may have a new tenant is in
+// daemon_admission.cpp.
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
-#include <set>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
 #include "daemon.h"
+#include "refusals.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
+#include "vgpu/platform/process.h"
 #include "vgpu/survey/change.h"
-#include "vgpu/survey/gpus.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/quotas.h"
-#include "vgpu/survey/shares.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-struct Rule {
-  std::string_view code;
-  RefusalKind kind;
-  std::string_view rule;
-};
-constexpr std::array<Rule, 15> kRules = {{
-    {"VG1004", RefusalKind::bad_request, "quota"},
-    {"VG1005", RefusalKind::bad_request, "name"},
-    {"VG1010", RefusalKind::bad_request, "quota"},
-    {"VG1011", RefusalKind::bad_request, "gpu"},
-    {"VG1012", RefusalKind::bad_request, "gpu"},
-    {"VG1013", RefusalKind::bad_request, "gpu"},
-    {"VG1014", RefusalKind::no_room, "share_sum"},
-    {"VG1017", RefusalKind::conflict, "memory_in_use"},
-    {"VG1018", RefusalKind::conflict, "changed_meanwhile"},
-    {"VG1021", RefusalKind::unavailable, "state_directory"},
-    {"VG1022", RefusalKind::not_found, "tenant"},
-    {"VG1023", RefusalKind::bad_request, "tenant"},
-    {"VG1024", RefusalKind::conflict, "name_taken"},
-    {"VG1025", RefusalKind::unavailable, "shares_lock"},
-    {"VG1041", RefusalKind::unavailable, "driver"},
-}};
-
-Refusal refusal_of(const survey::Problem& problem) {
-  Refusal refusal{RefusalKind::unavailable, problem.code, "failed", problem.what, problem.next, {}};
-  for (const Rule& rule : kRules) {
-    if (rule.code != problem.code) continue;
-    refusal.kind = rule.kind;
-    refusal.rule = rule.rule;
-  }
-  return refusal;
-}
-
-Refusal refuse_stranger(uid_t uid) {
-  return {RefusalKind::forbidden,
-          "VG1062",
-          "owner",
-          fmt::format("user {} may not change tenants of user {}", uid, geteuid()),
-          "ask as that user, or as root",
-          {}};
-}
-
-// What is left of each GPU's share.
-std::vector<Room> room_on(const shm::StateDir& dir, const NodeState& state,
-                          std::string_view except) {
-  std::vector<Room> room;
-  const auto live = survey::live_specs(dir);
-  for (const auto& gpu : state.gpus) {
-    const unsigned taken = survey::promised(live, gpu.uuid, except).sum_percent();
-    room.push_back({gpu.uuid, gpu.index, std::nullopt, taken >= 100 ? 0 : 100 - taken});
-  }
-  return room;
-}
-
-// The daemon's own variables say nothing of a tenant that somebody asks for.
-class NoVariables final : public settings::Environment {
- public:
-  const char* get(const char* /*name*/) const override { return nullptr; }
-};
-
-survey::Driver driver_of(const NodeState& state) {
-  survey::Driver driver;
-  driver.available = state.driver.available;
-  driver.simulated = state.driver.simulated;
-  for (const auto& gpu : state.gpus) {
-    if (gpu.health == GpuHealth::lost) continue;
-    survey::Gpu known;
-    known.uuid = gpu.uuid;
-    known.nvml_index = gpu.index;
-    known.name = gpu.name;
-    known.total_bytes = gpu.total_bytes;
-    driver.gpus.push_back(std::move(known));
-  }
-  return driver;
-}
-
-std::string kept_file(const shm::StateDir& dir) {
+std::string made_file(const shm::StateDir& dir) {
   return fmt::format("{}/hypervisor.tenants", dir.path.view());
 }
 
-std::uint64_t inode_of(const shm::StateDir& dir, std::string_view id) {
-  return platform::identity_of(fmt::format("{}/{}.tenant", dir.path.view(), id).c_str()).inode;
+}  // namespace
+
+std::uint64_t Daemon::Whereabouts::inode() const {
+  return platform::identity_of(fmt::format("{}/{}.tenant", dir().path.view(), own_id).c_str())
+      .inode;
 }
 
-}  // namespace
+// By its id as the daemon says it; else by what its user calls it, those of the daemon's own user
+// first.
+Daemon::Whereabouts Daemon::find_place(std::string_view typed) {
+  const auto& known = directories();
+  const StatePointer now = state();
+  std::vector<const TenantState*> exact, beginning;
+  for (const auto& tenant : now->tenants) {
+    if (tenant.directory == nullptr) continue;
+    if (tenant.id == typed) return {tenant.directory, tenant.own_id};
+    if (tenant.directory->is_own) continue;
+    if (tenant.own_id == typed || tenant.name == typed) exact.push_back(&tenant);
+    if (tenant.own_id.starts_with(typed) || tenant.name.starts_with(typed))
+      beginning.push_back(&tenant);
+  }
+  const auto is_own = [&](const TenantState& tenant) {
+    return tenant.directory != nullptr && tenant.directory->is_own &&
+           (tenant.id.starts_with(typed) || tenant.name.starts_with(typed));
+  };
+  const auto& matches = exact.empty() ? beginning : exact;
+  if (matches.empty() || std::any_of(now->tenants.begin(), now->tenants.end(), is_own))
+    return {known.front(), std::string(typed)};
+  if (matches.size() == 1) return {matches.front()->directory, matches.front()->own_id};
+  throw survey::Problem(survey::kExitFailed, "VG1023",
+                        fmt::format("{} tenants are called \"{}...\"; more of the name is needed",
+                                    matches.size(), typed),
+                        fmt::format("by its id: {}", matches.front()->id));
+}
 
 StatePointer Daemon::state() const {
   const std::lock_guard lock(state_mutex_);
@@ -145,66 +97,56 @@ std::vector<survey::Explanation> Daemon::explain(std::string_view tenant_id) con
   return survey::explain(before == nullptr ? *now : *before, *now, tenant_id);
 }
 
-bool Daemon::may(const Asker& asker) const { return asker.uid == 0 || asker.uid == geteuid(); }
-
-Outcome<CreatedTenant> Daemon::create(const Asker& asker, const CreateRequest& request) {
-  if (!may(asker)) return refuse_stranger(asker.uid);
-  const std::lock_guard lock(change_mutex_);
-  const StatePointer now = state();
-  try {
-    if (!now->driver.available)
-      throw survey::Problem(survey::kExitFailed, "VG1041", now->driver.why, "");
-    survey::TenantRequest wanted = request;
-    if (wanted.program.empty()) wanted.program = "tenant";
-    const survey::PlannedTenant planned =
-        survey::plan_tenant(wanted, driver_of(*now), NoVariables(), Source::daemon);
-    const std::string id(planned.spec.id.view()), name(planned.spec.name.view());
-    survey::refuse_taken_name(dir_, name, survey::kExitFailed);
-    survey::NewTenant made = survey::make_tenant(dir_, planned.spec, {request.oversubscribe});
-    kept_.emplace(id, std::move(made.hold));
-    write_kept_tenants();
-    beat_soon();
-    return CreatedTenant{id, name, planned.notices};
-  } catch (const survey::Problem& problem) {
-    Refusal refusal = refusal_of(problem);
-    if (refusal.kind == RefusalKind::no_room) refusal.room = room_on(dir_, *now, "");
-    return refusal;
-  }
-}
-
 Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenant,
                                       const ChangeRequest& request) {
-  if (!may(asker)) return refuse_stranger(asker.uid);
   const std::lock_guard lock(change_mutex_);
-  std::string id;
   try {
-    survey::TenantChange change(request, request.gpus,
-                                {.oversubscribe = request.oversubscribe, .by = Source::daemon},
-                                dir_, std::string(tenant));
-    id = change.spec().id.view();
+    // What fits is admission's to say; the rest is as with `vgpu set`.
+    Whereabouts place = find_place(tenant);
+    survey::TenantChange change(
+        request, request.gpus,
+        {.oversubscribe = true, .when_free = request.when_free, .by = request.by}, place.dir(),
+        place.own_id);
+    place.own_id = change.spec().id.view();
+    const std::string id = place.public_id();
+    if (auto refused = refuse_stranger(asker, id, change.spec().name.view())) return *refused;
+    if (auto refused = refuse_change(asker, request, id, change)) return *refused;
     change.apply();
-    ChangedTenant changed{id, {}};
+    BookedTenant booked = TenantBook::booked(change.spec(), owner_of(id));
+    ChangedTenant changed{id, std::string(change.spec().name.view()), {}};
     for (const auto& one : change.changes()) {
       const shm::TenantGpu& gpu = change.spec().gpus[one.gpu];
-      changed.gpus.push_back({gpu.uuid, gpu.nvml_index, one.before, one.after});
+      ChangedQuota said{
+          gpu.uuid, gpu.nvml_index, one.before, one.after, 0, one.after.memory_limit_bytes};
+      if (request.when_free && one.memory_is_lowered()) {
+        std::uint64_t limit = one.before.memory_limit_bytes;
+        (void)change.lower(one, limit, said.held_bytes);
+        said.after.memory_limit_bytes = limit;
+      }
+      for (auto& on : booked.gpus) {
+        if (on.gpu == gpu.uuid) on.quota = said.after;
+      }
+      changed.gpus.push_back(said);
     }
+    book_.put(id, std::move(booked), platform::monotonic_ns());
+    serve_waiting();
     beat_soon();
     return changed;
   } catch (const survey::Problem& problem) {
-    Refusal refusal = refusal_of(problem);
-    if (refusal.kind == RefusalKind::no_room) refusal.room = room_on(dir_, *state(), id);
-    return refusal;
+    return refusal_of(problem);
   }
 }
 
 Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
                                  const EndRequest& request) {
-  if (!may(asker)) return refuse_stranger(asker.uid);
   const std::lock_guard lock(change_mutex_);
   try {
+    Whereabouts place = find_place(tenant);
     const survey::KnownTenant known =
-        survey::find_tenant(dir_, std::string(tenant), survey::kExitFailed, "{}");
-    EndedTenant ended{std::string(known.spec.id.view()), 0};
+        survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
+    place.own_id = known.spec.id.view();
+    EndedTenant ended{place.public_id(), 0};
+    if (auto refused = refuse_stranger(asker, ended.id, known.spec.name.view())) return *refused;
     const auto processes = survey::processes_of(known.tenant);
     if (!processes.empty() && !request.with_processes) {
       return Refusal{
@@ -228,11 +170,10 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
       beat_soon();
       return ended;
     }
-    auto kept = kept_.extract(ended.id);
-    if (!kept.empty()) {
-      kept.mapped().end(dir_, known.tenant);
-      write_kept_tenants();
-    } else if (!survey::remove_left_behind(dir_, ended.id, known.tenant)) {
+    const auto made = made_.find(ended.id);
+    if (made != made_.end() && made->second.hold) {
+      unmake(ended.id);
+    } else if (!survey::remove_left_behind(place.dir(), place.own_id, known.tenant)) {
       return Refusal{RefusalKind::conflict,
                      "VG1063",
                      "has_keeper",
@@ -242,6 +183,8 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
                      "end that vgpu run",
                      {}};
     }
+    book_.remove(ended.id, platform::monotonic_ns());
+    serve_waiting();
     beat_soon();
     return ended;
   } catch (const survey::Problem& problem) {
@@ -251,17 +194,23 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
 
 Outcome<RenamedTenant> Daemon::rename(const Asker& asker, std::string_view tenant,
                                       const std::string& name) {
-  if (!may(asker)) return refuse_stranger(asker.uid);
   const std::lock_guard lock(change_mutex_);
   try {
+    Whereabouts place = find_place(tenant);
     survey::KnownTenant known =
-        survey::find_tenant(dir_, std::string(tenant), survey::kExitFailed, "{}");
+        survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
+    place.own_id = known.spec.id.view();
+    const std::string id = place.public_id();
+    if (auto refused = refuse_stranger(asker, id, known.spec.name.view())) return *refused;
     const std::string before(known.spec.name.view());
     const std::string after = survey::checked_name(name);
-    if (before != after) survey::refuse_taken_name(dir_, after, survey::kExitFailed);
+    if (before != after) survey::refuse_taken_name(place.dir(), after, survey::kExitFailed);
     known.tenant.rename(after);
+    BookedTenant booked = TenantBook::booked(known.spec, owner_of(id));
+    booked.name = after;
+    book_.put(id, std::move(booked), platform::monotonic_ns());
     beat_soon();
-    return RenamedTenant{std::string(known.spec.id.view()), before, after};
+    return RenamedTenant{id, before, after};
   } catch (const survey::Problem& problem) {
     return refusal_of(problem);
   }
@@ -285,35 +234,95 @@ void Daemon::finish_endings(std::uint64_t now_ns) {
       ++at;
       continue;
     }
-    shm::Tenant tenant;
-    auto kept = kept_.extract(id);
-    if (!kept.empty()) {
-      if (shm::Tenant::open(dir_, id, tenant) == shm::Status::ok) kept.mapped().end(dir_, tenant);
-      write_kept_tenants();
+    const auto made = made_.find(id);
+    if (made != made_.end() && made->second.hold) {
+      unmake(id);
+      book_.remove(id, now_ns);
     }
     at = endings_.erase(at);
   }
 }
 
-// Those that an earlier daemon made, by a list beside the segments: id and inode.
-void Daemon::adopt_kept_tenants() {
-  const std::lock_guard lock(change_mutex_);
-  std::ifstream list(kept_file(dir_));
-  std::string id;
-  std::uint64_t inode = 0;
-  while (list >> id >> inode) {
-    if (id.size() > shm::kMaxName || id.find('/') != std::string::npos) continue;
-    if (inode == 0 || inode_of(dir_, id) != inode) continue;
-    if (auto hold = survey::TenantHold::acquire(dir_, id)) kept_.emplace(id, std::move(*hold));
+// Lets go of a tenant, which goes with that unless it has processes or somebody else holds it.
+void Daemon::unmake(const std::string& id) {
+  auto made = made_.extract(id);
+  if (made.empty()) return;
+  const Whereabouts place = made.mapped().place;
+  shm::Tenant tenant;
+  if (made.mapped().hold && shm::Tenant::open(place.dir(), place.own_id, tenant) == shm::Status::ok)
+    made.mapped().hold->end(place.dir(), tenant);
+  if (place.inode() == made.mapped().inode) {  // held by others: its owner stays known
+    made.mapped().hold.reset();
+    made.mapped().lifetime = Lifetime::run;
+    made_.insert(std::move(made));
   }
-  write_kept_tenants();
+  write_made_tenants();
 }
 
-void Daemon::write_kept_tenants() const {
-  const std::string path = kept_file(dir_), fresh = path + ".new";
+// Those of Lifetime::run whose asker went before it took them, and those that are gone.
+void Daemon::look_after_made() {
+  std::vector<std::string> abandoned;
+  bool some_gone = false;
+  for (auto at = made_.begin(); at != made_.end();) {
+    const auto& [id, made] = *at;
+    if (segments_.tenants().count(id) == 0 && made.place.inode() != made.inode) {
+      at = made_.erase(at);
+      some_gone = true;
+      continue;
+    }
+    if (made.hold && made.lifetime == Lifetime::run &&
+        platform::life_of(made.asker, made.asker_start_ticks) == platform::Life::gone)
+      abandoned.push_back(id);
+    ++at;
+  }
+  for (const std::string& id : abandoned) unmake(id);
+  if (some_gone) write_made_tenants();
+}
+
+// Those that an earlier daemon made, by a list beside the segments. A line: own id, inode, owner,
+// whether that one is trusted (1), whether the daemon keeps it (kept) or only knows whose it is
+// (run), and its directory where that isn't the daemon's own.
+void Daemon::adopt_made_tenants() {
+  const std::lock_guard lock(change_mutex_);
+  std::ifstream list(made_file(dir_));
+  std::string line;
+  while (std::getline(list, line)) {
+    std::istringstream words(line);
+    std::string id, lifetime = "kept", directory;
+    Made made;
+    made.owner = {geteuid(), true};
+    if (!(words >> id >> made.inode)) continue;
+    words >> made.owner.uid >> made.owner.trusted >> lifetime >> std::ws;
+    std::getline(words, directory);
+    if (id.size() > shm::kMaxName || id.find('/') != std::string::npos) continue;
+    const auto& known = directories();
+    const auto at = std::find_if(known.begin(), known.end(), [&](const auto& one) {
+      return directory.empty() ? one->is_own : one->dir.path.view() == directory;
+    });
+    if (at == known.end()) continue;
+    made.place = {*at, id};
+    if (made.inode == 0 || made.place.inode() != made.inode) continue;
+    made.lifetime = lifetime == "run" ? Lifetime::run : Lifetime::kept;
+    if (made.lifetime == Lifetime::kept) {
+      auto hold = survey::TenantHold::acquire(made.place.dir(), id);
+      if (!hold) continue;
+      made.hold.emplace(std::move(*hold));
+    }
+    made_.emplace(made.place.public_id(), std::move(made));
+  }
+  write_made_tenants();
+}
+
+void Daemon::write_made_tenants() const {
+  const std::string path = made_file(dir_), fresh = path + ".new";
   {
     std::ofstream list(fresh, std::ios::trunc);
-    for (const auto& [id, hold] : kept_) list << id << ' ' << inode_of(dir_, id) << '\n';
+    for (const auto& [id, made] : made_) {
+      list << made.place.own_id << ' ' << made.inode << ' ' << made.owner.uid << ' '
+           << made.owner.trusted << ' ' << (made.lifetime == Lifetime::kept ? "kept" : "run");
+      if (!made.place.directory->is_own) list << ' ' << made.place.dir().path.view();
+      list << '\n';
+    }
     if (!list.flush()) return;
   }
   (void)std::rename(fresh.c_str(), path.c_str());

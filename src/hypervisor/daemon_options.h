@@ -3,6 +3,8 @@
 // from flags, variables and the file. Nothing here is needed to start.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -11,6 +13,9 @@
 
 #include "http/http_options.h"
 #include "predecessor/usage_options.h"
+#include "quota_rules.h"
+#include "vgpu/admission/admission.h"
+#include "vgpu/shm/node.h"
 
 namespace vgpu::hypervisor {
 
@@ -18,6 +23,14 @@ enum class GuardPolicy : unsigned char {
   report,  // events and figures only
   signal,  // SIGTERM, once
   kill,    // SIGTERM, and after the grace time SIGKILL
+};
+
+// Who may have what.
+struct AdmissionOptions {
+  admission::Placement placement = admission::Placement::binpack;
+  admission::Rules rules;
+  std::optional<gid_t> trusted_group;  // whose members may do what root may
+  std::vector<QuotaRule> quota_rules;
 };
 
 struct DaemonOptions {
@@ -34,6 +47,13 @@ struct DaemonOptions {
   // So much more than its limit a tenant may hold by the driver's count before it is said.
   std::uint64_t over_memory_slack_bytes = std::uint64_t{64} << 20;
 
+  // State directories of other users, as patterns; and what holds while no daemon is there.
+  std::vector<std::string> users_directories;
+  shm::OnDaemonLoss on_loss = shm::OnDaemonLoss::hold;
+  // Where quotas are kept out of the tenants' reach; empty: as quotas_folder() says.
+  std::string quotas_folder;
+
+  AdmissionOptions admission;
   HttpOptions http;
   std::optional<UsageOptions> usage_log;  // none: it isn't written
 };

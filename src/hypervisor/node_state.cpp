@@ -108,6 +108,12 @@ std::string_view event_name(EventKind kind) {
       return "driver_lost";
     case EventKind::settings_reloaded:
       return "settings_reloaded";
+    case EventKind::queued:
+      return "queued";
+    case EventKind::admitted:
+      return "admitted";
+    case EventKind::withdrawn:
+      return "withdrawn";
   }
   return "";
 }

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "state_directories.h"
 #include "vgpu/base/gpu_uuid.h"
 #include "vgpu/base/quota.h"
 
@@ -115,6 +116,8 @@ struct TenantGpuState {
 };
 
 struct TenantState {
+  DirectoryPointer directory;  // where it is, and what it is called there
+  std::string own_id;
   std::string id;    // stable, unique on the node
   std::string name;  // what people type
   uid_t owner = 0;
@@ -173,6 +176,9 @@ enum class EventKind : unsigned char {
   driver_found,
   driver_lost,
   settings_reloaded,
+  queued,     // a tenant waits for room
+  admitted,   // one that waited has it
+  withdrawn,  // one that waited doesn't any more
 };
 std::string_view event_name(EventKind kind);  // "tenant_began"
 
@@ -200,7 +206,9 @@ struct NodeState {
   std::string node_name;
   std::string daemon_version;
   std::string boot_id;  // tells this run of the daemon from others: event sequences belong to it
-  std::string state_directory;
+  std::string state_directory;                 // its own, where it makes tenants of its own user
+  std::vector<std::string> state_directories;  // all that it looks after
+  bool looks_after_users = false;              // and others of theirs when they come
   DriverState driver;
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read
@@ -210,6 +218,7 @@ struct NodeState {
   std::vector<ProcessState> processes;             // tenants' first, by tenant and pid
   std::size_t unlimited_processes = 0;             // of `processes`: no limiter, not exempt
   std::uint64_t last_event = 0;                    // its sequence; 0: none yet
+  std::size_t waiting = 0;                         // tenants that wait for room
   std::vector<std::string> notes;                  // what can't be read or kept, in words
 
   const TenantState* tenant(std::string_view id) const;

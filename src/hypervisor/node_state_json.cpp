@@ -122,6 +122,8 @@ Json node_json(const NodeState& state) {
           {"version", state.daemon_version},
           {"run", state.boot_id},
           {"state_directory", state.state_directory},
+          {"state_directories", state.state_directories},
+          {"looks_after_users", state.looks_after_users},
           {"started", time_text(state.started_ns)},
           {"time", time_text(state.time_ns)},
           {"sequence", state.sequence},
@@ -139,6 +141,7 @@ Json node_json(const NodeState& state) {
           {"tenant_count", state.tenants.size()},
           {"process_count", state.processes.size()},
           {"unlimited_process_count", state.unlimited_processes},
+          {"waiting_count", state.waiting},
           {"notes", state.notes}};
 }
 
@@ -259,22 +262,34 @@ Json refusal_json(const Refusal& refusal) {
           {"rule", maybe_text(refusal.rule)},
           {"message", refusal.what},
           {"hint", maybe_text(refusal.next)},
+          {"waiting_helps", refusal.waiting_helps},
           {"room", room}};
 }
 
 Json created_json(const CreatedTenant& created) {
-  return {{"id", created.id}, {"name", created.name}, {"notices", created.notices}};
+  Json gpus = Json::array();
+  for (const auto& gpu : created.gpus) {
+    gpus.push_back({{"uuid", std::string(gpu.gpu.text().data())},
+                    {"index", gpu.index},
+                    {"quota", quota_json(gpu.quota)}});
+  }
+  return {{"id", created.id}, {"own_id", created.own_id},         {"name", created.name},
+          {"gpus", gpus},     {"rule", maybe_text(created.rule)}, {"notices", created.notices}};
 }
 
 Json changed_json(const ChangedTenant& changed) {
   Json gpus = Json::array();
   for (const auto& gpu : changed.gpus) {
-    gpus.push_back({{"uuid", std::string(gpu.gpu.text().data())},
-                    {"index", gpu.index},
-                    {"before", quota_json(gpu.before)},
-                    {"after", quota_json(gpu.after)}});
+    gpus.push_back(
+        {{"uuid", std::string(gpu.gpu.text().data())},
+         {"index", gpu.index},
+         {"before", quota_json(gpu.before)},
+         {"after", quota_json(gpu.after)},
+         {"held_bytes", gpu.held_bytes},
+         {"wanted_memory_bytes",
+          gpu.wanted_memory_bytes == kNoLimit ? Json(nullptr) : Json(gpu.wanted_memory_bytes)}});
   }
-  return {{"id", changed.id}, {"gpus", gpus}};
+  return {{"id", changed.id}, {"name", changed.name}, {"gpus", gpus}};
 }
 
 Json ended_json(const EndedTenant& ended) {

@@ -1,170 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "segments.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
-#include <span>
-#include <utility>
+#include <filesystem>
+#include <set>
+#include <system_error>
 
-#include "vgpu/platform/process.h"
-#include "vgpu/survey/tenants.h"
+#include "vgpu/shm/quota_page.h"
 
 namespace vgpu::hypervisor {
-namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
-// Between its creation and its keeper's lock a tenant looks left behind.
-constexpr std::uint64_t kLeftBehindNs = 3 * kSecondNs;
-// For those whose pid means nothing here, or another process by now.
-constexpr std::uint64_t kReapEveryNs = 3 * kSecondNs;
-constexpr std::uint64_t kLookEveryNs = kSecondNs / 4;
-constexpr std::size_t kMostTenants = 4'096;
-
-std::string path_of(const shm::StateDir& dir, std::string_view name) {
-  return fmt::format("{}/{}", dir.path.view(), name);
+Segments::Segments(const std::string& quotas) : quotas_(quotas) {
+  // For everybody to read, for the daemon to write.
+  std::error_code error;
+  std::filesystem::create_directories(quotas_, error);
+  if (!error) (void)chmod(quotas_.c_str(), 0755);
 }
 
-std::uint64_t birth_ns(const std::string& path) {
-  struct statx info {};
-  if (statx(AT_FDCWD, path.c_str(), 0, STATX_BTIME | STATX_CTIME, &info) != 0) return 0;
-  const statx_timestamp& time =
-      (info.stx_mask & STATX_BTIME) != 0 ? info.stx_btime : info.stx_ctime;
-  return static_cast<std::uint64_t>(time.tv_sec) * kSecondNs + time.tv_nsec;
-}
-
-}  // namespace
-
-struct Segments::Open {
-  shm::Tenant tenant;
-  platform::FileIdentity file;
-  std::uint64_t made_ns = 0;
-  std::uint64_t looked_ns = 0;  // that all its processes live
-  std::uint64_t reaped_ns = 0;
-  std::uint64_t empty_since_ns = 0;  // 0: it has processes
-};
-
-Segments::Segments(const shm::StateDir& dir)
-    : dir_(dir), own_namespace_(platform::pid_namespace()), buffer_(shm::kMaxSlots), ids_(256) {}
-
-Segments::~Segments() = default;
-
-bool Segments::open(const std::string& id, std::uint64_t now_ns) {
-  const std::string path = path_of(dir_, id + ".tenant");
-  auto fresh = std::make_unique<Open>();
-  fresh->file = platform::identity_of(path.c_str());
-  if (const auto bad = unreadable_.find(id);
-      bad != unreadable_.end() && bad->second == fresh->file.inode)
-    return false;
-  const shm::Status status = shm::Tenant::open(dir_, id, fresh->tenant);
-  if (status == shm::Status::not_found) return false;
-  // Another file meanwhile: the next look finds it.
-  if (!(platform::identity_of(path.c_str()) == fresh->file)) return false;
-  if (status != shm::Status::ok) {
-    unreadable_[id] = fresh->file.inode;
-    return false;
+void Segments::read(std::uint64_t now_ns, const std::vector<DirectoryPointer>& directories) {
+  std::erase_if(parts_, [&](const auto& part) {
+    return std::find(directories.begin(), directories.end(), part->directory()) ==
+           directories.end();
+  });
+  for (const DirectoryPointer& directory : directories) {
+    const bool is_known = std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) {
+      return part->directory() == directory;
+    });
+    if (!is_known) parts_.push_back(std::make_unique<DirectorySegments>(directory));
   }
-  fresh->made_ns = birth_ns(path);
-  fresh->empty_since_ns = now_ns;
-  open_[id] = std::move(fresh);
-  return true;
-}
-
-// False: it is gone.
-bool Segments::look_at(const std::string& id, Open& open, std::uint64_t now_ns) {
-  std::size_t count = open.tenant.processes(buffer_);
-  const bool is_due = now_ns >= open.looked_ns + kLookEveryNs;
-  if (is_due) open.looked_ns = now_ns;
-  const bool any_gone =
-      is_due && std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
-                            [&](const shm::ProcessView& process) {
-                              return process.pid_namespace == own_namespace_ && process.pid > 0 &&
-                                     kill(process.pid, 0) != 0 && errno == ESRCH;
-                            });
-  // A full look is dear: /proc and a lock for each slot.
-  if (any_gone || now_ns >= open.reaped_ns + kReapEveryNs) {
-    open.reaped_ns = now_ns;
-    if (open.tenant.reap() != 0) count = open.tenant.processes(buffer_);
-  }
-  if (count != 0) {
-    open.empty_since_ns = 0;
-  } else if (open.empty_since_ns == 0) {
-    open.empty_since_ns = now_ns;
-  } else if (now_ns >= open.empty_since_ns + kLeftBehindNs) {
-    open.empty_since_ns = now_ns;
-    if (survey::remove_left_behind(dir_, id, open.tenant)) return false;
-  }
-
-  SegmentTenant& seen = tenants_[id];
-  seen.spec = open.tenant.spec();
-  seen.made_ns = open.made_ns;
-  seen.inode = open.file.inode;
-  const std::size_t gpus = seen.spec.gpus.size();
-  seen.charged_bytes.assign(gpus, 0);
-  seen.denied.assign(gpus, 0);
-  for (std::uint32_t gpu = 0; gpu < gpus; ++gpu) {
-    seen.charged_bytes[gpu] = open.tenant.charged_bytes(gpu);
-    seen.denied[gpu] = open.tenant.denied_count(gpu);
-  }
-  seen.processes.assign(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count));
-  return true;
-}
-
-void Segments::read(std::uint64_t now_ns) {
+  tenants_.clear();
   notes_.clear();
-  std::size_t count = shm::list_tenants(dir_, ids_);
-  if (count > ids_.size()) {
-    ids_.resize(std::min(count + 64, kMostTenants));
-    count = std::min(shm::list_tenants(dir_, ids_), ids_.size());
+  for (const auto& part : parts_) {
+    part->read(now_ns);
+    for (const auto& [id, tenant] : part->tenants())
+      tenants_.emplace(part->directory()->public_id(id), tenant);
+    notes_.insert(notes_.end(), part->notes().begin(), part->notes().end());
   }
-  std::vector<std::string> present;
-  for (const auto& id : std::span(ids_).first(count)) present.emplace_back(id.view());
-  std::sort(present.begin(), present.end());
-  const auto is_there = [&](const std::string& id) {
-    return std::binary_search(present.begin(), present.end(), id);
-  };
-  std::erase_if(open_, [&](const auto& entry) { return !is_there(entry.first); });
-  std::erase_if(unreadable_, [&](const auto& entry) { return !is_there(entry.first); });
-  for (const std::string& id : present) {
-    const auto known = open_.find(id);
-    if (known != open_.end()) {
-      const std::string path = path_of(dir_, id + ".tenant");
-      if (platform::identity_of(path.c_str()) == known->second->file) continue;
-      open_.erase(known);
-    }
-    (void)open(id, now_ns);
-  }
-  for (auto at = open_.begin(); at != open_.end();)
-    at = look_at(at->first, *at->second, now_ns) ? std::next(at) : open_.erase(at);
-  std::erase_if(tenants_, [&](const auto& entry) { return open_.count(entry.first) == 0; });
-  for (const auto& [id, inode] : unreadable_)
-    notes_.push_back(fmt::format("tenant {}: damaged, or made by another version of vgpu", id));
+  std::sort(notes_.begin(), notes_.end());
+  notes_.erase(std::unique(notes_.begin(), notes_.end()), notes_.end());
+  if (!has_looked_) remove_pages_of_nobody();
+  has_looked_ = true;
 }
 
-void Segments::open_node() {
-  const platform::FileIdentity file = platform::identity_of(path_of(dir_, "node.seats").c_str());
-  if (node_ != nullptr && file == node_file_) return;
-  node_ = std::make_unique<shm::Node>();
-  node_file_ = file;
-  const shm::Status status = shm::Node::look(dir_, *node_);
-  seats_unreadable_ = status == shm::Status::ok || status == shm::Status::not_found
-                          ? ""
-                          : survey::status_text(status);
-  if (status != shm::Status::ok) node_.reset();
+// Of tenants that ended while no daemon was there.
+void Segments::remove_pages_of_nobody() const {
+  std::set<std::string> used;
+  for (const auto& [id, tenant] : tenants_) used.insert(tenant.page_name);
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(quotas_, error), end; !error && at != end;
+       at.increment(error)) {
+    const std::filesystem::path& path = at->path();
+    std::error_code ignored;
+    if (path.extension() == ".quota" && used.count(path.filename()) == 0)
+      std::filesystem::remove(path, ignored);
+  }
 }
 
 void Segments::read_seats(std::uint64_t now_ns) {
-  open_node();
   seats_.clear();
-  if (node_ == nullptr) return;
-  for (std::uint32_t seat = 0; seat < node_->seats(); ++seat) {
-    seats_.emplace_back();
-    if (!node_->facts(seat, now_ns, seats_.back())) seats_.pop_back();
+  seats_unreadable_.clear();
+  for (const auto& part : parts_) {
+    part->read_seats(now_ns);
+    if (!part->seats_unreadable().empty()) seats_unreadable_ = part->seats_unreadable();
+    for (shm::SeatFacts seat : part->seats()) {
+      seat.tenant = FixedString<shm::kMaxName>(part->directory()->public_id(seat.tenant.view()));
+      seats_.push_back(seat);
+    }
   }
 }
 

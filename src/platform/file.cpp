@@ -77,6 +77,11 @@ void* map_shared(int fd, std::size_t size) {
   return address == MAP_FAILED ? nullptr : address;
 }
 
+void* map_shared_readonly(int fd, std::size_t size) {
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  return address == MAP_FAILED ? nullptr : address;
+}
+
 void* map_private_zeroed(std::size_t size) {
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return address == MAP_FAILED ? nullptr : address;

@@ -59,8 +59,9 @@ struct alignas(kCacheLine) Header {
   HalfWord object_high_water;  // the same for shared objects
   HalfWord removed;            // 1: the name goes away, nobody may join
   std::uint8_t reserved1[52];
-  Word anomalies;  // times that a process released more than it was charged, or the like
-  std::uint8_t reserved2[56];
+  Word anomalies;        // times that a process released more than it was charged, or the like
+  HalfWord quota_pages;  // counts the quota pages of this tenant; 0: there never was one
+  std::uint8_t reserved2[52];
   char id[kMaxName + 1];
   char name[kMaxName + 1];
   std::uint8_t reserved3[3776];

@@ -82,7 +82,7 @@ Status Tenant::reserve(std::uint32_t gpu, std::uint64_t bytes, std::uint64_t kee
   }
   if (bytes == 0) return Status::ok;
   const Segment& segment = state_->segment;
-  const std::uint64_t whole_limit = segment.memory_limit_bytes(gpu);
+  const std::uint64_t whole_limit = memory_limit_bytes(gpu);
   const std::uint64_t limit =
       whole_limit == kNoLimit ? kNoLimit : whole_limit - std::min(whole_limit, keep_free);
   AtomicMemory memory(segment, gpu);

@@ -205,6 +205,12 @@ void Seat::note(std::uint64_t now_ns, const SeatSecond& more) const {
   if (more.behind != kNoSeat) row.behind.store(more.behind + 1, std::memory_order_relaxed);
 }
 
+std::uint64_t tenant_number(std::string_view id) {
+  SeatRecord record{};
+  store_text(record.tenant, id);
+  return tenant_number(record);
+}
+
 Node::~Node() {
   platform::unmap(base_, kNodeBytes);
   if (fd_ >= 0) ::close(fd_);
@@ -217,7 +223,7 @@ Status Node::map(const StateDir& dir, bool may_make, Node& out) {
   for (int tries = 0; tries < 3; ++tries) {
     std::size_t size = 0;
     Status status = Status::ok;
-    platform::File file = open_own_regular_file(path, size, status);
+    platform::File file = open_own_regular_file(dir, path, size, status);
     if (status == Status::not_found && may_make) {
       status = make_node(dir, path);
       if (status != Status::ok) return status;
@@ -354,8 +360,8 @@ bool Node::view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::Se
 }
 
 void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
-                  const core::Grant& grant, const core::Standing& standing,
-                  std::uint32_t behind) const {
+                  const core::Grant& grant, const core::Standing& standing, std::uint32_t behind,
+                  bool has_limit) const {
   SeatRecord& record = this->seat(seat);
   record.in_flight_ns.store(grant.in_flight_ns, std::memory_order_relaxed);
   record.announces.store(grant.announces ? 1 : 0, std::memory_order_relaxed);
@@ -370,8 +376,7 @@ void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
   record.held_ns.store(standing.held_ns, std::memory_order_relaxed);
   record.behind.store(behind == kNoSeat ? 0 : behind + 1, std::memory_order_relaxed);
   step(core::Step::host_described);
-  const std::uint64_t terms = record.terms.load(std::memory_order_relaxed);
-  const std::uint64_t word = core::GrantWord::pack(epoch, grant, limit_percent_of(terms) != 0);
+  const std::uint64_t word = core::GrantWord::pack(epoch, grant, has_limit);
   const std::uint64_t before = record.grant.load(std::memory_order_relaxed);
   // Also where another host, late, has overwritten it.
   if (before != word) record.grant.store(word, std::memory_order_release);
@@ -383,6 +388,30 @@ void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
   step(core::Step::host_counted);
   platform::futex_wake_all(record.turn);
   step(core::Step::host_woken);
+}
+
+LossPlan Node::plan() const {
+  const NodeHeader& header = header_of(base_);
+  LossPlan plan;
+  // Relaxed: a plan that changes meanwhile is read anew at the next step.
+  const std::uint64_t policy = header.on_loss.load(std::memory_order_relaxed);
+  if (policy <= static_cast<std::uint64_t>(OnDaemonLoss::stop))
+    plan.policy = static_cast<OnDaemonLoss>(policy);
+  plan.period_ns = header.period_ns.load(std::memory_order_relaxed);
+  plan.begin_ns = header.begin_ns.load(std::memory_order_relaxed);
+  plan.end_ns = header.end_ns.load(std::memory_order_relaxed);
+  const bool is_sound =
+      plan.period_ns <= kSecondNs && plan.begin_ns < plan.end_ns && plan.end_ns <= plan.period_ns;
+  if (!is_sound) plan.period_ns = plan.begin_ns = plan.end_ns = 0;
+  return plan;
+}
+
+void Node::set_plan(const LossPlan& plan) const {
+  NodeHeader& header = header_of(base_);
+  header.on_loss.store(static_cast<std::uint64_t>(plan.policy), std::memory_order_relaxed);
+  header.period_ns.store(plan.period_ns, std::memory_order_relaxed);
+  header.begin_ns.store(plan.begin_ns, std::memory_order_relaxed);
+  header.end_ns.store(plan.end_ns, std::memory_order_relaxed);
 }
 
 void Node::set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const {

@@ -16,7 +16,7 @@ namespace vgpu::shm {
 
 inline constexpr std::uint64_t kNodeMagic = 0x3145444f4e555047;  // "GPUNODE1"
 inline constexpr std::uint32_t kNodeMajor = 1;
-inline constexpr std::uint32_t kNodeMinor = 1;
+inline constexpr std::uint32_t kNodeMinor = 2;
 
 struct alignas(kCacheLine) NodeHeader {
   std::uint64_t magic;  // this line: written before the segment is published, never changed
@@ -31,7 +31,12 @@ struct alignas(kCacheLine) NodeHeader {
   HalfWord doorbell;         // futex: counts up when a seat needs the host
   HalfWord seat_high_water;  // seats at and above it were never taken; only rises
   std::uint8_t reserved2[56];
-  std::uint8_t reserved3[3904];
+  Word on_loss;    // OnDaemonLoss; this line: writer: the daemon (since minor 2)
+  Word period_ns;  // LossPlan's window, by CLOCK_MONOTONIC
+  Word begin_ns;
+  Word end_ns;
+  std::uint8_t reserved3[32];
+  std::uint8_t reserved4[3840];
 };
 static_assert(sizeof(NodeHeader) == 4096 && std::is_standard_layout_v<NodeHeader>);
 static_assert(offsetof(NodeHeader, host) == 64 && offsetof(NodeHeader, doorbell) == 128);

@@ -40,7 +40,8 @@ void unlink_if_same(const platform::File& file, const SegmentPath& path) {
   platform::unlock_byte(file.fd(), kRemovalByte);
 }
 
-platform::File open_own_regular_file(const SegmentPath& path, std::size_t& size, Status& status) {
+platform::File open_own_regular_file(const StateDir& dir, const SegmentPath& path,
+                                     std::size_t& size, Status& status) {
   status = Status::unavailable;
   platform::File file(
       ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
@@ -51,7 +52,8 @@ platform::File open_own_regular_file(const SegmentPath& path, std::size_t& size,
   }
   struct stat facts {};
   if (::fstat(file.fd(), &facts) != 0) return {};
-  if (!S_ISREG(facts.st_mode) || facts.st_uid != ::geteuid() || facts.st_size < 0) {
+  const std::int64_t owner = dir.owner < 0 ? std::int64_t{::geteuid()} : dir.owner;
+  if (!S_ISREG(facts.st_mode) || std::int64_t{facts.st_uid} != owner || facts.st_size < 0) {
     status = Status::corrupt;
     return {};
   }
@@ -60,24 +62,32 @@ platform::File open_own_regular_file(const SegmentPath& path, std::size_t& size,
   return file;
 }
 
+// What root makes in a user's directory is the user's.
+static platform::File given_to_owner(const StateDir& dir, platform::File file) {
+  if (dir.owner >= 0 && dir.owner != std::int64_t{::geteuid()} && file.is_open() &&
+      ::fchown(file.fd(), static_cast<uid_t>(dir.owner), static_cast<gid_t>(-1)) != 0)
+    file.close();
+  return file;
+}
+
 // Not every file system has files without a name; there the file gets one that list_tenants()
 // doesn't show.
 platform::File new_file(const StateDir& dir, SegmentPath& temporary) {
   temporary.clear();
   platform::File file(::open(dir.path.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (file.is_open()) return file;
+  if (file.is_open()) return given_to_owner(dir, std::move(file));
   for (std::uint64_t attempt = 0; attempt < 100; ++attempt) {
     temporary = SegmentPath(dir.path.view());
     temporary.append("/.new-").append_number(static_cast<std::uint64_t>(::getpid()));
     temporary.append("-").append_number(attempt);
     file = platform::File(
         ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (file.is_open() || errno != EEXIST) return file;
+    if (file.is_open() || errno != EEXIST) return given_to_owner(dir, std::move(file));
     // A pid that was used before us died in here, or another namespace's is at work: the lock
     // tells.
     std::size_t size = 0;
     Status status = Status::ok;
-    const platform::File old = open_own_regular_file(temporary, size, status);
+    const platform::File old = open_own_regular_file(dir, temporary, size, status);
     if (status == Status::ok) unlink_if_same(old, temporary);
   }
   return {};
@@ -193,7 +203,7 @@ Status publish_segment(const StateDir& dir, const TenantSpec& spec, Mapped& out)
     if (status != Status::exists) break;
     // Opening finishes a removal whose process died: then the name is free.
     Mapped other;
-    const Status opened = open_segment(path, spec.id.view(), other);
+    const Status opened = open_segment(dir, spec.id.view(), other);
     platform::unmap(other.base, other.byte_size);
     if (opened != Status::not_found) break;
   }
@@ -227,11 +237,12 @@ Status check_segment(const void* base, std::size_t size, std::string_view id,
   return Status::ok;
 }
 
-Status open_segment(const SegmentPath& path, std::string_view id, Mapped& out) {
+Status open_segment(const StateDir& dir, std::string_view id, Mapped& out) {
+  const SegmentPath path = segment_path(dir, id);
   if (!is_valid_id(id) || path.truncated()) return Status::not_found;
   std::size_t size = 0;
   Status status = Status::ok;
-  platform::File file = open_own_regular_file(path, size, status);
+  platform::File file = open_own_regular_file(dir, path, size, status);
   if (status != Status::ok) return status;
   constexpr std::size_t kLargest = std::size_t{1} << 30;
   if (size < sizeof(Header) || size > kLargest) return Status::corrupt;
@@ -255,7 +266,7 @@ Status remove_segment(const StateDir& dir, std::string_view id) {
   if (dir.error != 0) return Status::unavailable;
   const SegmentPath path = segment_path(dir, id);
   Mapped mapped;
-  const Status opened = open_segment(path, id, mapped);
+  const Status opened = open_segment(dir, id, mapped);
   if (opened != Status::ok) return opened;
   Header& header = mapped.segment.header();
   // A process that joins takes its slot and then looks at `removed`; we set it and then look at the

@@ -92,11 +92,13 @@ class Segment {
 using SegmentPath = FixedString<511>;
 
 // Segment files. A new one has no name yet (`temporary`: nobody looks at that), link_name() gives
-// it one, 0 or -1 with errno. open_own_regular_file(): only a plain file of this user; else
+// it one, 0 or -1 with errno. open_own_regular_file(): only a plain file of the directory's
+// owner; else
 // `status` says why not. unlink_if_same() takes a name away if it still leads to this file.
 platform::File new_file(const StateDir& dir, SegmentPath& temporary);
 int link_name(const platform::File& file, const SegmentPath& temporary, const SegmentPath& path);
-platform::File open_own_regular_file(const SegmentPath& path, std::size_t& size, Status& status);
+platform::File open_own_regular_file(const StateDir& dir, const SegmentPath& path,
+                                     std::size_t& size, Status& status);
 void unlink_if_same(const platform::File& file, const SegmentPath& path);
 
 // Letters, digits, '.', '_', '-'; not hidden: an id is also a file name.
@@ -114,7 +116,7 @@ struct Mapped {
 Status build_segment(platform::File file, const TenantSpec& spec, Mapped& out);
 Status publish_segment(const StateDir& dir, const TenantSpec& spec, Mapped& out);
 // Maps and checks what is under the name.
-Status open_segment(const SegmentPath& path, std::string_view id, Mapped& out);
+Status open_segment(const StateDir& dir, std::string_view id, Mapped& out);
 // Checks a mapping whose size is known to be real.
 Status check_segment(const void* base, std::size_t size, std::string_view id,
                      std::uint32_t& gpu_count);

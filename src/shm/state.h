@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "quota_layout.h"
 #include "segment.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/shm/tenant.h"
@@ -32,7 +33,10 @@ struct Tenant::State {
   ProcessPart* process = nullptr;
   bool process_part_is_wiped = false;
   platform::FileIdentity file;
-  SegmentPath path;          // empty: the segment has no name
+  SegmentPath path;                                          // empty: the segment has no name
+  FixedString<255> quota_folders[2];                         // where to look for a quota page
+  std::atomic<const QuotaPageRecord*> quota_page = nullptr;  // never unmapped before the State
+  std::atomic<std::uint32_t> quota_pages_seen = 0;  // Header::quota_pages when it was looked for
   std::atomic<int> fd = -1;  // may be closed or reused by the program: check `file` before use
 
   std::uint32_t slot() const {
@@ -41,6 +45,8 @@ struct Tenant::State {
     return process->slot_plus_one.load(std::memory_order_acquire) - 1;
   }
   bool is_own_process() const;
+  // Null: the segment's own words hold.
+  const QuotaPageRecord* quotas();
   // The calling process's own description of the segment's file, -1 if it can't be had. Under
   // ProcessLock.
   int own_file();

@@ -58,6 +58,11 @@ StateDir state_dir(const char* (*get_variable)(const char* name)) {
   } else {
     dir.path.append("/dev/shm/vgpu-").append_number(::geteuid());
   }
+  std::string_view socket = value("VGPU_SOCKET");
+  if (socket.empty()) socket = "/run/vgpu/hypervisor.sock";
+  if (const std::size_t slash = socket.rfind('/'); slash != std::string_view::npos)
+    dir.quotas.append(socket.substr(0, slash)).append("/quotas");
+  if (dir.quotas.truncated()) dir.quotas.clear();
   dir.error = dir.path.truncated() ? ENAMETOOLONG : check_directory(dir.path.c_str());
   return dir;
 }

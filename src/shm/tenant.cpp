@@ -23,6 +23,7 @@
 #include "vgpu/platform/fork_page.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/shm/node.h"
+#include "vgpu/shm/quota_page.h"
 
 namespace vgpu::shm {
 namespace {
@@ -34,12 +35,15 @@ platform::File anonymous_file() {
 }
 
 void free_state(Tenant::State* state) {
+  platform::unmap(const_cast<QuotaPageRecord*>(state->quota_page.load(std::memory_order_relaxed)),
+                  sizeof(QuotaPageRecord));
   platform::unmap(state->base, state->byte_size);
   platform::unmap(state->process, platform::kForkPageSize);
   platform::unmap(state, sizeof(Tenant::State));
 }
 
-Status make_state(Mapped&& mapped, const SegmentPath& path, Tenant::State*& out) {
+Status make_state(Mapped&& mapped, const SegmentPath& path, const StateDir& dir,
+                  Tenant::State*& out) {
   void* const memory = platform::map_private_zeroed(sizeof(Tenant::State));
   const platform::ForkPage page = platform::map_fork_page();
   if (memory == nullptr || page.address == nullptr) {
@@ -58,6 +62,10 @@ Status make_state(Mapped&& mapped, const SegmentPath& path, Tenant::State*& out)
   state->process->has_own_file.store(1, std::memory_order_relaxed);
   state->file = platform::identity_of(mapped.file.fd());
   state->path = path;
+  if (!path.empty()) {
+    state->quota_folders[0] = dir.quotas;
+    state->quota_folders[1].append(dir.path.view()).append("/quotas");
+  }
   state->fd.store(mapped.file.take(), std::memory_order_relaxed);
   out = state;
   return Status::ok;
@@ -67,6 +75,26 @@ Status make_state(Mapped&& mapped, const SegmentPath& path, Tenant::State*& out)
 
 bool Tenant::State::is_own_process() const {
   return process->pid.load(std::memory_order_relaxed) == platform::self_pid();
+}
+
+// A page that has gone leaves its mapping: what it said last holds until there is another.
+const QuotaPageRecord* Tenant::State::quotas() {
+  const QuotaPageRecord* page = quota_page.load(std::memory_order_acquire);
+  const std::uint32_t told = segment.header().quota_pages.load(std::memory_order_relaxed);
+  if (page != nullptr || told == quota_pages_seen.load(std::memory_order_relaxed)) return page;
+  quota_pages_seen.store(told, std::memory_order_relaxed);
+  const char* const id = segment.header().id;
+  for (const auto& folder : quota_folders) {
+    page =
+        map_quota_page(folder.view(), file, std::string_view(id, ::strnlen(id, kMaxName)), segment);
+    if (page != nullptr) break;
+  }
+  const QuotaPageRecord* before = nullptr;
+  if (page != nullptr && !quota_page.compare_exchange_strong(before, page)) {
+    platform::unmap(const_cast<QuotaPageRecord*>(page), sizeof(QuotaPageRecord));
+    page = before;
+  }
+  return page;
 }
 
 int Tenant::State::own_file() {
@@ -140,7 +168,7 @@ Status Tenant::create(const StateDir& dir, const TenantSpec& spec, Tenant& out) 
   if (published != Status::ok) return published;
   Tenant tenant;
   const Status status =
-      make_state(std::move(mapped), segment_path(dir, spec.id.view()), tenant.state_);
+      make_state(std::move(mapped), segment_path(dir, spec.id.view()), dir, tenant.state_);
   if (status == Status::ok) out = std::move(tenant);
   return status;
 }
@@ -150,19 +178,18 @@ Status Tenant::create_private(const TenantSpec& spec, Tenant& out) {
   const Status built = build_segment(anonymous_file(), spec, mapped);
   if (built != Status::ok) return built;
   Tenant tenant;
-  const Status status = make_state(std::move(mapped), SegmentPath(), tenant.state_);
+  const Status status = make_state(std::move(mapped), SegmentPath(), StateDir(), tenant.state_);
   if (status == Status::ok) out = std::move(tenant);
   return status;
 }
 
 Status Tenant::open(const StateDir& dir, std::string_view id, Tenant& out) {
   if (dir.error != 0) return Status::unavailable;
-  const SegmentPath path = segment_path(dir, id);
   Mapped mapped;
-  const Status opened = open_segment(path, id, mapped);
+  const Status opened = open_segment(dir, id, mapped);
   if (opened != Status::ok) return opened;
   Tenant tenant;
-  const Status status = make_state(std::move(mapped), path, tenant.state_);
+  const Status status = make_state(std::move(mapped), segment_path(dir, id), dir, tenant.state_);
   if (status == Status::ok) out = std::move(tenant);
   return status;
 }
@@ -215,16 +242,32 @@ int Tenant::gpu_position(const GpuUuid& uuid) const {
 }
 
 std::uint64_t Tenant::memory_limit_bytes(std::uint32_t gpu) const {
-  return gpu < gpu_count() ? state_->segment.memory_limit_bytes(gpu) : kNoLimit;
+  if (gpu >= gpu_count()) return kNoLimit;
+  // Relaxed: a limit stands alone; nothing else is published with it.
+  if (const QuotaPageRecord* const page = state_->quotas())
+    return page->rows[gpu].memory_limit_bytes.load(std::memory_order_relaxed);
+  return state_->segment.memory_limit_bytes(gpu);
 }
 
 Quota Tenant::quota(std::uint32_t gpu) const {
   Quota quota;
   if (gpu >= gpu_count()) return quota;
   // Relaxed: each word stands alone; a change of both shows one after the other.
-  unpack_terms(state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed), quota);
-  quota.memory_limit_bytes = state_->segment.memory_limit_bytes(gpu);
+  unpack_terms(terms(gpu), quota);
+  quota.memory_limit_bytes = memory_limit_bytes(gpu);
   return quota;
+}
+
+std::uint64_t Tenant::terms(std::uint32_t gpu) const {
+  if (const QuotaPageRecord* const page = state_->quotas())
+    return page->rows[gpu].terms.load(std::memory_order_relaxed);
+  return state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed);
+}
+
+bool Tenant::is_governed() const { return state_ != nullptr && state_->quotas() != nullptr; }
+
+void Tenant::announce_quota_page() {
+  if (state_ != nullptr) state_->segment.header().quota_pages.fetch_add(1);
 }
 
 void Tenant::rename(std::string_view name) {
@@ -239,7 +282,7 @@ void Tenant::rename(std::string_view name) {
 
 std::uint32_t Tenant::compute_limit_percent(std::uint32_t gpu) const {
   if (gpu >= gpu_count()) return 0;
-  return limit_percent_of(state_->segment.gpu(gpu).terms.load(std::memory_order_relaxed));
+  return limit_percent_of(terms(gpu));
 }
 
 std::uint64_t Tenant::paid_until_ns(std::uint32_t gpu) const {
@@ -266,7 +309,31 @@ std::uint64_t Tenant::held_elsewhere_ns(std::uint32_t gpu) const {
   return sum;
 }
 
-void Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
+Status Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
+  if (gpu >= gpu_count()) return Status::not_found;
+  if (is_governed()) {
+    QuotaPage page;
+    const TenantSpec known = spec();
+    for (const auto& folder : state_->quota_folders) {
+      if (QuotaPage::take(folder.view(), state_->file, known, page) == Status::ok) break;
+    }
+    if (!page.is_open()) return Status::unavailable;
+    page.set_quota(gpu, quota);
+  }
+  copy_quota(gpu, quota);
+  return Status::ok;
+}
+
+Quota Tenant::copied_quota(std::uint32_t gpu) const {
+  Quota quota;
+  if (gpu >= gpu_count()) return quota;
+  const GpuRecord& record = state_->segment.gpu(gpu);
+  unpack_terms(record.terms.load(std::memory_order_relaxed), quota);
+  quota.memory_limit_bytes = record.memory_limit_bytes.load(std::memory_order_relaxed);
+  return quota;
+}
+
+void Tenant::copy_quota(std::uint32_t gpu, const Quota& quota) {
   if (gpu >= gpu_count()) return;
   GpuRecord& record = state_->segment.gpu(gpu);
   record.memory_limit_bytes.store(quota.memory_limit_bytes, std::memory_order_relaxed);

@@ -38,13 +38,6 @@ shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec)
   return tenant;
 }
 
-std::string advice(const GpuShares& others, bool share_is_required) {
-  const unsigned taken = others.sum_percent();
-  const std::string smaller = taken < 100 ? fmt::format("--compute {}, or ", 100 - taken) : "";
-  return smaller +
-         (share_is_required ? "another GPU by --gpu" : "--oversubscribe: all are scaled down");
-}
-
 void refuse_new_share(const shm::StateDir& dir, const shm::TenantSpec& spec,
                       const NewTenantTerms& terms) {
   if (terms.oversubscribe) return;
@@ -53,7 +46,7 @@ void refuse_new_share(const shm::StateDir& dir, const shm::TenantSpec& spec,
     const unsigned share = gpu.in_set ? gpu.quota.compute_share_percent : 0;
     const GpuShares others = promised(live, gpu.uuid);
     if (const std::string why = why_not(others, gpu, share); !why.empty())
-      throw Problem(kExitNotStarted, "VG1014", why, advice(others, terms.share_is_required));
+      throw Problem(kExitNotStarted, "VG1014", why, room_advice(others, terms.share_is_required));
   }
 }
 
@@ -157,7 +150,11 @@ void TenantChange::refuse_memory_in_use() const {
 
 // The tenant reads its quota at each reservation and launch, the arbiter what its seats say.
 void TenantChange::put(std::uint32_t gpu, const Quota& quota) {
-  known_.tenant.set_quota(gpu, quota);
+  if (known_.tenant.set_quota(gpu, quota) != shm::Status::ok)
+    throw Problem(kExitFailed, "VG1069",
+                  fmt::format("the quota of {} is the hypervisor's, which can't be asked",
+                              known_.spec.name.view()),
+                  "start the hypervisor, or ask where it listens: VGPU_SOCKET=PATH vgpu set ...");
   shm::Node node;
   if (shm::Node::look(dir_, node) == shm::Status::ok)
     node.set_terms(known_.spec.id.view(), known_.spec.gpus[gpu].uuid, quota);

@@ -341,6 +341,25 @@ std::vector<QuotaChange> plan_change(const QuotaFlags& flags, const std::string&
   return changes;
 }
 
+std::optional<Quota> common_quota(const shm::TenantSpec& spec) {
+  Quota common;
+  std::uint64_t most = 0;
+  for (const auto& gpu : spec.gpus) {
+    if (!gpu.in_set || gpu.quota.memory_limit_bytes < most) continue;
+    most = gpu.quota.memory_limit_bytes;
+    common = gpu.quota;
+  }
+  for (const auto& gpu : spec.gpus) {
+    const Quota& own = gpu.quota;
+    const bool same = own.memory_limit_bytes == held_to(gpu.total_bytes, most) &&
+                      own.compute_share_percent == common.compute_share_percent &&
+                      own.compute_limit_percent == common.compute_limit_percent &&
+                      own.policy == common.policy && own.priority == common.priority;
+    if (gpu.in_set && !same) return std::nullopt;
+  }
+  return common;
+}
+
 std::string compute_text(const Quota& quota) {
   if (!quota.limits_compute() && quota.priority == Priority::normal) return "";
   const auto percent = [](std::uint8_t value) {

@@ -104,6 +104,13 @@ std::string why_not(const GpuShares& others, const shm::TenantGpu& gpu, unsigned
       gpu.nvml_index, percent, fmt::join(names, ", "), left, left == 1 ? "is" : "are");
 }
 
+std::string room_advice(const GpuShares& others, bool share_is_required) {
+  const unsigned taken = others.sum_percent();
+  const std::string smaller = taken < 100 ? fmt::format("--compute {}, or ", 100 - taken) : "";
+  return smaller +
+         (share_is_required ? "another GPU by --gpu" : "--oversubscribe: all are scaled down");
+}
+
 std::vector<std::string> share_notes(const GpuShares& shares) {
   std::vector<std::string> notes;
   if (shares.oversubscribed()) {

@@ -87,7 +87,7 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
     }
     known.tenant.reap();
     known.spec = known.tenant.spec();
-    known.stale = processes_of(known.tenant).empty() && !is_held(dir, id.view());
+    known.stale = is_left_behind(dir, id.view(), known.tenant);
     tenants.push_back(std::move(known));
   }
   return tenants;
@@ -136,7 +136,7 @@ std::vector<shm::ProcessView> processes_of(const shm::Tenant& tenant) {
 
 std::optional<TenantHold> TenantHold::acquire(const shm::StateDir& dir, std::string_view id) {
   const std::string path = segment_path(dir, id);
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor < 0) return std::nullopt;
   TenantHold hold(descriptor, id);
   struct stat by_descriptor {
@@ -167,8 +167,12 @@ void TenantHold::end(const shm::StateDir& dir, const shm::Tenant& tenant) {
   if (descriptor_ >= 0) close(std::exchange(descriptor_, -1));
 }
 
+bool is_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant) {
+  return processes_of(tenant).empty() && !is_held(dir, id);
+}
+
 bool remove_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant) {
-  if (!processes_of(tenant).empty() || is_held(dir, id)) return false;
+  if (!is_left_behind(dir, id, tenant)) return false;
   auto hold = TenantHold::acquire(dir, id);
   if (!hold) return false;
   hold->end(dir, tenant);

@@ -2,6 +2,10 @@
 // What one call costs the host, in nanoseconds, at the median: launch, cuMemAlloc, async
 // allocation, cuMemGetInfo. Run it without and with the limiter, interleaved, and subtract. Prints
 // `name median_ns` lines. No argument: 15 rounds.
+//
+// Two processes launch at costs that differ by more than a limiter adds. So `launch_added` compares
+// inside this one: launches as the program finds the entry, and by the driver's own, in turns.
+// Without a limiter both are the same, and it says how exact it is.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,6 +15,7 @@
 #include <vector>
 
 #include "gpu_client.h"
+#include "own_export.h"
 
 using namespace gpu_client;
 
@@ -37,6 +42,40 @@ void measure(const char* name, int rounds, int calls, const std::function<void()
   std::printf("%s %.0f\n", name, means[means.size() / 2]);
 }
 
+double percentile(std::vector<double>& values, double part) {
+  const auto at = static_cast<std::ptrdiff_t>(part * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[static_cast<std::size_t>(at)];
+}
+
+// Pairs of ten launches each way, each ten onto an idle stream; who goes first changes.
+void compare_launches(int pairs, CUfunction kernel, CUstream stream) {
+  using Launch = decltype(cu.cuLaunchKernel);
+  const auto own = reinterpret_cast<Launch>(own_export::find("libcuda.so", "cuLaunchKernel"));
+  if (own == nullptr) return;
+  constexpr int kLaunches = 10;
+  const auto ten = [&](Launch launch) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < kLaunches; ++i)
+      launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
+    const auto end = std::chrono::steady_clock::now();
+    cu.cuStreamSynchronize(stream);
+    return std::chrono::duration<double, std::nano>(end - begin).count() / kLaunches;
+  };
+  std::vector<double> added, as_found, by_own;
+  for (int i = 0; i < pairs; ++i) {
+    const double first = ten(i % 2 == 0 ? own : cu.cuLaunchKernel);
+    const double second = ten(i % 2 == 0 ? cu.cuLaunchKernel : own);
+    as_found.push_back(i % 2 == 0 ? second : first);
+    by_own.push_back(i % 2 == 0 ? first : second);
+    added.push_back(as_found.back() - by_own.back());
+  }
+  double mean = 0;
+  for (const double one : added) mean += one / static_cast<double>(added.size());
+  std::printf("launch_by_the_drivers_own %.0f\nlaunch_added %.0f\nlaunch_added_mean %.0f\n",
+              percentile(by_own, 0.5), percentile(added, 0.5), mean);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -57,6 +96,7 @@ int main(int argc, char** argv) {
   measure(
       "launch", rounds, 500,
       [&] { cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr); }, drain);
+  compare_launches(rounds * 1'000, empty, stream);
   CUdeviceptr p = 0;
   measure(
       "cuMemAlloc_free_4MiB", rounds, 100,

@@ -167,7 +167,8 @@ class Report:
         self.table("Racing to the limit in pieces of 2 MiB, or from a pool (MiB)", ["who", "limit", "most ever held", "held at the end", "used", "refusals", "other errors"], rows)
 
     def cost(self):
-        modes = {"none": self.environment(preload=False), "loaded, no limit": self.environment(), "limit 100 GiB": self.environment(102400)}
+        modes = {"none": self.environment(preload=False), "loaded, no limit": self.environment(), "limit 100 GiB": self.environment(102400),
+                 "compute limit 90 %": {**self.environment(), "VGPU_COMPUTE": "90", "VGPU_POLICY": "fixed"}}
         samples = {mode: {} for mode in modes}
         for _ in range(self.arguments.rounds):
             for mode, environment in modes.items():
@@ -179,13 +180,22 @@ class Report:
         scale = {"cuMemAllocAsync_200x2MiB_then_free": 400}
         rows = []
         for name in samples["none"]:
+            if name.startswith("launch_"):  # compared inside one process, below
+                continue
             per = scale.get(name, 1)
             base = statistics.median(samples["none"][name]) / per
             # Differences within one round: a host's speed drifts from one second to the next.
-            loaded, limited = (base + statistics.median(b - a for a, b in zip(samples["none"][name], samples[m].get(name, []))) / per for m in list(modes)[1:])
+            loaded, limited = (base + statistics.median(b - a for a, b in zip(samples["none"][name], samples[m].get(name, []))) / per for m in list(modes)[1:3])
             spread = (max(samples["none"][name]) - min(samples["none"][name])) / per
             rows.append([name, f"{base:.0f}", f"{loaded - base:+.0f}", f"{limited - base:+.0f}", f"{spread:.0f}"])
         self.table("Cost on the host (ns a call; added: median of the differences within a round)", ["call", "alone", "added, loaded without limit", "added, with limit", "spread of the runs alone"], rows)
+        rows = []
+        for mode, values in samples.items():
+            own, added, mean = (values.get(name, []) for name in ("launch_by_the_drivers_own", "launch_added", "launch_added_mean"))
+            if added:
+                rows.append([mode, f"{statistics.median(own):.0f}", f"{statistics.median(added):.0f}", f"{min(added):.0f} to {max(added):.0f}", f"{statistics.median(mean):.0f}"])
+        self.table("A launch, by the limiter's entry and by the driver's own in turns inside one process (ns; median of the runs)",
+                   ["process", "by the driver's own", "added, median", "of the runs", "added, mean with samples"], rows)
 
     def start(self):
         rows, raw = [], {}

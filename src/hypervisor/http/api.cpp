@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 constexpr std::size_t kEventsAtOnce = 500;
 constexpr std::uint64_t kGraceMax_ms = 600'000;
 constexpr std::uint64_t kHistorySeconds = 15, kHistorySecondsMax = 600;
+constexpr std::uint64_t kGpusMost = 1'000;
+constexpr double kWaitMost_s = 1e9;  // half a life
 
 int status_of(RefusalKind kind) {
   switch (kind) {
@@ -53,7 +55,8 @@ Answer bad_request(std::string_view what) { return problem(400, "bad_request", w
 // A request's body, field by field; what isn't asked for by the end is a mistake.
 class Fields {
  public:
-  explicit Fields(const std::string& body) : json_(Json::parse(body, nullptr, false)) {
+  explicit Fields(const std::string& body) : Fields(Json::parse(body, nullptr, false)) {}
+  explicit Fields(Json json) : json_(std::move(json)) {
     if (!json_.is_object()) throw std::invalid_argument("the body must be a JSON object");
   }
   // Text, or a whole number written as one.
@@ -76,6 +79,32 @@ class Fields {
       throw std::invalid_argument(fmt::format("\"{}\" must be true or false", name));
     to = value.get<bool>();
   }
+  // A whole number.
+  void take(const char* name, std::size_t& to, std::size_t most) {
+    const Json value = taken(name);
+    if (value.is_null()) return;
+    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most)
+      throw std::invalid_argument(
+          fmt::format("\"{}\" must be a whole number, {} at most", name, most));
+    to = value.get<std::size_t>();
+  }
+  // One of some words.
+  template <class Value, std::size_t count>
+  void take(const char* name, const std::pair<const char*, Value> (&words)[count], Value& to) {
+    std::string text;
+    take(name, text);
+    if (text.empty()) return;
+    std::string known;
+    for (const auto& [word, value] : words) {
+      if (text == word) {
+        to = value;
+        return;
+      }
+      known += (known.empty() ? "" : ", ") + std::string(word);
+    }
+    throw std::invalid_argument(fmt::format("\"{}\" must be one of: {}", name, known));
+  }
+  Json take_json(const char* name) { return taken(name); }
   void end() const {
     if (!json_.empty())
       throw std::invalid_argument(
@@ -100,6 +129,76 @@ void take_quota(Fields& fields, survey::QuotaFlags& flags) {
   fields.take("compute_limit", flags.compute_limit);
   fields.take("policy", flags.policy);
   fields.take("priority", flags.priority);
+}
+
+constexpr std::pair<const char*, Source> kSources[] = {{"none", Source::none},
+                                                       {"daemon", Source::daemon},
+                                                       {"run", Source::run},
+                                                       {"VGPU_*", Source::vgpu},
+                                                       {"TENSOR_FUSION_*", Source::tensor_fusion},
+                                                       {"HAMi", Source::hami},
+                                                       {"vgpu-manager", Source::vgpu_manager}};
+
+// A quota as answers have it.
+Quota quota_in(Json json) {
+  Fields fields(std::move(json));
+  Quota quota;
+  const Json memory = fields.take_json("memory_limit_bytes");
+  if (!memory.is_null()) {
+    if (!memory.is_number_unsigned())
+      throw std::invalid_argument("\"memory_limit_bytes\" must be a whole number or null");
+    quota.memory_limit_bytes = memory.get<std::uint64_t>();
+  }
+  const auto percent = [&](const char* name) {
+    std::size_t value = 0;
+    fields.take(name, value, 100);
+    return static_cast<std::uint8_t>(value);
+  };
+  quota.compute_share_percent = percent("share_percent");
+  quota.compute_limit_percent = percent("limit_percent");
+  fields.take("policy", {{"elastic", Policy::elastic}, {"fixed", Policy::fixed}}, quota.policy);
+  fields.take("priority",
+              {{"low", Priority::low}, {"normal", Priority::normal}, {"high", Priority::high}},
+              quota.priority);
+  fields.take("memory_source", kSources, quota.memory_source);
+  fields.take("compute_source", kSources, quota.compute_source);
+  fields.end();
+  return quota;
+}
+
+std::vector<WantedQuota> quotas_in(const Json& list) {
+  std::vector<WantedQuota> quotas;
+  if (list.is_null()) return quotas;
+  if (!list.is_array() || list.empty() || list.size() > kGpusMost)
+    throw std::invalid_argument("\"quotas\" must be a list of GPUs");
+  for (const Json& one : list) {
+    Fields fields{Json(one)};
+    std::string uuid;
+    fields.take("uuid", uuid);
+    const Json quota = fields.take_json("quota");
+    fields.end();
+    const auto gpu = GpuUuid::parse(uuid);
+    if (!gpu) throw std::invalid_argument(fmt::format("\"{}\" is no UUID of a GPU", uuid));
+    quotas.push_back({*gpu, quota_in(quota)});
+  }
+  return quotas;
+}
+
+// "forever", or seconds; nullopt: it isn't waited.
+std::optional<Patience> patience_in(const Json& wait, const Ask& ask) {
+  if (wait.is_null()) return std::nullopt;
+  Patience patience;
+  patience.is_there = ask.is_there;
+  if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMost_s) {
+    const std::chrono::duration<double> seconds(wait.get<double>());
+    if (seconds.count() == 0) return std::nullopt;
+    patience.until =
+        std::chrono::steady_clock::now() + std::chrono::duration_cast<milliseconds>(seconds);
+    return patience;
+  }
+  if (wait != "forever")
+    throw std::invalid_argument("\"wait\" must be a number of seconds or \"forever\"");
+  return patience;
 }
 
 std::optional<std::uint64_t> number_in(std::string_view text) {
@@ -255,12 +354,40 @@ class Api {
     fields.take("gpus", request.gpus);
     take_quota(fields, request);
     fields.take("oversubscribe", request.oversubscribe);
+    fields.take("program", request.program);
+    fields.take("state_directory", request.state_directory);
+    fields.take("gpu_count", request.gpu_count, kGpusMost);
+    fields.take("lifetime", {{"kept", Lifetime::kept}, {"run", Lifetime::run}}, request.lifetime);
+    request.exact = quotas_in(fields.take_json("quotas"));
+    if (Json each = fields.take_json("quota_each"); !each.is_null())
+      request.exact_each = quota_in(std::move(each));
+    request.wait = patience_in(fields.take_json("wait"), ask);
     fields.end();
-    const auto outcome = control_.create(asker(ask), request);
+    if (request.lifetime == Lifetime::run && !ask.peer.by_unix_socket)
+      return bad_request("a tenant for a run is asked for over the Unix socket");
+    // Not waiting first: whoever is let in at once needs no place.
+    const std::optional<Patience> patience = std::exchange(request.wait, std::nullopt);
+    auto outcome = control_.create(asker(ask), request);
+    if (patience && !outcome.ok() && outcome.refusal().waiting_helps) {
+      const auto place = ask.wait_place ? ask.wait_place() : nullptr;
+      if (place == nullptr) {
+        Answer answer = problem(429, "too_many_waiting", "as many requests wait for room as may");
+        answer.headers.emplace_back("Retry-After", "1");
+        return answer;
+      }
+      request.wait = patience;
+      outcome = control_.create(asker(ask), request);
+    }
     if (!outcome.ok()) return refused(outcome.refusal());
     Answer answer = answered(created_json(outcome.value()), 201);
     answer.headers.emplace_back("Location", "/api/v2/tenants/" + outcome.value().id);
     return answer;
+  }
+
+  Answer taken(const Ask& ask) {
+    Fields(ask.body.empty() ? "{}" : ask.body).end();
+    const auto outcome = control_.taken(asker(ask), ask.part("tenant"));
+    return outcome.ok() ? answered({{"id", outcome.value().id}}) : refused(outcome.refusal());
   }
 
   Answer change(const Ask& ask) {
@@ -269,6 +396,8 @@ class Api {
     fields.take("gpus", request.gpus);
     take_quota(fields, request);
     fields.take("oversubscribe", request.oversubscribe);
+    fields.take("when_free", request.when_free);
+    fields.take("source", {{"daemon", Source::daemon}, {"run", Source::run}}, request.by);
     fields.end();
     const auto outcome = control_.change(asker(ask), ask.part("tenant"), request);
     return outcome.ok() ? answered(changed_json(outcome.value())) : refused(outcome.refusal());
@@ -337,8 +466,11 @@ class Api {
 
  private:
   Asker asker(const Ask& ask) const {
-    if (ask.peer.by_unix_socket) return {ask.peer.uid, ask.peer.pid, "socket"};
-    return {own_uid_, std::nullopt, "rest, " + ask.caller.name};
+    if (ask.peer.by_unix_socket) {
+      const auto pid = ask.peer.pid > 0 ? std::optional(ask.peer.pid) : std::nullopt;
+      return {ask.peer.uid, pid, "socket", ask.peer.groups};
+    }
+    return {own_uid_, std::nullopt, "rest, " + ask.caller.name, {}};
   }
   static Answer no_gpu(const std::string& typed) {
     return problem(404, "not_found", fmt::format("no GPU, or not only one, is called {}", typed));
@@ -411,6 +543,7 @@ void add_api_routes(Router& router, Control& control, uid_t own_uid) {
   add("GET", "/tenants/{tenant}", Access::read, &Api::tenant);
   add("PATCH", "/tenants/{tenant}", Access::write, &Api::change);
   add("DELETE", "/tenants/{tenant}", Access::write, &Api::end);
+  add("POST", "/tenants/{tenant}/taken", Access::write, &Api::taken);
   add("PUT", "/tenants/{tenant}/name", Access::write, &Api::rename);
   add("GET", "/tenants/{tenant}/history", Access::read, &Api::tenant_history);
   add("GET", "/tenants/{tenant}/why", Access::read, &Api::why);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who asks, and what that one may do. Over the Unix socket the kernel says who it is; over TCP a
-// bearer token does, a JWT whose signature is checked with a configured key. What a token claims
+// Who asks, and what that one may do. Over the Unix socket the kernel says who it is, and who can
+// connect may read and ask for changes (control.h judges each by its user); over TCP a bearer token
+// does, a JWT whose signature is checked with a configured key. What a token claims
 // counts only once its signature, expiry, audience and issuer hold.
 #pragma once
 

@@ -2,7 +2,10 @@
 // What the HTTP side is told at its start, as plain values with their defaults. settings/ fills it.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +18,8 @@ struct DeclaredPod {
   std::string tenant;  // its name
 };
 
+enum class SocketAccess : unsigned char { owner, group, all };
+
 struct HttpOptions {
   // "127.0.0.1:8001", "[::1]:8001", "unix:/path"; "none" alone: nothing.
   std::vector<std::string> listen = {"127.0.0.1:8001"};
@@ -22,7 +27,10 @@ struct HttpOptions {
   bool listen_is_default = true;
   // The Unix socket for whoever may change things; empty: hypervisor.sock in the state directory.
   std::string socket;
-  std::vector<int> sockets;  // that listen already (systemd)
+  // Who may connect to it, by the mode and group of its file.
+  SocketAccess socket_access = SocketAccess::owner;
+  std::optional<gid_t> socket_group;  // of SocketAccess::group
+  std::vector<int> sockets;           // that listen already (systemd)
 
   std::string tls_certificate_file, tls_key_file;  // both, for addresses beyond loopback
 

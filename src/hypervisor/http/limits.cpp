@@ -25,7 +25,8 @@ double PeerLimits::tokens_at(const Account& account, Time now) const {
 void PeerLimits::forget_idle(Time now) {
   std::erase_if(accounts_, [&](const auto& entry) {
     const Account& known = entry.second;
-    return known.connections == 0 && known.streams == 0 && tokens_at(known, now) >= limits_.burst;
+    return known.connections == 0 && known.streams == 0 && known.waits == 0 &&
+           tokens_at(known, now) >= limits_.burst;
   });
 }
 
@@ -62,6 +63,26 @@ void PeerLimits::leave_stream(const std::string& peer) {
   --account(peer).streams;
 }
 
+bool PeerLimits::enter_wait(const std::string& peer, bool by_unix_socket) {
+  const std::lock_guard lock(mutex_);
+  Account& known = account(peer);
+  if (waits_ >= limits_.waits || known.waits >= limits_.waits_of_peer) return false;
+  ++waits_;
+  ++known.waits;
+  --(by_unix_socket ? unix_ : tcp_);
+  --known.connections;
+  return true;
+}
+
+void PeerLimits::leave_wait(const std::string& peer, bool by_unix_socket) {
+  const std::lock_guard lock(mutex_);
+  Account& known = account(peer);
+  --waits_;
+  --known.waits;
+  ++(by_unix_socket ? unix_ : tcp_);
+  ++known.connections;
+}
+
 bool PeerLimits::admit_request(const std::string& peer, Time now) {
   const std::lock_guard lock(mutex_);
   if (accounts_.size() > kRemembered) forget_idle(now);
@@ -81,6 +102,11 @@ std::size_t PeerLimits::connections() const {
 std::size_t PeerLimits::streams() const {
   const std::lock_guard lock(mutex_);
   return streams_;
+}
+
+std::size_t PeerLimits::waits() const {
+  const std::lock_guard lock(mutex_);
+  return waits_;
 }
 
 std::size_t PeerLimits::known_peers() const {

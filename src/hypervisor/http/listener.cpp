@@ -139,6 +139,17 @@ Descriptor listen_on(const ListenAddress& address) {
     if (family == AF_INET6) setsockopt(listening.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   }
   if (bind(listening.get(), where.get(), where.size) != 0) fail(address, "listen on");
+  if (family == AF_UNIX && (address.group || address.mode != 0600)) {
+    // Nobody can connect before listen().
+    const auto group = address.group.value_or(static_cast<gid_t>(-1));
+    if (lchown(address.path.c_str(), static_cast<uid_t>(-1), group) != 0 ||
+        chmod(address.path.c_str(), address.mode) != 0) {
+      const int error = errno;
+      unlink(address.path.c_str());
+      errno = error;
+      fail(address, "let others connect to");
+    }
+  }
   if (listen(listening.get(), kBacklog) != 0) fail(address, "listen on");
   return listening;
 }

@@ -3,7 +3,10 @@
 // takes orders by (tokens) would otherwise cross the network in the clear.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,9 +15,11 @@
 namespace vgpu::hypervisor::http {
 
 struct ListenAddress {
-  std::string host;        // "127.0.0.1", "::1"; empty: a Unix socket
-  std::uint16_t port = 0;  // 0: any that is free
-  std::string path;        // of the Unix socket
+  std::string host;              // "127.0.0.1", "::1"; empty: a Unix socket
+  std::uint16_t port = 0;        // 0: any that is free
+  std::string path;              // of the Unix socket
+  mode_t mode = 0600;            // of its file, which decides who may connect
+  std::optional<gid_t> group{};  // of its file; none: the process's own
   bool is_loopback() const;
   std::string text() const;
 };

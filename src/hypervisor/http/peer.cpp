@@ -6,7 +6,9 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <fstream>
 #include <iterator>
@@ -89,6 +91,25 @@ std::string Peer::limit_key() const {
   return fmt::format("{}/64", text.data());
 }
 
+namespace {
+
+// As the kernel noted them when it connected; without that, its own group alone.
+std::vector<gid_t> groups_of(int socket, gid_t own) {
+  constexpr std::size_t kUsual = 64;
+  std::vector<gid_t> groups(kUsual);
+  socklen_t size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+  int failed = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  if (failed != 0 && errno == ERANGE) {
+    groups.resize(size / sizeof(gid_t));
+    failed = getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+  }
+  groups.resize(failed == 0 ? size / sizeof(gid_t) : 0);
+  groups.push_back(own);
+  return groups;
+}
+
+}  // namespace
+
 std::optional<Peer> peer_of(int socket) {
   sockaddr_storage remote{}, local{};
   socklen_t remote_size = sizeof remote, local_size = sizeof local;
@@ -101,6 +122,7 @@ std::optional<Peer> peer_of(int socket) {
     peer.by_unix_socket = true;
     peer.uid = credentials.uid;
     peer.gid = credentials.gid;
+    peer.groups = groups_of(socket, credentials.gid);
     peer.pid = credentials.pid;
     return peer;
   }

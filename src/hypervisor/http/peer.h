@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace vgpu::hypervisor::http {
 
@@ -15,6 +17,7 @@ struct Peer {
   bool by_unix_socket = false;
   uid_t uid = 0;  // of a Unix socket's peer when it connected (SO_PEERCRED)
   gid_t gid = 0;
+  std::vector<gid_t> groups;  // its supplementary ones (SO_PEERGROUPS) and `gid`
   pid_t pid = 0;
   std::string address;  // "127.0.0.1", "2001:db8::1"; empty for a Unix socket
   std::uint16_t port = 0;

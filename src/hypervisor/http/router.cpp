@@ -67,6 +67,7 @@ Answer problem(int status, std::string_view kind, std::string_view message) {
                        {"rule", nullptr},
                        {"message", std::string(message)},
                        {"hint", nullptr},
+                       {"waiting_helps", false},
                        {"room", Json::array()}}}};
   Answer answer;
   answer.status = status;

@@ -32,6 +32,10 @@ struct Ask {
   std::string body;
   Caller caller;
   Peer peer;
+  // For an answer that comes late. Is the peer still there, and the server not about to stop?
+  std::function<bool()> is_there;
+  // A place to wait in, until it is let go; null: as many wait as may.
+  std::function<std::shared_ptr<void>()> wait_place;
 
   std::string part(const std::string& name) const;
   std::optional<std::string> parameter(const std::string& name) const;

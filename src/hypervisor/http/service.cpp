@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <ctime>
 #include <functional>
@@ -27,6 +28,16 @@ void say(const std::string& line) { fmt::print(stderr, "hypervisor: http: {}\n",
   throw survey::Problem(survey::kExitFailed, "VG2101", "http: " + what);
 }
 
+// The socket for whoever may change things, for those who may connect to it.
+ListenAddress accessible(ListenAddress address, const HttpOptions& options) {
+  if (options.socket_access == SocketAccess::all) address.mode = 0666;
+  if (options.socket_access == SocketAccess::group) {
+    address.mode = 0660;
+    address.group = options.socket_group;
+  }
+  return address;
+}
+
 std::vector<ListenAddress> addresses_of(const HttpOptions& options, const std::string& state_dir) {
   std::vector<ListenAddress> addresses;
   for (const auto& text : options.listen) {
@@ -35,11 +46,12 @@ std::vector<ListenAddress> addresses_of(const HttpOptions& options, const std::s
   }
   if (options.socket == "none") return addresses;
   if (!options.socket.empty()) {
-    addresses.push_back(parse_listen_address(options.socket));
+    addresses.push_back(accessible(parse_listen_address(options.socket), options));
     return addresses;
   }
   try {
-    addresses.push_back(parse_listen_address("unix:" + state_dir + "/hypervisor.sock"));
+    addresses.push_back(
+        accessible(parse_listen_address("unix:" + state_dir + "/hypervisor.sock"), options));
   } catch (const std::invalid_argument& too_long) {
     say(fmt::format("{}; not served there", too_long.what()));
   }

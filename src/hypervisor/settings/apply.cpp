@@ -2,11 +2,23 @@
 #include "apply.h"
 
 #include <fmt/format.h>
+#include <grp.h>
+#include <pwd.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
+#include <optional>
 #include <stdexcept>
 
 #include "http/listener.h"
+#include "state_directories.h"
+#include "vgpu/survey/problem.h"
+#include "vgpu/survey/quotas.h"
 
 namespace vgpu::hypervisor::settings {
 namespace {
@@ -28,6 +40,122 @@ void fault(Loaded& loaded, std::string_view key, const std::string& what) {
   Place place = origin_of(loaded, key).place;
   if (place.name.empty()) place.name = std::string(key);
   loaded.faults.push_back({place, place.line == 0 ? what : fmt::format("{}: {}", key, what)});
+}
+
+template <class Number>
+std::optional<Number> number_in(std::string_view text) {
+  Number number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+constexpr std::size_t kNameServiceBytes = 64 * 1024;  // a large group's members fit
+
+std::optional<gid_t> group_of(const std::string& name) {
+  if (const auto number = number_in<gid_t>(name)) return number;
+  std::vector<char> buffer(kNameServiceBytes);
+  group entry{}, *found = nullptr;
+  getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(found->gr_gid);
+}
+
+std::optional<uid_t> user_of(const std::string& name) {
+  if (const auto number = number_in<uid_t>(name)) return number;
+  std::vector<char> buffer(kNameServiceBytes);
+  passwd entry{}, *found = nullptr;
+  getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  return found == nullptr ? std::nullopt : std::optional(found->pw_uid);
+}
+
+// nullopt with `is_right`: an equal part.
+std::optional<std::uint8_t> allowance_of(const std::string& text, bool& is_right) {
+  is_right = text == "equal";
+  const auto number = number_in<std::uint8_t>(text);
+  if (!number || *number > 100) return std::nullopt;
+  is_right = true;
+  return number;
+}
+
+class NoVariables final : public vgpu::settings::Environment {
+ public:
+  const char* get(const char* /*name*/) const override { return nullptr; }
+};
+
+survey::QuotaFlags quota_of(const Rule& rule) {
+  survey::QuotaFlags quota;
+  quota.memory = rule.memory;
+  quota.compute = rule.compute;
+  quota.compute_limit = rule.compute_limit;
+  quota.policy = rule.policy;
+  quota.priority = rule.priority;
+  return quota;
+}
+
+// What is wrong with a rule; empty: nothing.
+std::string fault_in(const Rule& rule) {
+  if (rule.user.empty() && rule.cgroup.empty() && rule.container.empty())
+    return "a rule without a match: user, cgroup or container";
+  const std::array quantities = {&rule.memory, &rule.compute, &rule.compute_limit, &rule.policy,
+                                 &rule.priority};
+  const auto has = [](auto says) {
+    return [says](const std::string* text) { return says(*text); };
+  };
+  if (std::all_of(quantities.begin(), quantities.end(),
+                  has([](const std::string& text) { return text.empty(); })))
+    return "a rule without a quota";
+  if (std::any_of(quantities.begin(), quantities.end(),
+                  has([](const std::string& text) { return text.find('=') != std::string::npos; })))
+    return "a rule's quota is for all GPUs; GPU=VALUE has no place in it";
+  if (!rule.user.empty() && !user_of(rule.user))
+    return fmt::format("there is no user {}", rule.user);
+  if (!rule.cgroup.empty() && rule.cgroup.front() != '/')
+    return fmt::format("{} is no path of a control group", rule.cgroup);
+  try {
+    survey::Driver any;
+    any.available = true;
+    any.gpus.emplace_back().total_bytes = std::uint64_t{1} << 50;  // no GPU has as much
+    survey::TenantRequest request;
+    static_cast<survey::QuotaFlags&>(request) = quota_of(rule);
+    request.program = "rule";
+    (void)survey::plan_tenant(request, any, NoVariables(), vgpu::Source::daemon);
+  } catch (const survey::Problem& problem) {
+    return problem.what;
+  }
+  return "";
+}
+
+AdmissionOptions admission_of(const Values& values) {
+  AdmissionOptions admission;
+  admission.placement =
+      values.placement == "spread" ? admission::Placement::spread : admission::Placement::binpack;
+  bool unused = false;
+  admission.rules = {values.oversubscribe_memory, values.oversubscribe_compute,
+                     allowance_of(values.authority_allowance, unused)};
+  if (!values.authority_group.empty()) admission.trusted_group = group_of(values.authority_group);
+  for (const Rule& rule : values.rules) {
+    const auto user = rule.user.empty() ? std::nullopt : user_of(rule.user);
+    admission.quota_rules.push_back({rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
+  }
+  return admission;
+}
+
+// Of all users where root looks after the machine's usual directories.
+std::vector<std::string> users_directories(const std::vector<std::string>& typed) {
+  if (typed == std::vector<std::string>{"own"}) return {};
+  if (typed != std::vector<std::string>{"auto"}) return typed;
+  if (geteuid() != 0 || std::getenv("VGPU_STATE_DIR") != nullptr) return {};
+  return {std::begin(kUsersDirectories), std::end(kUsersDirectories)};
+}
+
+shm::OnDaemonLoss on_loss_of(const std::string& word) {
+  if (word == "open") return shm::OnDaemonLoss::open;
+  return word == "stop" ? shm::OnDaemonLoss::stop : shm::OnDaemonLoss::hold;
+}
+
+SocketAccess access_of(const std::string& word) {
+  if (word == "group") return SocketAccess::group;
+  return word == "all" ? SocketAccess::all : SocketAccess::owner;
 }
 
 GpuCapacity capacity_of(const std::string& path) {
@@ -53,6 +181,13 @@ void check_meaning(Loaded& loaded) {
     fault(loaded, no_key ? "api.tls-certificate" : "api.tls-key",
           fmt::format("{} is needed beside it", no_key ? "api.tls-key" : "api.tls-certificate"));
   }
+  for (const std::string& pattern : values.tenants_directories) {
+    const bool is_word = pattern == "auto" || pattern == "own";
+    if (is_word ? values.tenants_directories.size() != 1 : pattern.front() != '/')
+      fault(loaded, "tenants.directories",
+            fmt::format("{} is no absolute path, and no word that stands alone (auto, own)",
+                        pattern));
+  }
   if (values.usage_file.empty()) {
     for (const char* key : {"usage-log.format", "usage-log.pool", "usage-log.gpu-info"}) {
       // Variables are set for all programs of a machine; who writes them elsewhere means them.
@@ -65,6 +200,22 @@ void check_meaning(Loaded& loaded) {
     capacity_of(values.usage_gpu_info);
   } catch (const CapacityError& reason) {
     fault(loaded, "usage-log.gpu-info", reason.what);
+  }
+  bool allowance_is_right = false;
+  (void)allowance_of(values.authority_allowance, allowance_is_right);
+  if (!allowance_is_right) {
+    fault(loaded, "authority.allowance",
+          fmt::format("\"{}\" is neither `equal` nor a percent from 0 to 100",
+                      values.authority_allowance));
+  }
+  if (!values.authority_group.empty() && !group_of(values.authority_group)) {
+    fault(loaded, "authority.group", fmt::format("there is no group {}", values.authority_group));
+  }
+  if (values.api_socket_access == "group" && values.authority_group.empty())
+    fault(loaded, "api.socket-access", "authority.group is needed beside it");
+  for (const Rule& rule : values.rules) {
+    if (std::string why = fault_in(rule); !why.empty())
+      loaded.faults.push_back({rule.place, std::move(why)});
   }
   if (wide && values.api_tls_certificate.empty()) {
     fault(loaded, "api.listen",
@@ -82,10 +233,18 @@ DaemonOptions options_of(const Loaded& loaded) {
   options.guard_grace = values.guard_grace;
   options.exempt_programs = values.guard_exempt;
   options.over_memory_slack_bytes = values.guard_slack;
+  options.users_directories = users_directories(values.tenants_directories);
+  options.on_loss = on_loss_of(values.tenants_on_loss);
+  if (origin_of(loaded, "api.socket").source != Source::fallback && values.api_socket != "none")
+    options.quotas_folder =
+        (std::filesystem::path(values.api_socket).parent_path() / "quotas").string();
+  options.admission = admission_of(values);
   HttpOptions& http = options.http;
   http.listen = values.api_listen;
   http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
   http.socket = values.api_socket;
+  http.socket_access = access_of(values.api_socket_access);
+  http.socket_group = options.admission.trusted_group;
   http.tls_certificate_file = values.api_tls_certificate;
   http.tls_key_file = values.api_tls_key;
   http.token_key_file = values.api_token_key;

@@ -66,7 +66,7 @@ std::size_t stray_non_ascii(std::string_view text) {
 
 constexpr std::size_t kMostFileBytes = 1 << 20;
 constexpr std::size_t kMostFaults = 100;
-constexpr std::size_t kMostPods = 4096;
+constexpr std::size_t kMostTables = 4096;  // of one name
 constexpr std::size_t kMostShown = 300;
 
 class Reader {
@@ -219,6 +219,8 @@ class Reader {
       const std::string full = prefix + std::string(key.str());
       if (prefix.empty() && full == "pod") {
         read_pods(node);
+      } else if (prefix.empty() && full == "rule") {
+        for (const toml::table* one : tables_of(node, "rule")) read_rule(*one);
       } else if (is_section(full)) {
         if (const toml::table* section = node.as_table()) {
           read_table(*section, full + ".");
@@ -226,7 +228,7 @@ class Reader {
           fault(place_of(node.source()), fmt::format("{} is a table: [{}]", full, full));
         }
       } else if (!read_setting(full, node)) {
-        std::vector<std::string> known{"pod"};
+        std::vector<std::string> known{"pod", "rule"};
         for (const Row& row : rows()) known.emplace_back(row.key);
         unknown(key, full, known);
       }
@@ -310,27 +312,74 @@ class Reader {
     loaded_.origins[i] = {Source::file, place};
   }
 
-  void read_pods(const toml::node& node) {
+  // The tables of a [[name]]; none, with a fault, where it is something else.
+  std::vector<const toml::table*> tables_of(const toml::node& node, std::string_view name) {
+    std::vector<const toml::table*> tables;
     const toml::array* array = node.as_array();
     if (array == nullptr || !array->is_homogeneous(toml::node_type::table)) {
-      if (array != nullptr && array->empty()) return;
-      fault(place_of(node.source()), "pod is a list of tables: [[pod]]");
-      return;
+      if (array == nullptr || !array->empty())
+        fault(place_of(node.source()), fmt::format("{} is a list of tables: [[{}]]", name, name));
+      return tables;
     }
-    if (array->size() > kMostPods) {
-      fault(place_of(node.source()), fmt::format("{} pods; {} at most", array->size(), kMostPods));
-      return;
+    if (array->size() > kMostTables) {
+      fault(place_of(node.source()),
+            fmt::format("{} of [[{}]]; {} at most", array->size(), name, kMostTables));
+      return tables;
     }
+    for (const toml::node& one : *array) tables.push_back(one.as_table());
+    return tables;
+  }
+
+  void read_pods(const toml::node& node) {
     std::set<std::pair<std::string, std::string>> seen;
-    for (const toml::node& one : *array) {
+    for (const toml::table* table : tables_of(node, "pod")) {
       const std::size_t faults = loaded_.faults.size();
-      Pod pod = read_pod(*one.as_table());
+      Pod pod = read_pod(*table);
       if (loaded_.faults.size() != faults) continue;
       if (!seen.emplace(pod.name_space, pod.name).second) {
-        fault(place_of(one.source()),
+        fault(place_of(table->source()),
               fmt::format("pod {}/{} is declared twice", pod.name_space, pod.name));
       }
       loaded_.values.pods.push_back(std::move(pod));
+    }
+  }
+
+  void read_rule(const toml::table& table) {
+    Rule rule;
+    rule.place = place_of(table.source());
+    for (const auto& [key, node] : table) {
+      std::string* field = nullptr;
+#define VGPU_DAEMON_SETTING(...)
+#define VGPU_DAEMON_FOREIGN(...)
+#define VGPU_DAEMON_POD(...)
+#define VGPU_DAEMON_RULE(member, name, role, text) \
+  if (key.str() == name) field = &rule.member;
+#include "settings.def"
+#undef VGPU_DAEMON_SETTING
+#undef VGPU_DAEMON_FOREIGN
+#undef VGPU_DAEMON_POD
+      const std::string full = "rule." + std::string(key.str());
+      if (field == nullptr) {
+        std::vector<std::string> known;
+        for (const RuleRow& row : rule_rows()) known.push_back("rule." + std::string(row.key));
+        unknown(key, full, known);
+      } else {
+        take_table_text(full, node, *field);
+      }
+    }
+    loaded_.values.rules.push_back(std::move(rule));
+  }
+
+  // A text of a [[table]], or a whole number as one.
+  void take_table_text(const std::string& full, const toml::node& node, std::string& field) {
+    const Row as_text{full, "", "", Kind::text, "", "", Change::restart, ""};
+    std::string why = wanted(Kind::text) + " is wanted";
+    std::optional<std::string> text = node.value_exact<std::string>();
+    if (const auto number = node.value_exact<std::int64_t>()) text = std::to_string(*number);
+    if (text && text->empty()) {
+      fault(place_of(node.source()), full + " is empty");
+    } else if (!text || !parse(as_text, *text, field, why)) {
+      fault(place_of(node.source()), fmt::format("{}: {}", full, why));
     }
   }
 

@@ -72,6 +72,18 @@ std::string_view effect_text(Effect effect) {
   return "";
 }
 
+std::string_view role_text(RuleRole role) {
+  switch (role) {
+    case RuleRole::label:
+      return "";
+    case RuleRole::match:
+      return "match";
+    case RuleRole::quota:
+      return "quota";
+  }
+  return "";
+}
+
 std::string foreign_table(ForeignWhat what) {
   std::string out = "| name | effect | |\n|---|---|---|\n";
   for (const Foreign& row : foreign()) {
@@ -119,6 +131,12 @@ std::string example_toml() {
   out += "#[[pod]]\n";
   for (const PodRow& row : pod_rows())
     out += wrapped(row.text, "# ") + fmt::format("#{} = \"...\"\n", row.key);
+  out +=
+      "\n# What a tenant gets where the request doesn't say it: of the first rule all of whose "
+      "matches hold.\n";
+  out += "#[[rule]]\n";
+  for (const RuleRow& row : rule_rows())
+    out += wrapped(row.text, "# ") + fmt::format("#{} = \"...\"\n", row.key);
   return out;
 }
 
@@ -163,6 +181,26 @@ Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is.
 )";
   for (const PodRow& row : pod_rows()) out += fmt::format("| `{}` | {} |\n", row.key, row.text);
   out += R"(
+## Rules
+
+Each `[[rule]]` of the file gives a quota to tenants that are asked for without one: to whoever asks from a certain user, control group
+or container. The first rule counts all of whose matches hold; it has one match at least, and one quantity. What a request says wins over
+it. SIGHUP reads rules again.
+
+| key | | |
+|---|---|---|
+)";
+  for (const RuleRow& row : rule_rows())
+    out += fmt::format("| `{}` | {} | {} |\n", row.key, role_text(row.role), row.text);
+  out += R"(
+```toml
+[[rule]]
+name = "notebooks"
+cgroup = "/user.slice"
+memory = "8GiB"
+compute = 10
+```
+
 ## Flags of the predecessor's daemon
 
 "Works" is a flag of the first table. What is refused stops the start with this reason.
@@ -197,6 +235,11 @@ std::string toml_man_page() {
   out += ".SH PODS\nEach [[pod]] says which tenant a pod of the predecessor's API is.\n";
   for (const PodRow& row : pod_rows())
     out += fmt::format(".TP\n\\fB{}\\fR = \\fITEXT\\fR\n{}\n", roff(row.key), roff(row.text));
+  out +=
+      ".SH RULES\nEach [[rule]] gives a quota to tenants that are asked for without one, where all "
+      "of its matches hold; the first such rule counts.\n";
+  for (const RuleRow& row : rule_rows())
+    out += fmt::format(".TP\n\\fB{}\\fR = \\fITEXT\\fR\n{}\n", roff(row.key), roff(row.text));
   return out + ".SH SEE ALSO\n.BR hypervisor (8),\n.BR vgpu (1)\n";
 }
 
@@ -213,6 +256,9 @@ std::string shown(const Loaded& loaded) {
   std::string out = survey::table(lines, "");
   for (const Pod& pod : loaded.values.pods)
     out += fmt::format("# pod {}/{} is tenant {}\n", pod.name_space, pod.name, pod.tenant);
+  for (const Rule& rule : loaded.values.rules)
+    out += fmt::format("# rule{}{} at {}\n", rule.name.empty() ? "" : " ", rule.name,
+                       rule.place.text());
   return out;
 }
 
@@ -239,6 +285,21 @@ std::string shown_json(const Loaded& loaded) {
   for (const Pod& pod : loaded.values.pods)
     out["pods"].push_back(
         {{"namespace", pod.name_space}, {"name", pod.name}, {"tenant", pod.tenant}});
+  out["rules"] = Json::array();
+  for (const Rule& rule : loaded.values.rules) {
+    Json one;
+#define VGPU_DAEMON_SETTING(...)
+#define VGPU_DAEMON_FOREIGN(...)
+#define VGPU_DAEMON_POD(...)
+#define VGPU_DAEMON_RULE(field, key, ...) \
+  if (!rule.field.empty()) one[key] = rule.field;
+#include "settings.def"
+#undef VGPU_DAEMON_SETTING
+#undef VGPU_DAEMON_FOREIGN
+#undef VGPU_DAEMON_POD
+    one["place"] = rule.place.text();
+    out["rules"].push_back(one);
+  }
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

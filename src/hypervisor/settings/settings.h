@@ -86,8 +86,38 @@ struct Pod {
   friend bool operator==(const Pod&, const Pod&) = default;
 };
 
+enum class RuleRole : unsigned char { label, match, quota };
+struct RuleRow {
+  std::string_view key;
+  RuleRole role;
+  std::string_view text;
+};
+std::span<const RuleRow> rule_rows();
+
+// Where something stands. `line` 0: not in a file.
+struct Place {
+  std::string name;  // the file, the flag or the variable
+  unsigned line = 0;
+  unsigned column = 0;
+  std::string text() const;  // "/etc/vgpu/hypervisor.toml:3:9", "--guard-grace"
+};
+
+// One [[rule]] of the file.
+struct Rule {
+  Place place;
+#define VGPU_DAEMON_SETTING(...)
+#define VGPU_DAEMON_FOREIGN(...)
+#define VGPU_DAEMON_POD(...)
+#define VGPU_DAEMON_RULE(field, ...) std::string field{};
+#include "settings.def"
+#undef VGPU_DAEMON_SETTING
+#undef VGPU_DAEMON_FOREIGN
+#undef VGPU_DAEMON_POD
+};
+
 struct Values {
   std::vector<Pod> pods;
+  std::vector<Rule> rules;
 #define VGPU_DAEMON_SETTING(field, key, flag, variable, kind, ...) kinds::kind field{};
 #define VGPU_DAEMON_FOREIGN(...)
 #define VGPU_DAEMON_POD(...)
@@ -111,14 +141,6 @@ void for_each_setting(AnyValues& values, Visit&& visit) {
 #undef VGPU_DAEMON_FOREIGN
 #undef VGPU_DAEMON_POD
 }
-
-// Where something stands. `line` 0: not in a file.
-struct Place {
-  std::string name;  // the file, the flag or the variable
-  unsigned line = 0;
-  unsigned column = 0;
-  std::string text() const;  // "/etc/vgpu/hypervisor.toml:3:9", "--guard-grace"
-};
 
 struct Fault {
   Place place;

@@ -106,6 +106,20 @@ std::span<const PodRow> pod_rows() {
   return kPodRows;
 }
 
+std::span<const RuleRow> rule_rows() {
+  static constexpr RuleRow kRuleRows[] = {
+#define VGPU_DAEMON_SETTING(...)
+#define VGPU_DAEMON_FOREIGN(...)
+#define VGPU_DAEMON_POD(...)
+#define VGPU_DAEMON_RULE(field, key, role, text) {key, RuleRole::role, text},
+#include "settings.def"
+#undef VGPU_DAEMON_SETTING
+#undef VGPU_DAEMON_FOREIGN
+#undef VGPU_DAEMON_POD
+  };
+  return kRuleRows;
+}
+
 std::string Place::text() const {
   return line == 0 ? name : fmt::format("{}:{}:{}", name, line, column);
 }

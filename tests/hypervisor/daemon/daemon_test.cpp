@@ -19,14 +19,13 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "simulated_daemon.h"
 #include "tool.h"
 #include "vgpu/platform/process.h"
 
 namespace vgpu::cli_test {
 namespace {
 
-using hypervisor::Asker;
-using hypervisor::Daemon;
 using hypervisor::DaemonOptions;
 using hypervisor::Event;
 using hypervisor::EventKind;
@@ -38,73 +37,12 @@ using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
 
-// The simulated driver keeps its folder for as long as the process lives: one for all tests that
-// run in it.
-const std::string& simulated_folder() {
-  static const struct Folder {
-    std::string path;
-    Folder() {
-      std::string pattern = testing::TempDir() + "vgpu-hypervisor-XXXXXX";
-      path = mkdtemp(pattern.data());
-    }
-    ~Folder() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-  } folder;
-  return folder.path;
-}
-
-class HypervisorTest : public ToolTest {
+class HypervisorTest : public SimulatedDaemonTest {
  protected:
-  HypervisorTest() {
-    set("VGPU_SIM_STATE", simulated_folder());
-    setenv("VGPU_STATE_DIR", (folder() + "/state").c_str(), 1);
-    setenv("VGPU_SIM_STATE", simulated_folder().c_str(), 1);
-    setenv("VGPU_SIM_DEVICES", "a10,h200", 1);
-    setenv("VGPU_SIMULATED", "1", 1);
-    for (const char* name : {"nvml.faults", "nvml.xids"})
-      std::filesystem::remove(simulated_folder() + "/" + name);
-  }
-
-  void begin(DaemonOptions options = {}) { daemon_ = std::make_unique<Daemon>(std::move(options)); }
-  Daemon& daemon() { return *daemon_; }
-  StatePointer state() { return daemon_->state(); }
-
-  // A moment of which that is true; the last one looked at when none came.
-  StatePointer wait_for(const std::function<bool(const NodeState&)>& is_true) {
-    StatePointer now = daemon_->state();
-    for (int tries = 0; tries < 600 && !is_true(*now); ++tries)
-      now = daemon_->state_after(now->sequence, std::chrono::milliseconds(100));
-    EXPECT_TRUE(is_true(*now)) << dump(*now);
-    return now;
-  }
-  static std::string dump(const NodeState& now) {
-    std::string text;
-    for (const auto& tenant : now.tenants)
-      text += fmt::format("tenant {} {} processes\n", tenant.id, tenant.process_count);
-    for (const auto& process : now.processes)
-      text += fmt::format("process {} of {}\n", process.command_line, process.tenant);
-    for (const auto& gpu : now.gpus)
-      text += fmt::format("GPU {} {}\n", gpu.index, hypervisor::health_name(gpu.health));
-    return text;
-  }
-  Event wait_for_event(EventKind kind) {
-    std::uint64_t next = 0;
-    for (int tries = 0; tries < 600; ++tries) {
-      const auto batch = daemon_->events_after(next, 100, std::chrono::milliseconds(100));
-      for (const Event& event : batch.events) {
-        if (event.kind == kind) return event;
-      }
-      next = batch.next;
-    }
-    ADD_FAILURE() << "no event " << hypervisor::event_name(kind);
-    return {};
-  }
   std::vector<EventKind> events() {
     std::vector<EventKind> kinds;
     for (const Event& event :
-         daemon_->events_after(0, 100'000, std::chrono::milliseconds(0)).events)
+         daemon().events_after(0, 100'000, std::chrono::milliseconds(0)).events)
       kinds.push_back(event.kind);
     return kinds;
   }
@@ -129,13 +67,6 @@ class HypervisorTest : public ToolTest {
     EXPECT_TRUE(running.wait_for("holding"));
     return running;
   }
-  static Asker self() { return {geteuid(), getpid(), "test"}; }
-
- private:
-  std::unique_ptr<Daemon> daemon_;
-
- protected:
-  void end_daemon() { daemon_.reset(); }
 };
 
 bool has_unlimited(const NodeState& now) { return now.unlimited_processes != 0; }
@@ -231,7 +162,7 @@ TEST_F(HypervisorTest, ChangesReachRunningTenantsAndRefusalsNameTheRule) {
   too_much.compute = "60";
   const auto refused = daemon().change(self(), "a", too_much);
   ASSERT_FALSE(refused.ok());
-  EXPECT_EQ(refused.refusal().rule, "share_sum");
+  EXPECT_EQ(refused.refusal().rule, "share_room");
   EXPECT_EQ(refused.refusal().room.at(0).share_percent, 50u) << "beside b's half";
 
   hypervisor::ChangeRequest too_small;

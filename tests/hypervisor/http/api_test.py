@@ -113,7 +113,22 @@ def by_hand():
         assert call(local, "POST", "/api/v2/tenants", 409, body={"memory": "1TiB"})["error"]["room"]
         for body in ([], {"nme": "x"}, {"memory": -1}, {"memory": 1.5}, {"oversubscribe": "yes"}, {"name": "a\0b"}):
             call(local, "POST", "/api/v2/tenants", 400, body=body)
+        quota = {"memory_limit_bytes": 1 << 30, "share_percent": 30, "limit_percent": None, "policy": "elastic", "priority": "normal",
+                 "memory_source": "run", "compute_source": "VGPU_*"}
+        uuid = "GPU-00000000-0000-0000-0000-000000000001"
+        for body in ({"gpu_count": 1, "memory": "1GiB"}, {"quotas": [{"uuid": uuid, "quota": quota}], "lifetime": "run"},
+                     {"quota_each": quota, "gpu_count": 2, "wait": 1.5}, {"wait": "forever", "program": "python"}):
+            call(local, "POST", "/api/v2/tenants", 201, body=body)
+        for body in ({"gpu_count": -1}, {"gpu_count": "1"}, {"wait": -1}, {"wait": "long"}, {"lifetime": "long"}, {"quotas": []}, {"quotas": 1},
+                     {"quotas": [{"uuid": "x", "quota": quota}]}, {"quotas": [{"uuid": uuid, "quota": {**quota, "share_percent": 101}}]},
+                     {"quotas": [{"uuid": uuid, "quota": {**quota, "more": 1}}]}, {"quota_each": []}):
+            call(local, "POST", "/api/v2/tenants", 400, body=body)
+        call(local, "POST", "/api/v2/tenants/{tenant}/taken", 200)
+        call(local, "POST", "/api/v2/tenants/{tenant}/taken", 404, tenant="nobody")
+        call(local, "POST", "/api/v2/tenants/{tenant}/taken", 400, body={"x": 1})
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"compute": "40"})
+        call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"memory": "1GiB", "when_free": True, "source": "run"})
+        call(local, "PATCH", "/api/v2/tenants/{tenant}", 400, body={"source": "HAMi"})
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 404, body={"compute": "40"}, tenant="nobody")
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 400, body={"name": "x"})
         call(local, "PUT", "/api/v2/tenants/{tenant}/name", 200, body={"name": "new"})
@@ -139,6 +154,7 @@ def by_hand():
         reader, writer = ({"Authorization": "Bearer " + token(scope=scope)} for scope in ("vgpu:read", "vgpu:read vgpu:write"))
         call(far, "GET", "/api/v2/state", 200, headers=reader)
         call(far, "DELETE", "/api/v2/tenants/{tenant}", 403, headers=reader)
+        call(far, "POST", "/api/v2/tenants", 400, body={"lifetime": "run"}, headers=writer)
         call(far, "DELETE", "/api/v2/tenants/{tenant}", 200, headers=writer)
         call(far, "GET", "/api/v2/state", 403, headers=pod)
         call(far, "GET", "/api/v2/state", 401, headers={"Authorization": "Bearer " + token(scope="vgpu:read", aud="other")})

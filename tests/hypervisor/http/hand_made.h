@@ -167,10 +167,21 @@ class HandMadeControl final : public Control {
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override {
     note(asker);
     if (request.memory == "1TiB") {
-      return Refusal{RefusalKind::no_room,  "VG1014",       "memory",
-                     "there isn't so much", "ask for less", {{uuid_of(1), 0, 71ULL << 30, 70}}};
+      return Refusal{RefusalKind::no_room,
+                     "VG1014",
+                     "memory",
+                     "there isn't so much",
+                     "ask for less",
+                     {{uuid_of(1), 0, 71ULL << 30, 70}},
+                     true};
     }
-    return CreatedTenant{request.name + "-cccc", request.name, {"a notice"}};
+    return CreatedTenant{request.name + "-cccc", request.name + "-cccc", request.name,
+                         {{uuid_of(1), 0, {}}},  {"a notice"},           "a rule"};
+  }
+  Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override {
+    note(asker);
+    if (state()->tenant(tenant) == nullptr) return unknown(tenant);
+    return TakenTenant{std::string(tenant)};
   }
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest&) override {
@@ -178,7 +189,7 @@ class HandMadeControl final : public Control {
     if (state()->tenant(tenant) == nullptr) return unknown(tenant);
     Quota after;
     after.compute_share_percent = 40;
-    return ChangedTenant{std::string(tenant), {{uuid_of(1), 0, {}, after}}};
+    return ChangedTenant{std::string(tenant), "ml.trainer", {{uuid_of(1), 0, {}, after}}};
   }
   Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
                            const EndRequest& request) override {

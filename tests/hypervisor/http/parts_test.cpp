@@ -32,6 +32,31 @@ TEST(PeerLimits, AFloodUsesUpItsOwnPartOnly) {
   EXPECT_TRUE(peers.enter_connection("eleventh", false, now));
 }
 
+TEST(PeerLimits, WhoWaitsHoldsNoConnectionAndWaitersHaveABoundOfTheirOwn) {
+  Limits limits;
+  limits.connections = 2;
+  limits.connections_of_peer = 1;
+  limits.waits = 3;
+  limits.waits_of_peer = 2;
+  PeerLimits peers(limits);
+  const PeerLimits::Time now{};
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(peers.enter_connection("uid 1", true, now)) << i;
+    EXPECT_TRUE(peers.enter_wait("uid 1", true));
+  }
+  EXPECT_EQ(peers.connections(), 0u);
+  ASSERT_TRUE(peers.enter_connection("uid 1", true, now));
+  EXPECT_FALSE(peers.enter_wait("uid 1", true)) << "as many of one peer as may";
+  ASSERT_TRUE(peers.enter_connection("uid 2", true, now));
+  EXPECT_TRUE(peers.enter_wait("uid 2", true));
+  ASSERT_TRUE(peers.enter_connection("uid 3", true, now));
+  EXPECT_FALSE(peers.enter_wait("uid 3", true)) << "as many as may";
+  peers.leave_wait("uid 1", true);
+  EXPECT_EQ(peers.waits(), 2u);
+  EXPECT_TRUE(peers.enter_wait("uid 3", true));
+  EXPECT_FALSE(peers.enter_connection("uid 1", true, now)) << "it has its connections again";
+}
+
 TEST(PeerLimits, RequestsComeInBurstsAndThenByTheSecond) {
   Limits limits;
   limits.requests_per_second = 10;

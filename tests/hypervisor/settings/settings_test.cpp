@@ -185,6 +185,27 @@ TEST(DaemonSettings, FaultsOfPodsHaveTheirPlaces) {
   EXPECT_THAT(faults(of_file("[pod]\n")), ElementsAre(HasSubstr("[[pod]]")));
 }
 
+TEST(DaemonSettings, RulesAreTextsAndNumbersOfTheFile) {
+  const Loaded loaded = of_file(
+      "[[rule]]\nuser = 1000\ncompute = 30\nmemory = \"8GiB\"\n"
+      "[[rule]]\nname = \"all\"\ncgroup = \"/\"\npolicy = \"fixed\"\n");
+  ASSERT_THAT(faults(loaded), IsEmpty());
+  ASSERT_EQ(loaded.values.rules.size(), 2u);
+  EXPECT_EQ(loaded.values.rules[0].user, "1000");
+  EXPECT_EQ(loaded.values.rules[0].compute, "30");
+  EXPECT_EQ(loaded.values.rules[0].memory, "8GiB");
+  EXPECT_EQ(loaded.values.rules[1].name, "all");
+  EXPECT_EQ(loaded.values.rules[1].place.line, 5u);
+}
+
+TEST(DaemonSettings, FaultsOfRulesHaveTheirPlaces) {
+  EXPECT_THAT(faults(of_file("[[rule]]\nuser = \"a\"\nmemroy = \"1GiB\"\n")),
+              ElementsAre("f.toml:3:1: rule.memroy is no setting; rule.memory?"));
+  EXPECT_THAT(faults(of_file("[[rule]]\nuser = 1.5\n")),
+              ElementsAre("f.toml:2:8: rule.user: a text in quotes is wanted"));
+  EXPECT_THAT(faults(of_file("[rule]\n")), ElementsAre(HasSubstr("[[rule]]")));
+}
+
 TEST(DaemonSettings, SighupChangesOnlyWhatItCan) {
   const Loaded before = of_file("node-name = \"a\"\n[guard]\ngrace = \"1s\"\n");
   Loaded after = of_file("node-name = \"b\"\n[guard]\ngrace = \"2s\"\n");

@@ -76,17 +76,20 @@ class AllSchedules {
 
 class RandomSchedule {
  public:
-  explicit RandomSchedule(std::uint64_t seed) : random_(seed) {}
+  // Runs of one process of varied length find more than a switch at every step; long runs let the
+  // others do much between two steps of one.
+  explicit RandomSchedule(std::uint64_t seed, std::uint64_t mean_steps_of_a_run = 4)
+      : random_(seed), mean_steps_of_a_run_(mean_steps_of_a_run) {}
 
   std::size_t choose(const Processes& ready, std::size_t current) {
-    // Runs of one process of varied length find more than a switch at every step.
-    if (ready.has(current) && random_() % 4 != 0) return current;
+    if (ready.has(current) && random_() % mean_steps_of_a_run_ != 0) return current;
     return ready[random_() % ready.size()];
   }
   std::uint64_t number(std::uint64_t below) { return random_() % below; }
 
  private:
   std::mt19937_64 random_;
+  std::uint64_t mean_steps_of_a_run_;
 };
 
 }  // namespace vgpu::model

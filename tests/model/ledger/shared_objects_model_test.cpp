@@ -13,14 +13,15 @@ using core::ObjectKey;
 
 constexpr ObjectKey kKey{1, 2};
 
-void share(World& world, Memory& memory, std::uint32_t process, std::uint64_t bytes) {
+void share(World& world, Memory& memory, std::uint32_t process, std::uint64_t bytes,
+           const ObjectKey& key = kKey) {
   if (reserve(world, memory, process, bytes) != Attempt::granted) return world.fail("no room");
-  const core::Shared shared = core::share_object(memory, process, kKey, bytes);
+  const core::Shared shared = core::share_object(memory, process, key, bytes);
   if (shared.object == core::kNoObject || shared.uncharged_bytes != 0) world.fail("not shared");
 }
 
-bool hold(World& world, Memory& memory, std::uint32_t process) {
-  const std::uint32_t object = core::hold_object(memory, process, kKey);
+bool hold(World& world, Memory& memory, std::uint32_t process, const ObjectKey& key = kKey) {
+  const std::uint32_t object = core::hold_object(memory, process, key);
   if (object == core::kNoObject) return false;
   world.relies_on[process][object] = true;
   // Told so only now; it must not have gone in between.
@@ -28,9 +29,10 @@ bool hold(World& world, Memory& memory, std::uint32_t process) {
   return true;
 }
 
-void unhold(World& world, Memory& memory, std::uint32_t process) {
+// The only object that the process holds.
+void unhold(World& world, Memory& memory, std::uint32_t process, const ObjectKey& key = kKey) {
   world.relies_on[process] = {};
-  (void)core::unhold_object(memory, process, kKey);
+  (void)core::unhold_object(memory, process, key);
 }
 
 void collect_all(Memory& memory) {
@@ -113,6 +115,33 @@ TEST(SharedObjectModel, AStopOrDeathAtAnyStepOfTheExporterCountsNothingTwiceAndL
   }
 }
 
+// Every schedule of two preemptions: what a collector that set `dying` and stopped leaves undone is
+// done by the one that lets go.
+TEST(SharedObjectModel, ACollectorThatStopsHalfwayKeepsNothingCharged) {
+  bool was_stopped = true;
+  for (int after = 0; was_stopped; ++after) {
+    AllSchedules schedules(2);
+    int count = 0;
+    was_stopped = false;
+    do {
+      World world;
+      world.limit = 10;
+      const World::Code collector = [&](std::uint32_t, Memory& memory) {
+        core::collect_object(memory, 0);
+      };
+      const World::Code exporter = [&](std::uint32_t process, Memory& memory) {
+        share(world, memory, process, 6);
+        unhold(world, memory, process);
+      };
+      world.run({collector, exporter}, schedules, {.process = 0, .after_steps = after});
+      ASSERT_EQ(world.error, "") << "after " << after << ", schedule " << count;
+      ASSERT_EQ(world.true_bytes(), 0u) << "after " << after << ", schedule " << count;
+      was_stopped = was_stopped || world.was_stopped();
+      ++count;
+    } while (schedules.next());
+  }
+}
+
 TEST(SharedObjectModel, CollectorsThatStopAnywhereDoNoHarm) {
   bool was_stopped = true;
   for (int after = 0; was_stopped; ++after) {
@@ -177,6 +206,29 @@ TEST(SharedObjectModel, RandomSchedulesKeepTheSumExact) {
     // Exported twice in a row: the second time changes nothing, so those bytes stay the exporter's
     // own.
     ASSERT_EQ(world.true_bytes(), world.own_bytes[0]) << "seed " << seed;
+  }
+}
+
+// One that looks for an object may mark another one, which took its place meanwhile; what the last
+// holder of that one then leaves to it is gone when it has found its mistake.
+TEST(SharedObjectModel, AnObjectMarkedByMistakeGoesAsWell) {
+  constexpr std::uint64_t kLongRuns = 16;
+  for (int seed = 1; seed <= rounds(10000); ++seed) {
+    RandomSchedule schedule(static_cast<std::uint64_t>(seed), kLongRuns);
+    World world;
+    world.limit = 10;
+    const World::Code exporter = [&](std::uint32_t process, Memory& memory) {
+      for (const ObjectKey& key : {kKey, ObjectKey{8, 8}}) {
+        share(world, memory, process, 5, key);
+        unhold(world, memory, process, key);
+      }
+    };
+    const World::Code importer = [&](std::uint32_t process, Memory& memory) {
+      if (hold(world, memory, process)) unhold(world, memory, process);
+    };
+    world.run({exporter, importer}, schedule);
+    ASSERT_EQ(world.error, "") << "seed " << seed;
+    ASSERT_EQ(world.true_bytes(), 0u) << "seed " << seed;
   }
 }
 

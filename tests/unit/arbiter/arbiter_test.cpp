@@ -182,7 +182,7 @@ std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {
   int ends = 0;
   std::uint32_t holder = kNoSeat;
   constexpr std::uint64_t kStepNs = kMs / 10;
-  for (std::uint64_t now = kMs; now < 1'000 * kMs; now += kStepNs) {
+  for (std::uint64_t now = kMs; now < 4'000 * kMs; now += kStepNs) {
     node.step(now, gpus);
     const std::uint32_t before = std::exchange(holder, arbiters[0].holder());
     if (now > 500 * kMs && before != holder && before != kNoSeat) {

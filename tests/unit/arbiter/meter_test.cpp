@@ -70,6 +70,23 @@ TEST(Meter, MeasuresWhatVariesMoreOften) {
   EXPECT_GT(measured, 40);
 }
 
+// What differs by a microsecond or two, which is how exactly events tell.
+TEST(Meter, MeasuresVeryShortWorkSeldomHoweverItVaries) {
+  Meter meter = learned(2 * kUs);
+  int measured = 0;
+  for (int i = 0; i < 6'400; ++i) {
+    const bool is_measured = meter.wants_sample(kLongAgo);
+    meter.launched(is_measured);
+    if (is_measured) meter.sampled(++measured % 3 == 0 ? 9 * kUs : kUs / 2, true);
+  }
+  EXPECT_TRUE(meter.cost().varies());
+  EXPECT_LE(measured, 110);
+  EXPECT_GE(measured, 90);
+  // But not what has become long.
+  meter.sampled(100 * kUs, true);
+  EXPECT_TRUE(meter.wants_sample(kLongAgo));
+}
+
 // A graph that was updated. Longer work is a surprise, and so are the next ones measured.
 TEST(Meter, MeasuresTheNextLaunchOfWhatHasChanged) {
   Meter meter = learned(20 * kUs);

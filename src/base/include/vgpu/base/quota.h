@@ -24,6 +24,7 @@ struct Quota {
   Source memory_source = Source::none;
   Source compute_source = Source::none;
 
+  friend bool operator==(const Quota&, const Quota&) = default;
   bool limits_memory() const { return memory_limit_bytes != kNoLimit; }
   bool limits_compute() const { return compute_share_percent != 0 || compute_limit_percent != 0; }
 };

@@ -18,6 +18,7 @@ namespace vgpu::client {
 // Nobody listens there, or doesn't answer in time, or not in HTTP. what() has the address in it.
 struct Unreachable : std::runtime_error {
   using std::runtime_error::runtime_error;
+  bool is_silent = false;  // somebody has the connection, and doesn't answer in time
 };
 
 struct Answer {

@@ -22,6 +22,10 @@ inline constexpr std::uint64_t kSampleVaryingEvery = 8;
 // A sample takes the host 3 to 4 us, as much as the launch itself; so no more than one in so many
 // of all launches is measured but for work that isn't known yet, or long.
 inline constexpr std::uint64_t kLeastBetweenSamples = 8;
+// Of shorter work so many launches pass within a millisecond or so, and a microsecond more or less,
+// which is how exactly events tell, looks like variation: it is never measured oftener. (Empty
+// kernels were, one in eight, and a launch under a limit cost 0.5 to 1 us more; on an H200.)
+inline constexpr std::uint64_t kShortNs = 20'000;
 inline constexpr std::uint32_t kSampleFirst = 4;
 inline constexpr std::uint64_t kSampleLongNs = 500'000;
 // A sample that is off by so many times is followed by so many more soon.
@@ -44,7 +48,9 @@ class Meter {
     if (cost_.samples() < kSampleFirst || cost_.mean_ns() >= kSampleLongNs) return true;
     if (since_sample < kLeastBetweenSamples) return false;
     // Where others are part of the samples, these vary whatever the work is like.
-    const std::uint64_t every = clean_ && cost_.varies() ? kSampleVaryingEvery : kSampleEvery;
+    const bool is_short = cost_.high_ns() < kShortNs;
+    const std::uint64_t every =
+        clean_ && cost_.varies() && !is_short ? kSampleVaryingEvery : kSampleEvery;
     return more_ > 0 || since_sample_ >= every;
   }
   void launched(bool is_measured) {
@@ -91,6 +97,7 @@ class Meter {
 
  private:
   bool is_surprise(std::uint64_t sample_ns) const {
+    if (std::max(sample_ns, cost_.high_ns()) < kShortNs) return false;
     return sample_ns > kSurprise * cost_.high_ns() || kSurprise * sample_ns < cost_.mean_ns();
   }
   void disbelieve(std::uint64_t sample_ns) {

@@ -38,9 +38,10 @@ inline constexpr std::uint64_t kPeerInFlightNs = 20'000;
 inline constexpr std::uint64_t kMostStuckNs = 3'000'000;
 inline constexpr std::uint64_t kHelpAgainNs = 20'000'000;
 // Until a seat learns where its turn ends it launches for about so long; those that are behind have
-// so long to come to the same place.
+// a sixth of the turn to come to the same place, within these bounds.
 inline constexpr std::uint64_t kAlignAheadNs = 300'000;
-inline constexpr std::uint64_t kMostAlignNs = 4'000'000;
+inline constexpr std::uint64_t kLeastAlignNs = 4'000'000;
+inline constexpr std::uint64_t kMostAlignNs = 20'000'000;
 inline constexpr std::uint64_t kLookAtAlignedNs = 200'000;
 
 class Node {
@@ -81,7 +82,7 @@ class Node {
   using Rulings = std::array<Arbiter::Ruling, kMostGpus>;
 
   void find_gangs(std::uint64_t now_ns, std::span<const Gpu> gpus);
-  void tell_members(std::uint64_t now_ns);
+  void tell_members(std::uint64_t now_ns, std::span<const Gpu> gpus);
   void block_those_not_next(std::uint64_t now_ns, std::span<const Gpu> gpus);
   void rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings);
   bool must_end(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;

@@ -10,6 +10,12 @@
 // the bits. One of them sees the other. Every transition raises the word's version, so a collector
 // that slept decides nothing any more. An object counts while it is live or dying.
 //
+// Whoever takes a bit back collects afterwards, and goes on when another collector gets in between:
+// that one may stop before it has finished. So an object that nobody holds is free once every
+// process that took a bit back has returned, whatever collectors stop where. Only a process that
+// itself stops or dies between the two leaves the object to the next collection of all objects,
+// which comes with each reaping of slots.
+//
 // Calls of one process are serialised by the caller (one bit stands for all its threads).
 #pragma once
 
@@ -66,30 +72,37 @@ bool object_is_held(Memory& memory, std::uint32_t object) {
 }
 
 // Frees the object if nobody holds it, or if its builder died. Anyone, any time, any number of
-// them.
+// them. Lock-free: it starts again only when another process changed the word.
 template <class Memory>
 void collect_object(Memory& memory, std::uint32_t object) {
-  std::uint64_t seen = memory.object(object);
-  ObjectWord word = ObjectWord::unpack(seen);
-  if (word.state == ObjectState::building) {
-    // A slot that was freed and taken anew has swept its predecessor's buildings before it went
-    // live.
-    if (!memory.counts(word.builder)) {
-      memory.swap_object(object, seen, word.next(ObjectState::free).pack());
+  for (;;) {
+    const std::uint64_t seen = memory.object(object);
+    const ObjectWord word = ObjectWord::unpack(seen);
+    switch (word.state) {
+      case ObjectState::free:
+        return;
+      case ObjectState::building:
+        // A slot that was freed and taken anew has swept its predecessor's buildings before it went
+        // live. If the word changes here, somebody else freed it.
+        if (!memory.counts(word.builder)) {
+          memory.swap_object(object, seen, word.next(ObjectState::free).pack());
+        }
+        return;
+      case ObjectState::live:
+        if (object_is_held(memory, object)) return;
+        if (memory.swap_object(object, seen, word.next(ObjectState::dying).pack())) {
+          memory.step(Step::collect_dying);
+        }
+        continue;  // dying by now, by us or by another
+      case ObjectState::dying: {
+        const bool held = object_is_held(memory, object);
+        const ObjectWord to = word.next(held ? ObjectState::live : ObjectState::free);
+        if (!memory.swap_object(object, seen, to.pack())) continue;
+        memory.step(Step::collect_freed);
+        return;
+      }
     }
-    return;
   }
-  if (word.state == ObjectState::live) {
-    if (object_is_held(memory, object)) return;
-    word = word.next(ObjectState::dying);
-    if (!memory.swap_object(object, seen, word.pack())) return;
-    seen = word.pack();
-    memory.step(Step::collect_dying);
-  }
-  if (word.state != ObjectState::dying) return;
-  const ObjectState to = object_is_held(memory, object) ? ObjectState::live : ObjectState::free;
-  memory.swap_object(object, seen, word.next(to).pack());
-  memory.step(Step::collect_freed);
 }
 
 template <class Memory>
@@ -123,7 +136,11 @@ std::uint32_t hold_object(Memory& memory, std::uint32_t slot, const ObjectKey& k
       memory.step(Step::hold_confirmed);
       return object;
     }
-    if (!held_before) memory.set_holds(slot, object, false);
+    if (!held_before) {
+      memory.set_holds(slot, object, false);
+      // The last holder may have left meanwhile and taken our bit for another holder's.
+      collect_object(memory, object);
+    }
     // `dying` that moved on under us may be live again: look at it once more. Else it is another
     // object now.
     from = word.state == ObjectState::dying ? object : object + 1;

@@ -59,6 +59,7 @@ ByteLock look_at_byte(int fd, std::uint64_t offset);
 
 // Shared and writable; nullptr with errno on failure.
 void* map_shared(int fd, std::size_t size);
+void* map_shared_readonly(int fd, std::size_t size);
 // Memory of this process and its forked children; zeroed.
 void* map_private_zeroed(std::size_t size);
 void unmap(void* address, std::size_t size);

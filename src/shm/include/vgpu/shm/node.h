@@ -96,6 +96,22 @@ class Seat {
   SeatRecord* record_ = nullptr;
 };
 
+// What holds in a segment while no daemon hosts that one did before.
+enum class OnDaemonLoss : std::uint8_t {
+  hold = 0,  // one of the processes hosts, and shares hold
+  open = 1,  // launches go free: no shares, no compute limits
+  stop = 2,  // launches wait until a daemon is there
+};
+struct LossPlan {
+  OnDaemonLoss policy = OnDaemonLoss::hold;
+  // For `hold`, where other segments share the GPUs: launches go in from begin to end of each
+  // period. 0: at any time.
+  std::uint64_t period_ns = 0;
+  std::uint64_t begin_ns = 0;
+  std::uint64_t end_ns = 0;
+  friend bool operator==(const LossPlan&, const LossPlan&) = default;
+};
+
 class Node {
  public:
   Node() = default;
@@ -122,8 +138,15 @@ class Node {
   // For the host. What a live seat says, with its times bounded; false: it isn't one.
   bool view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::SeatView& out) const;
   // Its grant and what people are shown of it. Wakes it where it waits and the grant is open.
+  // `has_limit`: it has to keep a compute limit though it is alone.
   void answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
-              const core::Grant& grant, const core::Standing& standing, std::uint32_t behind) const;
+              const core::Grant& grant, const core::Standing& standing, std::uint32_t behind,
+              bool has_limit) const;
+
+  // Bounded and in order, whatever is in the file. The daemon sets it, and takes it back where it
+  // ends for good.
+  LossPlan plan() const;
+  void set_plan(const LossPlan& plan) const;
 
   // New terms for the live seats of a tenant on a GPU.
   void set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const;
@@ -142,6 +165,9 @@ class Node {
   void* base_ = nullptr;
   int fd_ = -1;
 };
+
+// core::SeatView::tenant of the seats of that tenant.
+std::uint64_t tenant_number(std::string_view id);
 
 std::uint64_t pack_terms(const Quota& quota);
 void unpack_terms(std::uint64_t terms, Quota& quota);

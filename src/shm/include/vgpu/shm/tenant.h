@@ -42,7 +42,12 @@ enum class [[nodiscard]] Status : std::uint8_t{
 // Segments of tenants lie in it as <id>.tenant.
 struct StateDir {
   FixedString<255> path;
-  int error = 0;  // errno when it can't be used
+  // Where a daemon keeps quotas (quota_page.h): beside its socket (VGPU_SOCKET, else
+  // /run/vgpu/hypervisor.sock), as `quotas`. One that looks after its own user's tenants only keeps
+  // them in <path>/quotas.
+  FixedString<255> quotas;
+  int error = 0;            // errno when it can't be used
+  std::int64_t owner = -1;  // the user whose the files in it must be; -1: the calling one
 };
 StateDir state_dir(const char* (*get_variable)(const char* name));
 
@@ -104,8 +109,16 @@ class Tenant {
   std::uint64_t memory_limit_bytes(std::uint32_t gpu) const;
   Quota quota(std::uint32_t gpu) const;
   // What is owed under a compute limit is owed under the new one too. The seats of the tenant have
-  // to be told (shm/node.h: set_terms, ring).
-  void set_quota(std::uint32_t gpu, const Quota& quota);
+  // to be told (shm/node.h: set_terms, ring). unavailable: the quota is in a daemon's page, which
+  // the caller can't write; nothing changes then.
+  Status set_quota(std::uint32_t gpu, const Quota& quota);
+  // For the daemon, which has written its page: the segment's copy.
+  void copy_quota(std::uint32_t gpu, const Quota& quota);
+  Quota copied_quota(std::uint32_t gpu) const;
+  // The same: there is a page now. Processes look for it at their next question.
+  void announce_quota_page();
+  // Whether the quota is a daemon's.
+  bool is_governed() const;
   // What people type. Readers may see some of each for an instant.
   void rename(std::string_view name);
   std::uint32_t compute_limit_percent(std::uint32_t gpu) const;  // 0: none; for each launch
@@ -165,6 +178,7 @@ class Tenant {
   struct State;  // private to src/shm
 
  private:
+  std::uint64_t terms(std::uint32_t gpu) const;
   State* state_ = nullptr;
 };
 

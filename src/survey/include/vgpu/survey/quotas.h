@@ -4,6 +4,7 @@
 // over them for each GPU and each quantity.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ struct PlannedTenant {
 // Throws Problem with the first error of the settings. `by`: who set what the request says.
 PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
                           const settings::Environment& environment, Source by = Source::run);
+
+// The quota that every GPU of the set has, memory as it was asked and not as it is held to what a
+// smaller GPU has; nullopt: they differ.
+std::optional<Quota> common_quota(const shm::TenantSpec& spec);
 
 // Letters, digits, dots, dashes and underscores. Throws Problem.
 std::string checked_name(const std::string& name);

@@ -36,6 +36,10 @@ GpuShares shares_on(const Snapshot& snapshot, const GpuUuid& gpu);
 // "GPU 0: a share of 60 % doesn't fit beside train 70 %; 30 % is left"; empty: it fits.
 std::string why_not(const GpuShares& others, const shm::TenantGpu& gpu, unsigned percent);
 
+// What helps then: "--compute 30, or --oversubscribe: all are scaled down". `share_is_required`:
+// scaling down won't do.
+std::string room_advice(const GpuShares& others, bool share_is_required);
+
 // "shares add up to 130 % and are scaled down", "shares are best effort: ..."; none: all is kept.
 std::vector<std::string> share_notes(const GpuShares& shares);
 

@@ -56,6 +56,9 @@ class TenantHold {
   std::string id_;
 };
 
+// No process is in it, and no keeper could still start one.
+bool is_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant);
+
 // Removes a tenant without processes and without a keeper that could still start one. False: it has
 // either.
 bool remove_left_behind(const shm::StateDir& dir, std::string_view id, const shm::Tenant& tenant);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who is let in, where, and what a refusal says.
-#include "admission.h"
+#include "vgpu/admission/admission.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 #include <map>
 #include <random>
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 namespace {
 
 using ::testing::HasSubstr;
@@ -79,8 +79,22 @@ TEST(Admission, OversubscriptionLetsBothPassWhereItIsAllowed) {
   Wish wish = named(kRoot, {{0, 80 * kGiB, 100}});
   wish.oversubscribe = true;
   EXPECT_TRUE(decide(node, wish).granted());
-  node.rules.oversubscription = false;
+  node.rules.oversubscribe_memory = node.rules.oversubscribe_share = false;
   EXPECT_EQ(rule_of(decide(node, wish)), Rule::oversubscription_off);
+}
+
+TEST(Admission, OversubscriptionOfOneQuantityLeavesTheOtherItsRoom) {
+  Node node = node_of(1);
+  node.tenants = {tenant(kRoot, {{0, 80 * kGiB, 100}})};
+  node.rules.oversubscribe_memory = false;
+  Wish wish = named(kRoot, {{0, kNoLimit, 50}});
+  wish.oversubscribe = true;
+  EXPECT_TRUE(decide(node, wish).granted());
+  wish.named = {{0, kGiB, 0}};
+  const Decision decision = decide(node, wish);
+  EXPECT_EQ(rule_of(decision), Rule::memory_room);
+  EXPECT_THAT(describe(*decision.refusal, node),
+              HasSubstr("oversubscription of memory is switched off"));
 }
 
 TEST(Admission, OversubscriptionMakesNoGpuLarger) {
@@ -369,4 +383,4 @@ TEST(AdmissionProperties, WhatARefusalSaysWouldFitDoes) {
 }
 
 }  // namespace
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

@@ -11,9 +11,9 @@
 #include <optional>
 #include <vector>
 
-#include "admission.h"
+#include "vgpu/admission/admission.h"
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 
 inline constexpr unsigned kMostOvertaken = 8;
 inline constexpr std::size_t kMostWaiting = 1024;
@@ -63,4 +63,4 @@ class Queue {
   Ticket next_ = 1;
 };
 
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

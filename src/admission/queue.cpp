@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of those who wait.
-#include "queue.h"
+#include "vgpu/admission/queue.h"
 
 #include <algorithm>
 #include <tuple>
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 namespace {
 
 bool concerns_room(const Node& node, const Wish& wish) {
@@ -151,4 +151,4 @@ std::optional<Admitted> Queue::admit(const Node& node) {
   return std::nullopt;
 }
 
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

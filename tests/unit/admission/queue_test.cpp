@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Those who wait: everybody is served in the end, and nobody is passed too often.
-#include "queue.h"
+#include "vgpu/admission/queue.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <map>
 #include <random>
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 namespace {
 
 constexpr std::uint64_t kGiB = 1ull << 30;
@@ -239,4 +239,4 @@ TEST(QueueProperties, AnEndlessStreamOfSmallOnesStarvesNobody) {
 }
 
 }  // namespace
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

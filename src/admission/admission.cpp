@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Room, allowance and placement.
-#include "admission.h"
+#include "vgpu/admission/admission.h"
 
 #include <fmt/format.h>
 
@@ -8,7 +8,7 @@
 #include <set>
 #include <tuple>
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 namespace {
 
 // Sums of limits that others wrote: they stop at the top instead of going round.
@@ -68,9 +68,11 @@ Left left(const Node& node, std::size_t gpu, const User& user, bool oversubscrib
   const Taken used = taken(node, gpu, user, without);
   const std::uint64_t total = node.gpus[gpu].total_bytes;
   Left rest;
-  rest.room = oversubscribe ? Amount{total, 100}
-                            : Amount{minus(total, used.by_all.memory_bytes),
-                                     minus(100, used.by_all.share_percent)};
+  rest.room = {
+      oversubscribe && node.rules.oversubscribe_memory ? total
+                                                       : minus(total, used.by_all.memory_bytes),
+      oversubscribe && node.rules.oversubscribe_share ? 100
+                                                      : minus(100, used.by_all.share_percent)};
   if (user.trusted) return rest;
   const std::uint64_t percent = allowance_percent(node, gpu, user);
   rest.has_allowance = percent < 100;
@@ -144,7 +146,7 @@ Refusal refuse(Rule rule, const Part& wanted, std::uint64_t bound = 0) {
 std::optional<Refusal> malformed(const Node& node, const Wish& wish) {
   const std::size_t usable = static_cast<std::size_t>(
       std::count_if(node.gpus.begin(), node.gpus.end(), [](const Gpu& gpu) { return gpu.usable; }));
-  if (wish.oversubscribe && !node.rules.oversubscription)
+  if (wish.oversubscribe && !node.rules.oversubscribe_memory && !node.rules.oversubscribe_share)
     return refuse(Rule::oversubscription_off, wish.each);
   if (wish.named.empty()) {
     if (wish.count == 0) return refuse(Rule::nothing_asked, wish.each);
@@ -177,6 +179,7 @@ Decision decide_named(const Node& node, const Wish& wish, const std::vector<bool
     if (!rule && is_held(held, part.gpu)) rule = Rule::gpus_held;
     if (!rule) continue;
     Refusal refusal = refuse(*rule, part, bound_of(*rule, node, part.gpu, wish.user));
+    refusal.oversubscribing = wish.oversubscribe;
     if (*rule != Rule::gpus_held) {
       const Amount most = rest.least();
       refusal.fit.memory_bytes = part.share_percent <= most.share_percent ? most.memory_bytes : 0;
@@ -235,6 +238,7 @@ Decision decide_counted(const Node& node, const Wish& wish, const std::vector<bo
   }
   if (candidates.size() < wish.count) {
     Refusal refusal = some_held || !nearest ? refuse(Rule::gpus_held, wish.each) : *nearest;
+    refusal.oversubscribing = wish.oversubscribe;
     refusal.fit = fit_of(node, wish, held);
     return {{}, refusal};
   }
@@ -264,6 +268,46 @@ std::string size(std::uint64_t bytes) {
 }
 
 }  // namespace
+
+Remaining remaining(const Node& node, std::size_t gpu, const User& user,
+                    std::optional<std::size_t> without) {
+  const Amount most = left(node, gpu, user, false, without).least();
+  return {most.memory_bytes, static_cast<std::uint8_t>(most.share_percent)};
+}
+
+std::string_view rule_name(Rule rule) {
+  switch (rule) {
+    case Rule::nothing_asked:
+      return "nothing_asked";
+    case Rule::unknown_gpu:
+      return "unknown_gpu";
+    case Rule::gpu_twice:
+      return "gpu_twice";
+    case Rule::more_gpus_than_there_are:
+      return "more_gpus_than_there_are";
+    case Rule::share_above_100:
+      return "share_above_100";
+    case Rule::more_memory_than_a_gpu:
+      return "more_memory_than_a_gpu";
+    case Rule::oversubscription_off:
+      return "oversubscription_off";
+    case Rule::memory_limit_needed:
+      return "memory_limit_needed";
+    case Rule::memory_allowance:
+      return "memory_allowance";
+    case Rule::share_allowance:
+      return "share_allowance";
+    case Rule::memory_room:
+      return "memory_room";
+    case Rule::share_room:
+      return "share_room";
+    case Rule::gpus_held:
+      return "gpus_held";
+    case Rule::not_yours:
+      return "not_yours";
+  }
+  return "";
+}
 
 std::uint8_t allowance_percent(const Node& node, std::size_t gpu, const User& user) {
   if (user.trusted) return 100;
@@ -318,6 +362,7 @@ std::optional<Refusal> check_change(const Node& node, std::size_t tenant, const 
     if (!share_rises) raised.share_percent = 0;
     if (const auto rule = obstacle(node, raised, rest)) {
       Refusal refusal = refuse(*rule, part, bound_of(*rule, node, part.gpu, user));
+      refusal.oversubscribing = oversubscribe;
       const Amount most = rest.least();
       refusal.fit.memory_bytes = most.memory_bytes;
       refusal.fit.share_percent = static_cast<std::uint8_t>(most.share_percent);
@@ -354,7 +399,7 @@ std::string rule_text(const Refusal& refusal, const Node& node) {
     case Rule::more_memory_than_a_gpu:
       return fmt::format("{} is more than {} has: {}", memory, gpu, size(refusal.bound));
     case Rule::oversubscription_off:
-      return "oversubscription is switched off (admission.oversubscription)";
+      return "oversubscription is switched off (admission.oversubscribe-memory, -compute)";
     case Rule::memory_limit_needed:
       return fmt::format(
           "a memory limit is needed: a user may have {} of {} while others are on it{}",
@@ -383,9 +428,14 @@ std::string rule_text(const Refusal& refusal, const Node& node) {
 
 std::string describe(const Refusal& refusal, const Node& node) {
   const std::size_t gpus = refusal.rule == Rule::more_gpus_than_there_are ? 0 : refusal.fit.gpus;
-  return rule_text(refusal, node) +
+  std::string switched_off;
+  if (refusal.oversubscribing && refusal.rule == Rule::memory_room)
+    switched_off = "; oversubscription of memory is switched off";
+  if (refusal.oversubscribing && refusal.rule == Rule::share_room)
+    switched_off = "; oversubscription of shares is switched off";
+  return rule_text(refusal, node) + switched_off +
          (gpus == 0 ? ""
                     : fmt::format("; {} GPU{} room for it", gpus, gpus == 1 ? " has" : "s have"));
 }
 
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

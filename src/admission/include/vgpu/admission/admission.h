@@ -2,20 +2,22 @@
 // Who may have what of a node's GPUs. Pure: the GPUs, the tenants and a wish come in, a place or a
 // refusal goes out. No clock, no input, no output, no state: the daemon calls it from one thread.
 // Room: on each GPU the memory limits add up to at most its memory and the shares to at most 100,
-// unless oversubscription is allowed and asked for. Allowance: so much of each GPU a user may give
-// to their own tenants; root and the trusted group have no allowance and may change any tenant.
-// A tenant without a memory limit, or without a share, is promised nothing and takes no room.
+// unless oversubscription of that quantity is allowed and asked for. Allowance: so much of each GPU
+// a user may give to their own tenants; root and the trusted group have no allowance and may change
+// any tenant. A tenant without a memory limit, or without a share, is promised nothing and takes no
+// room.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vgpu/base/quota.h"
 
-namespace vgpu::hypervisor::admission {
+namespace vgpu::admission {
 
 struct Gpu {
   std::string name;  // for messages: "GPU 0"
@@ -46,7 +48,9 @@ struct Tenant {
 enum class Placement : std::uint8_t { binpack, spread };
 
 struct Rules {
-  bool oversubscription = true;  // whether it may be asked for
+  // Whether it may be asked for, by quantity.
+  bool oversubscribe_memory = true;
+  bool oversubscribe_share = true;
   // Percent of each GPU that one user may have; nullopt: an equal part among the users on it.
   std::optional<std::uint8_t> allowance_percent;
 };
@@ -83,6 +87,7 @@ enum class Rule : std::uint8_t {
   gpus_held,  // enough room, kept for somebody who waits
   not_yours,  // another user's tenant
 };
+std::string_view rule_name(Rule rule);  // "memory_room"
 
 // The largest that would have been granted in place of what was asked.
 struct Fit {
@@ -96,8 +101,9 @@ struct Refusal {
   std::size_t gpu = 0;  // where it failed: of several the one that came nearest
   Part wanted;
   Fit fit;
-  std::uint64_t bound = 0;     // of the rule: the allowance, what the GPU has, 100, how many GPUs
-  bool waiting_helps = false;  // an empty node would grant it
+  std::uint64_t bound = 0;       // of the rule: the allowance, what the GPU has, 100, how many GPUs
+  bool waiting_helps = false;    // an empty node would grant it
+  bool oversubscribing = false;  // it was asked for, and isn't allowed for what is full
 };
 
 // One line: what was asked, the rule, what would fit.
@@ -117,10 +123,19 @@ Decision decide(const Node& node, const Wish& wish, const std::vector<bool>& hel
 std::optional<Refusal> check_change(const Node& node, std::size_t tenant, const User& user,
                                     const std::vector<Part>& parts, bool oversubscribe);
 
+// What `user` could have of a GPU now, and what remains of it where a tenant is left out of the
+// sum.
+struct Remaining {
+  std::uint64_t memory_bytes = 0;
+  std::uint8_t share_percent = 0;
+};
+Remaining remaining(const Node& node, std::size_t gpu, const User& user,
+                    std::optional<std::size_t> without = std::nullopt);
+
 // May `user` rename or end it?
 std::optional<Refusal> check_owner(const Node& node, std::size_t tenant, const User& user);
 
 // Percent of GPU `gpu` that `user` may give to their tenants in all; 100 for who is trusted.
 std::uint8_t allowance_percent(const Node& node, std::size_t gpu, const User& user);
 
-}  // namespace vgpu::hypervisor::admission
+}  // namespace vgpu::admission

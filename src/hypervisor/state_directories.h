@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state directories that the daemon looks after: its own user's, and for root those of the
+// machine's users, found by patterns. One thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vgpu/shm/tenant.h"
+
+namespace vgpu::hypervisor {
+
+struct UserDirectory {
+  shm::StateDir dir;
+  uid_t user = 0;
+  bool is_own = true;
+
+  // A tenant's id as the daemon says it, and no two users' are the same: as the user knows it in
+  // the daemon's own directory, else "ID@UID".
+  std::string public_id(std::string_view id) const;
+};
+using DirectoryPointer = std::shared_ptr<const UserDirectory>;
+
+class StateDirectories {
+ public:
+  // `patterns` as of glob(7), for the users' directories; `quotas`: the folder of quota pages.
+  StateDirectories(const shm::StateDir& own, std::vector<std::string> patterns,
+                   const std::string& quotas);
+
+  // What is there now, the daemon's own first; the file system is asked every quarter of a second.
+  // A directory that is there again is the same object.
+  const std::vector<DirectoryPointer>& look(std::uint64_t now_ns);
+  // Those that match and can't be trusted, in words.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+ private:
+  void add(const std::string& path, std::vector<DirectoryPointer>& found);
+
+  std::vector<std::string> patterns_;
+  std::vector<DirectoryPointer> directories_;
+  std::vector<std::string> notes_;
+  std::uint64_t looked_ns_ = 0;
+};
+
+// The user whose directory a public id says the tenant is in; nullopt: the daemon's own.
+std::optional<uid_t> user_in(std::string_view public_id);
+
+// Where root looks for them: $XDG_RUNTIME_DIR/vgpu of who is logged in, and /dev/shm.
+inline constexpr std::string_view kUsersDirectories[] = {"/run/user/*/vgpu", "/dev/shm/vgpu-*"};
+
+}  // namespace vgpu::hypervisor
