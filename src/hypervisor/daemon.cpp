@@ -421,6 +421,7 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
     tenant.process_count = seen.processes.size();
+    tenant.quota_restored = seen.put_right;
     std::map<GpuUuid, std::uint64_t> driver_bytes;
     std::set<GpuUuid> driver_silent;
     for (const auto& slot : seen.processes) {
@@ -632,6 +633,11 @@ void Daemon::tell_tenants(const NodeState& before, NodeState& state) {
     } else if (old->name != tenant.name) {
       say(state, EventKind::tenant_renamed, tenant.id,
           fmt::format("tenant {} is called {}", old->name, tenant.name));
+    }
+    if (old != nullptr && tenant.quota_restored > old->quota_restored) {
+      say(state, EventKind::quota_restored, tenant.id,
+          fmt::format("{}: its quota had been written past the daemon, and is as it was",
+                      tenant.name));
     }
     for (const auto& gpu : tenant.gpus) {
       const Place place(tenant.id, gpu.gpu);
