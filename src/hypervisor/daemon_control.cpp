@@ -81,7 +81,7 @@ std::vector<Room> room_on(const shm::StateDir& dir, const NodeState& state,
 }
 
 // The daemon's own variables say nothing of a tenant that somebody asks for.
-class NoVariables final : public settings::Environment {
+class NoVariables final : public vgpu::settings::Environment {
  public:
   const char* get(const char* /*name*/) const override { return nullptr; }
 };

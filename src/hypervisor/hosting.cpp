@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "times.h"
 #include "vgpu/host/host.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
@@ -15,8 +16,7 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
-constexpr std::uint64_t kLookEveryNs = 100 * kMsNs;
+constexpr std::uint64_t kFileLookEveryNs = 100 * kMsNs;
 constexpr std::uint64_t kUntilRetakenNs = 100 * kMsNs;
 constexpr auto kUntilReopened = std::chrono::milliseconds(100);
 
@@ -57,7 +57,7 @@ void Hosting::serve() {
     if (now_ns >= look_ns) {
       // Somebody has removed the state directory's files: what is mapped is nobody's any more.
       if (!(platform::identity_of(path.c_str()) == file)) break;
-      look_ns = now_ns + kLookEveryNs;
+      look_ns = now_ns + kFileLookEveryNs;
     }
     if (!host.hosts() && now_ns >= retake_ns && host.replace(now_ns)) {
       hosts_ = true;
@@ -65,7 +65,7 @@ void Hosting::serve() {
     }
     // Read before the step: what is said after it rings again.
     const std::uint32_t bell = node.doorbell().load(std::memory_order_acquire);
-    std::uint64_t wake_ns = now_ns + kLookEveryNs;
+    std::uint64_t wake_ns = now_ns + kFileLookEveryNs;
     if (host.hosts()) {
       const std::uint64_t due_ns = host.step(now_ns);
       if (due_ns == 0) {

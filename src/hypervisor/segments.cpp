@@ -12,13 +12,13 @@
 #include <span>
 #include <utility>
 
+#include "times.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/survey/tenants.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // Between its creation and its keeper's lock a tenant looks left behind.
 constexpr std::uint64_t kLeftBehindNs = 3 * kSecondNs;
 // For those whose pid means nothing here, or another process by now.
