@@ -13,12 +13,12 @@
 #include <array>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <set>
 #include <utility>
 
 #include "loss_plan.h"
 #include "pace.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/survey/change.h"
@@ -36,8 +36,6 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint64_t kBeatNs = 100 * kMsNs;
 constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
 constexpr std::uint64_t kSharesEveryNs = kSecondNs;
@@ -46,13 +44,6 @@ constexpr std::uint64_t kRefusalsEveryNs = kSecondNs;
 // The driver frees a moment after the ledger, and two readings are of two moments.
 constexpr unsigned kBeatsOverMemory = 3;
 constexpr double kPpmOfPercent = 10'000;
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 std::string random_id() {
   std::array<unsigned char, 8> bytes{};

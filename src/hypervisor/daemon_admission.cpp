@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <set>
 #include <utility>
 
 #include "daemon.h"
 #include "refusals.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/process.h"
@@ -22,13 +22,6 @@ namespace {
 
 // How often a waiting thread looks whether whoever asked is still there.
 constexpr std::chrono::milliseconds kLookEvery{250};
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 // The daemon's own variables say nothing of a tenant that somebody asks for.
 class NoVariables final : public settings::Environment {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/futex.h"
@@ -12,8 +13,7 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
-constexpr std::uint64_t kLookEveryNs = 100 * kMsNs;
+constexpr std::uint64_t kFileLookEveryNs = 100 * kMsNs;
 constexpr std::uint64_t kUntilRetakenNs = 100 * kMsNs;
 
 std::string segment_path(const shm::StateDir& dir) {
@@ -134,7 +134,7 @@ void Hosting::run() {
     if (now_ns >= look_ns || changed != changed_.load(std::memory_order_acquire)) {
       changed = changed_.load(std::memory_order_acquire);
       refresh();
-      look_ns = now_ns + kLookEveryNs;
+      look_ns = now_ns + kFileLookEveryNs;
     }
     // New ones at once; one that another process has taken, not in each step.
     if (!host_.hosts_all() && now_ns >= retake_ns) {
@@ -145,7 +145,7 @@ void Hosting::run() {
     std::vector<std::uint32_t> bells{changed};
     for (const auto& hosted : hosted_)
       bells.push_back(hosted->node.doorbell().load(std::memory_order_acquire));
-    std::uint64_t wake_ns = std::min(now_ns + kLookEveryNs, look_ns);
+    std::uint64_t wake_ns = std::min(now_ns + kFileLookEveryNs, look_ns);
     if (host_.hosts()) {
       const std::uint64_t due_ns = host_.step(now_ns);
       if (due_ns != 0) wake_ns = std::min(wake_ns, due_ns);

@@ -11,12 +11,13 @@
 #include <map>
 #include <utility>
 
+#include "times.h"
 #include "vgpu/host/host.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kLookEveryNs = 250'000'000;
+constexpr std::uint64_t kDirectoriesEveryNs = 250 * kMsNs;
 // Of one user, so that nobody takes the others' places.
 constexpr int kMostOfOneUser = 4;
 
@@ -91,7 +92,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
 }
 
 const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns) {
-  if (looked_ns_ != 0 && now_ns < looked_ns_ + kLookEveryNs) return directories_;
+  if (looked_ns_ != 0 && now_ns < looked_ns_ + kDirectoriesEveryNs) return directories_;
   looked_ns_ = now_ns;
   notes_.clear();
   std::vector<DirectoryPointer> found{directories_.front()};

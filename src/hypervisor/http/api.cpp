@@ -231,7 +231,7 @@ Resolution resolution_of(const Ask& ask) {
   throw std::invalid_argument("\"resolution\" must be seconds or ten_seconds");
 }
 
-std::string lower(std::string_view text) {
+std::string in_lower_case(std::string_view text) {
   std::string out(text);
   for (char& letter : out) {
     if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter | 0x20);
@@ -472,9 +472,9 @@ const GpuState* find_gpu(const NodeState& state, std::string_view typed) {
   if (typed.empty()) return nullptr;
   if (const auto index = number_in(typed))
     return the_only(state.gpus, [&](const GpuState& gpu) { return gpu.index == *index; });
-  const std::string wanted = lower(typed);
+  const std::string wanted = in_lower_case(typed);
   return the_only(state.gpus, [&](const GpuState& gpu) {
-    return lower(gpu.uuid_text()).compare(0, wanted.size(), wanted) == 0;
+    return in_lower_case(gpu.uuid_text()).compare(0, wanted.size(), wanted) == 0;
   });
 }
 
