@@ -68,12 +68,11 @@ Left left(const Node& node, std::size_t gpu, const User& user, bool oversubscrib
   const Taken used = taken(node, gpu, user, without);
   const std::uint64_t total = node.gpus[gpu].total_bytes;
   Left rest;
-  rest.room = {oversubscribe && node.rules.oversubscribe_memory
-                   ? total
-                   : minus(total, used.by_all.memory_bytes),
-               oversubscribe && node.rules.oversubscribe_share
-                   ? 100
-                   : minus(100, used.by_all.share_percent)};
+  rest.room = {
+      oversubscribe && node.rules.oversubscribe_memory ? total
+                                                       : minus(total, used.by_all.memory_bytes),
+      oversubscribe && node.rules.oversubscribe_share ? 100
+                                                      : minus(100, used.by_all.share_percent)};
   if (user.trusted) return rest;
   const std::uint64_t percent = allowance_percent(node, gpu, user);
   rest.has_allowance = percent < 100;

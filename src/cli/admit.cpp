@@ -70,8 +70,7 @@ class Admission {
 
   AdmittedTenant run() {
     for (bool first = true;; first = false) {
-      auto daemon =
-          daemon_of(dir_, driver_.simulated, first && !options_.quiet, kExitNotStarted);
+      auto daemon = daemon_of(dir_, driver_.simulated, first && !options_.quiet, kExitNotStarted);
       if (!daemon) {
         if (auto admitted = by_ourselves()) return std::move(*admitted);
         usleep(kBetweenLooksUs);
@@ -218,9 +217,8 @@ class Admission {
     }
     shm::TenantSpec spec = planned_.spec;
     for (std::size_t i = 0; i < spec.gpus.size(); ++i) {
-      spec.gpus[i].in_set =
-          std::any_of(decision.parts.begin(), decision.parts.end(),
-                      [&](const admission::Part& part) { return part.gpu == i; });
+      spec.gpus[i].in_set = std::any_of(decision.parts.begin(), decision.parts.end(),
+                                        [&](const admission::Part& part) { return part.gpu == i; });
       spec.gpus[i].quota = spec.gpus[i].in_set ? quota : Quota();
     }
     return spec;
@@ -231,11 +229,10 @@ class Admission {
     const std::size_t count = gpu_count_of(options_);
     try {
       const shm::TenantSpec spec = count != 0 ? placed(count) : planned_.spec;
-      return AdmittedTenant{
-          survey::make_tenant(dir_, spec,
-                              {.oversubscribe = options_.oversubscribe,
-                               .share_is_required = options_.require_share}),
-          {}};
+      return AdmittedTenant{survey::make_tenant(dir_, spec,
+                                                {.oversubscribe = options_.oversubscribe,
+                                                 .share_is_required = options_.require_share}),
+                            {}};
     } catch (const Problem& problem) {
       if ((problem.code != kNoShare && problem.code != kNoRoom) || !has_time()) throw;
       say_waiting(problem.what);
@@ -279,8 +276,8 @@ std::optional<client::Daemon> daemon_of(const shm::StateDir& dir, std::optional<
       const auto driver = node.find("driver");
       const bool same_gpus = !simulated || (driver != node.end() && driver->is_object() &&
                                             driver->value("simulated", false) == *simulated);
-      if (same_gpus && is_same_directory(node.value("state_directory", ""),
-                                         std::string(dir.path.view())))
+      if (same_gpus &&
+          is_same_directory(node.value("state_directory", ""), std::string(dir.path.view())))
         return daemon;
     } catch (const Unreachable& trouble) {
       if (trouble.is_silent) refuse_silent(trouble, exit_code);
@@ -332,8 +329,7 @@ AdmittedTenant admit(const RunOptions& options, const PlannedTenant& planned,
                      const survey::Driver& driver, const shm::StateDir& dir) {
   if (!options.wait_time.empty() && !parse_time(options.wait_time)) {
     throw Problem(kExitNotStarted, "VG1004",
-                  fmt::format("--wait: \"{}\" is no time; write 90s, 10m or 2h",
-                              options.wait_time),
+                  fmt::format("--wait: \"{}\" is no time; write 90s, 10m or 2h", options.wait_time),
                   "vgpu run --wait=10m -- PROGRAM");
   }
   return Admission(options, planned, driver, dir).run();

@@ -277,12 +277,13 @@ std::string man_page(const std::string& verb) {
   }
   out += ".SH OPTIONS\n";
   for (const auto& flag : flags_of(declared)) {
-    out += fmt::format(
-        ".TP\n\\fB{}{}\\fR{}\n{}\n", flag.short_name.empty() ? "" : "\\-" + flag.short_name + ", ",
-        roff("--" + flag.long_name), !flag.optional.empty() ? "[=\\fI" + roff(flag.optional) + "\\fR]"
-        : flag.value.empty()    ? ""
-                                : " \\fI" + roff(flag.value) + "\\fR",
-        roff(flag.text));
+    out += fmt::format(".TP\n\\fB{}{}\\fR{}\n{}\n",
+                       flag.short_name.empty() ? "" : "\\-" + flag.short_name + ", ",
+                       roff("--" + flag.long_name),
+                       !flag.optional.empty() ? "[=\\fI" + roff(flag.optional) + "\\fR]"
+                       : flag.value.empty()   ? ""
+                                              : " \\fI" + roff(flag.value) + "\\fR",
+                       roff(flag.text));
   }
   out += ".SH EXAMPLES\n";
   for (const auto& [purpose, command] : taught.examples) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// vgpu set: a running tenant's quota, changed live, by the daemon where there is one. The limits lie
-// in the tenant's segment, where every reservation and every launch reads them; ringing the node's
-// doorbell makes the arbiter's host look at once. All is checked before anything is changed.
+// vgpu set: a running tenant's quota, changed live, by the daemon where there is one. The limits
+// lie in the tenant's segment, where every reservation and every launch reads them; ringing the
+// node's doorbell makes the arbiter's host look at once. All is checked before anything is changed.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -151,9 +151,8 @@ struct ChangedTenant {
 };
 
 ChangedTenant changed_by_us(const survey::TenantChange& change) {
-  ChangedTenant changed{std::string(change.spec().id.view()),
-                        std::string(change.spec().name.view()),
-                        {}};
+  ChangedTenant changed{
+      std::string(change.spec().id.view()), std::string(change.spec().name.view()), {}};
   for (const auto& one : change.changes()) {
     const shm::TenantGpu& gpu = change.spec().gpus[one.gpu];
     changed.gpus.push_back({gpu.nvml_index, gpu.uuid.text().data(), one.before, one.after});
@@ -169,8 +168,7 @@ Json change_json(const ChangedTenant& changed) {
                     {"before", quota_json(gpu.before)},
                     {"after", quota_json(gpu.after)}});
   }
-  return {
-      {"version", 1}, {"tenant", {{"id", changed.id}, {"name", changed.name}}}, {"gpus", gpus}};
+  return {{"version", 1}, {"tenant", {{"id", changed.id}, {"name", changed.name}}}, {"gpus", gpus}};
 }
 
 // --- by the daemon
@@ -252,14 +250,14 @@ class ByDaemon {
       const auto percent = [](std::uint8_t value) {
         return value == 0 ? std::string("none") : std::to_string(value);
       };
-      add(memory, gpu.before.limits_memory() ? std::to_string(gpu.before.memory_limit_bytes)
-                                             : "none");
+      add(memory,
+          gpu.before.limits_memory() ? std::to_string(gpu.before.memory_limit_bytes) : "none");
       add(compute, percent(gpu.before.compute_share_percent));
       add(limit, percent(gpu.before.compute_limit_percent));
       add(policy, policy_name(gpu.before.policy));
       add(priority, priority_name(gpu.before.priority));
     }
-    return {{"source", "run"},    {"memory", memory}, {"compute", compute},
+    return {{"source", "run"},        {"memory", memory}, {"compute", compute},
             {"compute_limit", limit}, {"policy", policy}, {"priority", priority}};
   }
 

@@ -228,7 +228,8 @@ int connected(int family, const sockaddr* where, socklen_t size, Clock::time_poi
   if (made < 0) return -1;
   int error = connect(made, where, size) == 0 ? 0 : errno;
   // A Unix socket whose queue is full: the daemon takes the next ones in a moment.
-  for (; error == EAGAIN && Clock::now() < deadline; error = connect(made, where, size) == 0 ? 0 : errno)
+  for (; error == EAGAIN && Clock::now() < deadline;
+       error = connect(made, where, size) == 0 ? 0 : errno)
     usleep(kBetweenTriesUs);
   if (error == EINPROGRESS || error == EINTR) {
     socklen_t length = sizeof error;

@@ -268,8 +268,7 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
   for (const auto& gpu : wanted.spec.gpus) {
     if (gpu.in_set) highest = std::max(highest, gpu.quota.priority);
   }
-  wanted.priority =
-      wanted.wish.user.trusted ? highest : std::min(highest, Priority::normal);
+  wanted.priority = wanted.wish.user.trusted ? highest : std::min(highest, Priority::normal);
   if (request.gpu_count != 0) {
     wanted.each = exactly ? wanted.spec.gpus[0].quota : common_of(wanted.spec);
     wanted.wish.each = part_of(0, wanted.each);
@@ -303,9 +302,8 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
   survey::NewTenant made = survey::make_tenant(dir_, spec, {.oversubscribe = true});
   const std::uint64_t inode =
       platform::identity_of(fmt::format("{}/{}.tenant", dir_.path.view(), id).c_str()).inode;
-  made_.emplace(
-      id, Made{wanted.wish.user, inode, wanted.lifetime, std::move(made.hold),
-               wanted.asker.pid.value_or(0), wanted.asker_start_ticks});
+  made_.emplace(id, Made{wanted.wish.user, inode, wanted.lifetime, std::move(made.hold),
+                         wanted.asker.pid.value_or(0), wanted.asker_start_ticks});
   write_made_tenants();
   book_.put(id, TenantBook::booked(spec, wanted.wish.user), platform::monotonic_ns());
   beat_soon();
@@ -357,14 +355,18 @@ Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock,
   const std::string id(wanted.spec.id.view()), name(wanted.spec.name.view());
   const auto ticket = queue_.wait(wanted.wish, wanted.priority);
   if (!ticket) {
-    return Refusal{RefusalKind::unavailable, "VG1067", "queue_full",
-                   fmt::format("{} tenants wait for room already", queue_.size()), "later", {}};
+    return Refusal{RefusalKind::unavailable,
+                   "VG1067",
+                   "queue_full",
+                   fmt::format("{} tenants wait for room already", queue_.size()),
+                   "later",
+                   {}};
   }
   Waiter waiter{std::move(wanted), std::nullopt};
   waiters_.emplace(*ticket, &waiter);
   events_.add(realtime_ns(), EventKind::queued, id,
-              fmt::format("tenant {} of user {} waits for room: {}", name,
-                          waiter.wanted.asker.uid, refusal.what));
+              fmt::format("tenant {} of user {} waits for room: {}", name, waiter.wanted.asker.uid,
+                          refusal.what));
   const auto since = Clock::now();
   const auto is_over = [&] { return patience.until && Clock::now() >= *patience.until; };
   const auto is_there = [&] { return !patience.is_there || patience.is_there(); };
@@ -436,10 +438,8 @@ std::optional<Refusal> Daemon::refuse_change(const Asker& asker, const ChangeReq
     // As the segment has it: others may have changed it since the last look.
     tenants[id] = TenantBook::booked(change.spec(), owner_of(id));
     const admission::Node node = node_of(tenants);
-    const auto place =
-        static_cast<std::size_t>(std::distance(tenants.begin(), tenants.find(id)));
-    const auto refused =
-        admission::check_change(node, place, user, parts, request.oversubscribe);
+    const auto place = static_cast<std::size_t>(std::distance(tenants.begin(), tenants.find(id)));
+    const auto refused = admission::check_change(node, place, user, parts, request.oversubscribe);
     if (!refused) return std::nullopt;
     if (!without_left_behind) continue;
     Refusal refusal = refusal_of_room(*refused, node, tenants, user, id);
@@ -454,8 +454,12 @@ Outcome<TakenTenant> Daemon::taken(const Asker& asker, std::string_view tenant) 
   const std::lock_guard lock(change_mutex_);
   const auto made = made_.find(tenant);
   if (made == made_.end()) {
-    return Refusal{RefusalKind::not_found, "VG1022", "tenant",
-                   fmt::format("no tenant with the id {} was made here", tenant), "vgpu ls", {}};
+    return Refusal{RefusalKind::not_found,
+                   "VG1022",
+                   "tenant",
+                   fmt::format("no tenant with the id {} was made here", tenant),
+                   "vgpu ls",
+                   {}};
   }
   shm::TenantSpec spec;
   spec.id = spec.name = FixedString<shm::kMaxName>(tenant);

@@ -74,8 +74,8 @@ Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenan
     ChangedTenant changed{id, std::string(change.spec().name.view()), {}};
     for (const auto& one : change.changes()) {
       const shm::TenantGpu& gpu = change.spec().gpus[one.gpu];
-      ChangedQuota said{gpu.uuid, gpu.nvml_index, one.before, one.after, 0,
-                        one.after.memory_limit_bytes};
+      ChangedQuota said{
+          gpu.uuid, gpu.nvml_index, one.before, one.after, 0, one.after.memory_limit_bytes};
       if (request.when_free && one.memory_is_lowered()) {
         std::uint64_t limit = one.before.memory_limit_bytes;
         (void)change.lower(one, limit, said.held_bytes);

@@ -264,14 +264,14 @@ Json created_json(const CreatedTenant& created) {
 Json changed_json(const ChangedTenant& changed) {
   Json gpus = Json::array();
   for (const auto& gpu : changed.gpus) {
-    gpus.push_back({{"uuid", std::string(gpu.gpu.text().data())},
-                    {"index", gpu.index},
-                    {"before", quota_json(gpu.before)},
-                    {"after", quota_json(gpu.after)},
-                    {"held_bytes", gpu.held_bytes},
-                    {"wanted_memory_bytes", gpu.wanted_memory_bytes == kNoLimit
-                                                ? Json(nullptr)
-                                                : Json(gpu.wanted_memory_bytes)}});
+    gpus.push_back(
+        {{"uuid", std::string(gpu.gpu.text().data())},
+         {"index", gpu.index},
+         {"before", quota_json(gpu.before)},
+         {"after", quota_json(gpu.after)},
+         {"held_bytes", gpu.held_bytes},
+         {"wanted_memory_bytes",
+          gpu.wanted_memory_bytes == kNoLimit ? Json(nullptr) : Json(gpu.wanted_memory_bytes)}});
   }
   return {{"id", changed.id}, {"name", changed.name}, {"gpus", gpus}};
 }

@@ -80,8 +80,12 @@ Refusal refusal_of(const survey::Problem& problem) {
 
 Refusal refusal_of(const admission::Refusal& refusal, const admission::Node& node) {
   const Said said = said_of(refusal.rule);
-  Refusal out{said.kind, said.code, std::string(admission::rule_name(refusal.rule)),
-              admission::describe(refusal, node), said.next, {}};
+  Refusal out{said.kind,
+              said.code,
+              std::string(admission::rule_name(refusal.rule)),
+              admission::describe(refusal, node),
+              said.next,
+              {}};
   out.waiting_helps = refusal.waiting_helps;
   return out;
 }

@@ -87,17 +87,17 @@ admission::Node admission_node(const NodeState& moment, const std::vector<GpuUui
     const GpuState* state = moment.gpu(uuid);
     const bool usable = state != nullptr && state->health != GpuHealth::lost && state->total_bytes;
     places.emplace(uuid, node.gpus.size());
-    node.gpus.push_back({state != nullptr ? fmt::format("GPU {}", state->index)
-                                          : std::string(uuid.text().data()),
-                         usable ? *state->total_bytes : 0, usable});
+    node.gpus.push_back(
+        {state != nullptr ? fmt::format("GPU {}", state->index) : std::string(uuid.text().data()),
+         usable ? *state->total_bytes : 0, usable});
   }
   for (const auto& [id, tenant] : tenants) {
     admission::Tenant one{tenant.name, tenant.owner, {}};
     for (const auto& gpu : tenant.gpus) {
       const auto place = places.find(gpu.gpu);
       if (place == places.end()) continue;
-      one.parts.push_back({place->second, gpu.quota.memory_limit_bytes,
-                           gpu.quota.compute_share_percent});
+      one.parts.push_back(
+          {place->second, gpu.quota.memory_limit_bytes, gpu.quota.compute_share_percent});
     }
     node.tenants.push_back(std::move(one));
   }

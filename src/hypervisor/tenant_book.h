@@ -42,7 +42,8 @@ class TenantBook {
   void remove(const std::string& id, std::uint64_t now_ns);
 
   // `without_left_behind`: tenants without a process and without anybody who could start one don't
-  // count either. Dearer, and only of use where room is short: such a tenant is gone within seconds.
+  // count either. Dearer, and only of use where room is short: such a tenant is gone within
+  // seconds.
   BookedTenants tenants(const NodeState& moment, bool without_left_behind);
 
   static BookedTenant booked(const shm::TenantSpec& spec, admission::User owner);

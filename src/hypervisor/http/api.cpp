@@ -130,12 +130,12 @@ void take_quota(Fields& fields, survey::QuotaFlags& flags) {
 }
 
 constexpr std::pair<const char*, Source> kSources[] = {{"none", Source::none},
-                                                      {"daemon", Source::daemon},
-                                                      {"run", Source::run},
-                                                      {"VGPU_*", Source::vgpu},
-                                                      {"TENSOR_FUSION_*", Source::tensor_fusion},
-                                                      {"HAMi", Source::hami},
-                                                      {"vgpu-manager", Source::vgpu_manager}};
+                                                       {"daemon", Source::daemon},
+                                                       {"run", Source::run},
+                                                       {"VGPU_*", Source::vgpu},
+                                                       {"TENSOR_FUSION_*", Source::tensor_fusion},
+                                                       {"HAMi", Source::hami},
+                                                       {"vgpu-manager", Source::vgpu_manager}};
 
 // A quota as answers have it.
 Quota quota_in(Json json) {
@@ -191,8 +191,8 @@ std::optional<Patience> patience_in(const Json& wait, const Ask& ask) {
   if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMost_s) {
     const std::chrono::duration<double> seconds(wait.get<double>());
     if (seconds.count() == 0) return std::nullopt;
-    patience.until = std::chrono::steady_clock::now() +
-                     std::chrono::duration_cast<milliseconds>(seconds);
+    patience.until =
+        std::chrono::steady_clock::now() + std::chrono::duration_cast<milliseconds>(seconds);
     return patience;
   }
   if (wait != "forever")

@@ -135,7 +135,8 @@ class Conversation::Engine final : public httplib::Server {
     ask.wait_place = [&peers = of_.host_.peers, key = of_.key_,
                       by_unix_socket = of_.peer_.by_unix_socket]() -> std::shared_ptr<void> {
       if (!peers.enter_wait(key, by_unix_socket)) return nullptr;
-      return {&peers, [key, by_unix_socket](PeerLimits* of) { of->leave_wait(key, by_unix_socket); }};
+      return {&peers,
+              [key, by_unix_socket](PeerLimits* of) { of->leave_wait(key, by_unix_socket); }};
     };
     ask.caller = of_.host_.identify({head_.authorization, head_.host});
     return ask;

@@ -15,10 +15,10 @@
 namespace vgpu::hypervisor::http {
 
 struct ListenAddress {
-  std::string host;        // "127.0.0.1", "::1"; empty: a Unix socket
-  std::uint16_t port = 0;  // 0: any that is free
-  std::string path;        // of the Unix socket
-  mode_t mode = 0600;      // of its file, which decides who may connect
+  std::string host;              // "127.0.0.1", "::1"; empty: a Unix socket
+  std::uint16_t port = 0;        // 0: any that is free
+  std::string path;              // of the Unix socket
+  mode_t mode = 0600;            // of its file, which decides who may connect
   std::optional<gid_t> group{};  // of its file; none: the process's own
   bool is_loopback() const;
   std::string text() const;

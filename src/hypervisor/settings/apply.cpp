@@ -41,8 +41,7 @@ template <class Number>
 std::optional<Number> number_in(std::string_view text) {
   Number number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size())
-    return std::nullopt;
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
 }
 
@@ -94,13 +93,14 @@ std::string fault_in(const Rule& rule) {
     return "a rule without a match: user, cgroup or container";
   const std::array quantities = {&rule.memory, &rule.compute, &rule.compute_limit, &rule.policy,
                                  &rule.priority};
-  const auto has = [](auto says) { return [says](const std::string* text) { return says(*text); }; };
+  const auto has = [](auto says) {
+    return [says](const std::string* text) { return says(*text); };
+  };
   if (std::all_of(quantities.begin(), quantities.end(),
                   has([](const std::string& text) { return text.empty(); })))
     return "a rule without a quota";
-  if (std::any_of(quantities.begin(), quantities.end(), has([](const std::string& text) {
-                    return text.find('=') != std::string::npos;
-                  })))
+  if (std::any_of(quantities.begin(), quantities.end(),
+                  has([](const std::string& text) { return text.find('=') != std::string::npos; })))
     return "a rule's quota is for all GPUs; GPU=VALUE has no place in it";
   if (!rule.user.empty() && !user_of(rule.user))
     return fmt::format("there is no user {}", rule.user);
@@ -122,16 +122,15 @@ std::string fault_in(const Rule& rule) {
 
 AdmissionOptions admission_of(const Values& values) {
   AdmissionOptions admission;
-  admission.placement = values.placement == "spread" ? admission::Placement::spread
-                                                     : admission::Placement::binpack;
+  admission.placement =
+      values.placement == "spread" ? admission::Placement::spread : admission::Placement::binpack;
   bool unused = false;
   admission.rules = {values.oversubscribe_memory, values.oversubscribe_compute,
                      allowance_of(values.authority_allowance, unused)};
   if (!values.authority_group.empty()) admission.trusted_group = group_of(values.authority_group);
   for (const Rule& rule : values.rules) {
     const auto user = rule.user.empty() ? std::nullopt : user_of(rule.user);
-    admission.quota_rules.push_back(
-        {rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
+    admission.quota_rules.push_back({rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
   }
   return admission;
 }
@@ -185,8 +184,7 @@ void check_meaning(Loaded& loaded) {
                       values.authority_allowance));
   }
   if (!values.authority_group.empty() && !group_of(values.authority_group)) {
-    fault(loaded, "authority.group",
-          fmt::format("there is no group {}", values.authority_group));
+    fault(loaded, "authority.group", fmt::format("there is no group {}", values.authority_group));
   }
   if (values.api_socket_access == "group" && values.authority_group.empty())
     fault(loaded, "api.socket-access", "authority.group is needed beside it");

@@ -99,7 +99,8 @@ std::string first_fault(const std::string& toml) {
 
 TEST(QuotaRules, ThatMeanNothingAreFaults) {
   EXPECT_EQ(first_fault("[[rule]]\nuser = 0\nmemory = \"1GiB\"\n"), "");
-  EXPECT_THAT(first_fault("[[rule]]\nmemory = \"1GiB\"\n"), HasSubstr("f.toml:1:1: a rule without a"));
+  EXPECT_THAT(first_fault("[[rule]]\nmemory = \"1GiB\"\n"),
+              HasSubstr("f.toml:1:1: a rule without a"));
   EXPECT_THAT(first_fault("[[rule]]\nuser = 0\n"), HasSubstr("without a quota"));
   EXPECT_THAT(first_fault("[[rule]]\nuser = \"no-such-user-here\"\ncompute = 5\n"),
               HasSubstr("no user no-such-user-here"));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // vgpu beside a daemon: what it asks of it, that it says the same as alone, and what becomes of a
 // run whose daemon isn't the right one, goes, or doesn't answer.
+#include "tool.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,8 +13,6 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
-
-#include "tool.h"
 
 namespace vgpu::cli_test {
 namespace {
@@ -29,9 +29,9 @@ class ToolWithDaemonTest : public ToolTest {
  protected:
   // Until it listens. Its lines are on standard output.
   Running begin_daemon(const std::string& flags = "") {
-    Running daemon = start_program({"/bin/sh", "-c",
-                                    std::string("exec ") + DAEMON +
-                                        " daemon --api-listen-addr none " + flags + " 2>&1"});
+    Running daemon = start_program(
+        {"/bin/sh", "-c",
+         std::string("exec ") + DAEMON + " daemon --api-listen-addr none " + flags + " 2>&1"});
     EXPECT_TRUE(daemon.wait_for("listening on"));
     EXPECT_TRUE(daemon.wait_for("driver_found"));
     return daemon;
@@ -93,8 +93,7 @@ TEST_F(ToolWithDaemonTest, SaysWithADaemonWhatItSaysAlone) {
   auto running = holding("train", {"--gpu", "0", "--compute", "70"});
   const std::vector<std::vector<std::string>> commands = {
       {"run", "--gpu", "0", "--name", "b", "--compute", "40", "--", "/bin/true"},
-      {"run", "--gpu", "0", "--name", "b", "--compute", "40", "--oversubscribe", "--",
-       "/bin/true"},
+      {"run", "--gpu", "0", "--name", "b", "--compute", "40", "--oversubscribe", "--", "/bin/true"},
       {"run", "--gpu", "0", "--name", "b", "--memory", "900GiB", "--", "/bin/true"},
       {"run", "--gpu", "0", "--name", "train", "--", "/bin/true"},
       {"run", "--gpu", "0", "--name", "b", "--compute", "none", "--", "/bin/sh", "-c", "exit 7"},
@@ -150,9 +149,8 @@ TEST_F(ToolWithDaemonTest, GpusByNumberAreThoseWhereTheQuotaFits) {
     std::optional<Running> daemon;
     if (!alone) daemon.emplace(begin_daemon());
     const auto placed = [&](const std::string& memory) {
-      const Result result =
-          vgpu({"run", "-q", "--gpus", "1", "--memory", memory, "--", "/bin/sh", "-c",
-                "nvidia-smi --query-gpu=name --format=csv,noheader"});
+      const Result result = vgpu({"run", "-q", "--gpus", "1", "--memory", memory, "--", "/bin/sh",
+                                  "-c", "nvidia-smi --query-gpu=name --format=csv,noheader"});
       return result.out + result.err;
     };
     EXPECT_THAT(placed("4GiB"), HasSubstr("A10")) << alone;

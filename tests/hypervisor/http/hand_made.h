@@ -156,8 +156,12 @@ class HandMadeControl final : public Control {
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override {
     note(asker);
     if (request.memory == "1TiB") {
-      return Refusal{RefusalKind::no_room,  "VG1014",       "memory",
-                     "there isn't so much", "ask for less", {{uuid_of(1), 0, 71ULL << 30, 70}},
+      return Refusal{RefusalKind::no_room,
+                     "VG1014",
+                     "memory",
+                     "there isn't so much",
+                     "ask for less",
+                     {{uuid_of(1), 0, 71ULL << 30, 70}},
                      true};
     }
     return CreatedTenant{

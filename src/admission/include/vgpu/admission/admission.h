@@ -2,9 +2,10 @@
 // Who may have what of a node's GPUs. Pure: the GPUs, the tenants and a wish come in, a place or a
 // refusal goes out. No clock, no input, no output, no state: the daemon calls it from one thread.
 // Room: on each GPU the memory limits add up to at most its memory and the shares to at most 100,
-// unless oversubscription of that quantity is allowed and asked for. Allowance: so much of each GPU a user may give
-// to their own tenants; root and the trusted group have no allowance and may change any tenant.
-// A tenant without a memory limit, or without a share, is promised nothing and takes no room.
+// unless oversubscription of that quantity is allowed and asked for. Allowance: so much of each GPU
+// a user may give to their own tenants; root and the trusted group have no allowance and may change
+// any tenant. A tenant without a memory limit, or without a share, is promised nothing and takes no
+// room.
 #pragma once
 
 #include <cstddef>
@@ -100,8 +101,8 @@ struct Refusal {
   std::size_t gpu = 0;  // where it failed: of several the one that came nearest
   Part wanted;
   Fit fit;
-  std::uint64_t bound = 0;     // of the rule: the allowance, what the GPU has, 100, how many GPUs
-  bool waiting_helps = false;  // an empty node would grant it
+  std::uint64_t bound = 0;       // of the rule: the allowance, what the GPU has, 100, how many GPUs
+  bool waiting_helps = false;    // an empty node would grant it
   bool oversubscribing = false;  // it was asked for, and isn't allowed for what is full
 };
 
@@ -122,7 +123,8 @@ Decision decide(const Node& node, const Wish& wish, const std::vector<bool>& hel
 std::optional<Refusal> check_change(const Node& node, std::size_t tenant, const User& user,
                                     const std::vector<Part>& parts, bool oversubscribe);
 
-// What `user` could have of a GPU now, and what remains of it where a tenant is left out of the sum.
+// What `user` could have of a GPU now, and what remains of it where a tenant is left out of the
+// sum.
 struct Remaining {
   std::uint64_t memory_bytes = 0;
   std::uint8_t share_percent = 0;
