@@ -205,6 +205,7 @@ struct NodeState {
   std::string boot_id;  // tells this run of the daemon from others: event sequences belong to it
   std::string state_directory;
   DriverState driver;
+  bool driver_is_read = false;                     // NVML was asked, whatever came of it
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read
   bool hosts_arbiter = false;                      // this daemon; else a tenant's process does
