@@ -221,6 +221,7 @@ void Daemon::beat() {
   next->state_directory = before->state_directory;
   next->looks_after_users = !options().users_directories.empty();
   next->driver = readings->driver;
+  next->driver_is_read = readings->looked_ns != 0;
   next->processes_read_ns = readings->read_ns;
   next->segments_read_ns = next->time_ns;
   next->hosts_arbiter = hosting_.hosts();

@@ -212,6 +212,7 @@ struct NodeState {
   std::vector<std::string> state_directories;  // all that it looks after
   bool looks_after_users = false;              // and others of theirs when they come
   DriverState driver;
+  bool driver_is_read = false;                     // NVML was asked, whatever came of it
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read
   bool hosts_arbiter = false;                      // this daemon; else a tenant's process does

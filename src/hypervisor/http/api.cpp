@@ -187,6 +187,7 @@ std::optional<Patience> patience_in(const Json& wait, const Ask& ask) {
   if (wait.is_null()) return std::nullopt;
   Patience patience;
   patience.is_there = ask.is_there;
+  patience.is_ending = ask.is_ending;
   if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMost_s) {
     const std::chrono::duration<double> seconds(wait.get<double>());
     if (seconds.count() == 0) return std::nullopt;
