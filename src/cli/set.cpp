@@ -8,7 +8,6 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,14 +35,6 @@ constexpr useconds_t kBetweenLooksUs = 50'000;
 bool any_flag(const QuotaFlags& flags) {
   return !flags.memory.empty() || !flags.compute.empty() || !flags.compute_limit.empty() ||
          !flags.policy.empty() || !flags.priority.empty();
-}
-
-void refuse_from_inside() {
-  const char* inside = std::getenv("VGPU_TENANT");
-  if (inside == nullptr || *inside == '\0') return;
-  throw Problem(kExitFailed, "VG1007",
-                fmt::format("this is inside tenant {}: quotas are changed from outside", inside),
-                "a shell that isn't a tenant's");
 }
 
 constexpr std::array<int, 3> kEndingSignals = {SIGINT, SIGTERM, SIGHUP};
@@ -336,7 +327,7 @@ int set_verb(const SetOptions& options) {
     throw Problem(kExitUsage, "VG1003", "--when-free goes with --memory",
                   fmt::format("vgpu set {} --memory 2GiB --when-free", options.tenant));
   }
-  refuse_from_inside();
+  survey::refuse_from_inside();
   const shm::StateDir dir = state_directory(true, kExitFailed);
   int signal = 0;
   ChangedTenant changed;

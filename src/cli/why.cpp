@@ -14,27 +14,14 @@
 
 namespace vgpu::cli {
 
-using survey::cause_name, survey::explain, survey::Explanation, survey::find_tenant, survey::Json,
-    survey::kExitFailed, survey::kExitUsage, survey::KnownTenant, survey::print_json,
+using survey::explain, survey::explanation_json, survey::Explanation, survey::find_tenant,
+    survey::Json, survey::kExitFailed, survey::kExitUsage, survey::KnownTenant, survey::print_json,
     survey::Problem, survey::simulation_wanted, survey::Snapshot, survey::state_directory,
     survey::Style, survey::take_snapshot;
 
 namespace {
 
 constexpr unsigned kBetweenLooksS = 1;
-
-Json explanation_json(const Explanation& explanation) {
-  Json causes = Json::array();
-  for (const auto& cause : explanation.causes) {
-    causes.push_back({{"kind", std::string(cause_name(cause.kind))},
-                      {"percent", cause.percent ? Json(*cause.percent) : Json(nullptr)},
-                      {"text", cause.text},
-                      {"do", cause.next.empty() ? Json(nullptr) : Json(cause.next)}});
-  }
-  return {{"index", explanation.gpu_index}, {"uuid", explanation.gpu.text().data()},
-          {"seconds", explanation.seconds}, {"got_percent", explanation.got_percent},
-          {"summary", explanation.summary}, {"causes", causes}};
-}
 
 std::string explanation_text(const std::string& name, const Explanation& explanation,
                              const Style& style) {

@@ -108,12 +108,12 @@ Json Daemon::change(std::string_view tenant, const survey::QuotaFlags& flags,
   return ask("PATCH", "/api/v2/tenants/" + percent_encoded(tenant), body);
 }
 
-std::optional<Daemon> find_daemon(const std::vector<Address>& addresses,
+std::optional<Daemon> find_daemon(const std::vector<Address>& addresses, const std::string& token,
                                   std::vector<std::string>* why_not) {
   for (const Address& address : addresses) {
     if (is_absent(address)) continue;
     try {
-      Daemon daemon(address);
+      Daemon daemon(address, token);
       daemon.get("/api/v2/node");
       return daemon;
     } catch (const std::runtime_error& trouble) {

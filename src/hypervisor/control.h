@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "node_state.h"
+#include "vgpu/survey/causes.h"
 #include "vgpu/survey/quotas.h"
 
 namespace vgpu::hypervisor {
@@ -186,6 +187,10 @@ class Control {
   // of the whole GPU. Nothing where nothing is known.
   virtual std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
                                             Resolution resolution) const = 0;
+
+  // What held a tenant back, by two looks a second or so apart: of each GPU that it uses; where it
+  // uses none, of the first of its set. Nothing: there is no tenant with that id.
+  virtual std::vector<survey::Explanation> explain(std::string_view tenant_id) const = 0;
 
   // Tenants are found by id, name, or the unique beginning of one.
   virtual Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) = 0;

@@ -530,12 +530,24 @@ void Daemon::read_outsiders(const Readings& readings, NodeState& state, std::uin
   }
 }
 
-void Daemon::judge_shares(NodeState& state) {
+survey::Snapshot Daemon::snapshot_of(const NodeState& state) const {
   survey::Snapshot snapshot;
+  snapshot.now_ns = use_read_ns_;
+  snapshot.seats = segments_.seats();
   snapshot.seats_unreadable = segments_.seats_unreadable();
+  for (const auto& gpu : state.gpus) {
+    survey::Gpu known;
+    known.uuid = gpu.uuid;
+    known.nvml_index = gpu.index;
+    known.busy_percent = gpu.sample.busy_percent;
+    snapshot.driver.gpus.push_back(std::move(known));
+  }
   for (const auto& [id, tenant] : segments_.tenants()) {
     survey::ListedTenant listed;
     listed.spec = tenant.spec;
+    listed.charged_bytes = tenant.charged_bytes;
+    listed.denied = tenant.denied;
+    listed.processes = tenant.processes;
     snapshot.tenants.push_back(std::move(listed));
   }
   for (const auto& process : state.processes) {
@@ -549,6 +561,12 @@ void Daemon::judge_shares(NodeState& state) {
            on.driver_bytes, limiter});
     }
   }
+  measure_lone_seats(snapshot);
+  return snapshot;
+}
+
+void Daemon::judge_shares(NodeState& state) {
+  const survey::Snapshot snapshot = snapshot_of(state);
   judged_.clear();
   for (const auto& gpu : state.gpus) {
     const survey::GpuShares shares = survey::shares_on(snapshot, gpu.uuid);
@@ -761,6 +779,12 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
   }
 }
 
+void Daemon::keep_look(const NodeState& state) {
+  auto look = std::make_shared<const survey::Snapshot>(snapshot_of(state));
+  const std::lock_guard lock(history_mutex_);
+  earlier_look_ = std::exchange(latest_look_, std::move(look));
+}
+
 void Daemon::remember(const NodeState& state) {
   const std::uint64_t second = state.monotonic_ns / kSecondNs;
   // A little late, so that the second that ended has been written by all.
@@ -768,6 +792,7 @@ void Daemon::remember(const NodeState& state) {
       use_read_ns_ % kSecondNs < 150 * kMsNs || use_read_ns_ / kSecondNs != second)
     return;
   remembered_second_ = second;
+  keep_look(state);
   const std::uint64_t time_ns = state.time_ns / kSecondNs * kSecondNs;
   const std::lock_guard lock(history_mutex_);
   for (const auto& gpu : state.gpus) {

@@ -29,6 +29,7 @@
 #include "vgpu/admission/queue.h"
 #include "vgpu/survey/change.h"
 #include "vgpu/survey/figures.h"
+#include "vgpu/survey/snapshot.h"
 #include "vgpu/survey/tenants.h"
 
 namespace vgpu::hypervisor {
@@ -54,6 +55,7 @@ class Daemon final : public Control {
                           std::chrono::milliseconds wait) const override;
   std::vector<HistoryPoint> history(const GpuUuid& gpu, std::string_view tenant,
                                     Resolution resolution) const override;
+  std::vector<survey::Explanation> explain(std::string_view tenant_id) const override;
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
   Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override;
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
@@ -119,7 +121,9 @@ class Daemon final : public Control {
   void read_use(const Readings& readings, std::uint64_t now_ns);
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   void read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns);
+  survey::Snapshot snapshot_of(const NodeState& state) const;
   void judge_shares(NodeState& state);
+  void keep_look(const NodeState& state);
   void tell(const NodeState& before, NodeState& state);
   void tell_gpus(const NodeState& before, NodeState& state);
   void tell_tenants(const NodeState& before, NodeState& state);
@@ -198,6 +202,8 @@ class Daemon final : public Control {
 
   mutable std::mutex history_mutex_;
   History history_;
+  // As of the last second that is remembered and of the one before, for explain().
+  std::shared_ptr<const survey::Snapshot> earlier_look_, latest_look_;
 
   // Changes come one at a time; what follows is guarded by it.
   mutable std::mutex change_mutex_;

@@ -86,6 +86,17 @@ std::vector<HistoryPoint> Daemon::history(const GpuUuid& gpu, std::string_view t
   return history_.read(gpu, tenant, resolution);
 }
 
+std::vector<survey::Explanation> Daemon::explain(std::string_view tenant_id) const {
+  std::shared_ptr<const survey::Snapshot> before, now;
+  {
+    const std::lock_guard lock(history_mutex_);
+    before = earlier_look_;
+    now = latest_look_;
+  }
+  if (now == nullptr) return {};
+  return survey::explain(before == nullptr ? *now : *before, *now, tenant_id);
+}
+
 Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenant,
                                       const ChangeRequest& request) {
   const std::lock_guard lock(change_mutex_);

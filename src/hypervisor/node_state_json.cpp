@@ -223,6 +223,23 @@ Json history_json(const std::vector<HistoryPoint>& points) {
   return list;
 }
 
+Json recent_json(const GpuUuid& gpu, const std::string& tenant,
+                 const std::vector<HistoryPoint>& oldest_first, std::size_t seconds) {
+  Json got = Json::array();
+  std::optional<std::uint64_t> later_s;
+  for (auto point = oldest_first.rbegin(); point != oldest_first.rend(); ++point) {
+    const std::uint64_t second = point->time_ns / 1'000'000'000;
+    for (; later_s && second + 1 < *later_s && got.size() < seconds; --*later_s)
+      got.push_back(nullptr);
+    if (got.size() >= seconds) break;
+    got.push_back(maybe_percent(point->got_percent));
+    later_s = second;
+  }
+  return {{"gpu", std::string(gpu.text().data())},
+          {"tenant", maybe_text(tenant)},
+          {"got_percent", got}};
+}
+
 Json state_json(const NodeState& state) {
   Json gpus = Json::array(), tenants = Json::array(), processes = Json::array();
   for (const auto& gpu : state.gpus) gpus.push_back(gpu_json(gpu));

@@ -19,6 +19,9 @@ Json tenant_json(const TenantState& tenant);
 Json process_json(const ProcessState& process);
 Json event_json(const Event& event);
 Json history_json(const std::vector<HistoryPoint>& points);
+// What was got, the last second first, at most so many; `tenant` empty: by the whole GPU.
+Json recent_json(const GpuUuid& gpu, const std::string& tenant,
+                 const std::vector<HistoryPoint>& oldest_first, std::size_t seconds);
 Json quota_json(const Quota& quota);
 
 // {"node": ..., "gpus": [...], "tenants": [...], "processes": [...]}

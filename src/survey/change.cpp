@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -83,6 +84,14 @@ NewTenant make_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec,
                   "vgpu run again");
   }
   return {std::move(tenant), std::move(*hold)};
+}
+
+void refuse_from_inside() {
+  const char* inside = std::getenv("VGPU_TENANT");
+  if (inside == nullptr || *inside == '\0') return;
+  throw Problem(kExitFailed, "VG1007",
+                fmt::format("this is inside tenant {}: quotas are changed from outside", inside),
+                "a shell that isn't a tenant's");
 }
 
 TenantChange::TenantChange(QuotaFlags flags, const std::string& gpus, const ChangeTerms& terms,

@@ -25,11 +25,14 @@ std::vector<ProcessFigures> processes_on(const ListedTenant& tenant, std::size_t
   std::vector<ProcessFigures> figures;
   for (const auto& process : tenant.processes) {
     ProcessFigures one{process.pid, std::string(process.program.view()),
-                       process.charged_bytes[place], std::nullopt};
+                       process.charged_bytes[place], std::nullopt, std::nullopt};
     std::vector<const shm::SeatFacts*> own;
     std::copy_if(seats.begin(), seats.end(), std::back_inserter(own),
                  [&](const auto* seat) { return is_the_process(*seat, process); });
-    if (!own.empty()) one.use = use_of(own);
+    if (!own.empty()) {
+      one.use = use_of(own);
+      one.got_1s = one.use->got_1s;
+    }
     if (one.use || one.used_bytes != 0) figures.push_back(std::move(one));
   }
   return figures;

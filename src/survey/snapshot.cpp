@@ -22,13 +22,6 @@ bool is_called(const std::string& only, const shm::TenantSpec& spec) {
   return spec.id.view().starts_with(only) || spec.name.view().starts_with(only);
 }
 
-bool is_called(const std::string& only, const Gpu& gpu) {
-  if (only == std::to_string(gpu.nvml_index)) return true;
-  std::string lower(only);
-  std::transform(lower.begin(), lower.end(), lower.begin(), GpuUuid::lower);
-  return gpu.uuid_text().starts_with(lower) || gpu.uuid_text().substr(4).starts_with(lower);
-}
-
 void read_tenants(const shm::StateDir& dir, Snapshot& snapshot) {
   std::vector<std::string> skipped;
   for (auto& known : known_tenants(dir, skipped)) {
@@ -50,25 +43,6 @@ void read_tenants(const shm::StateDir& dir, Snapshot& snapshot) {
     snapshot.tenants.push_back(std::move(listed));
   }
   for (const auto& line : skipped) snapshot.notes.push_back("tenant " + line);
-}
-
-// Who is alone on a GPU counts nothing: what it did in the last second is what NVML says of the
-// GPU.
-void measure_lone_seats(Snapshot& snapshot) {
-  for (auto& seat : snapshot.seats) {
-    if (!seat.is_alone) continue;
-    const auto& gpus = snapshot.driver.gpus;
-    const auto gpu = std::find_if(gpus.begin(), gpus.end(),
-                                  [&](const Gpu& each) { return each.uuid == seat.gpu; });
-    if (gpu == gpus.end()) continue;
-    if (!gpu->busy_percent) {
-      snapshot.notes.push_back(fmt::format(
-          "GPU {}: NVML doesn't say how busy it is, and the one process on it counts nothing",
-          gpu->nvml_index));
-      continue;
-    }
-    seat.seconds[0].work_ns = *gpu->busy_percent * std::uint64_t{10'000'000};
-  }
 }
 
 void find_outsiders(Snapshot& snapshot) {
@@ -122,6 +96,23 @@ std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
   return "";
 }
 
+void measure_lone_seats(Snapshot& snapshot) {
+  for (auto& seat : snapshot.seats) {
+    if (!seat.is_alone) continue;
+    const auto& gpus = snapshot.driver.gpus;
+    const auto gpu = std::find_if(gpus.begin(), gpus.end(),
+                                  [&](const Gpu& each) { return each.uuid == seat.gpu; });
+    if (gpu == gpus.end()) continue;
+    if (!gpu->busy_percent) {
+      snapshot.notes.push_back(fmt::format(
+          "GPU {}: NVML doesn't say how busy it is, and the one process on it counts nothing",
+          gpu->nvml_index));
+      continue;
+    }
+    seat.seconds[0].work_ns = *gpu->busy_percent * std::uint64_t{10'000'000};
+  }
+}
+
 Snapshot take_snapshot(bool simulated) {
   Snapshot snapshot;
   const shm::StateDir dir = state_directory(false);
@@ -136,6 +127,16 @@ Snapshot take_snapshot(bool simulated) {
   measure_lone_seats(snapshot);
   find_outsiders(snapshot);
   return snapshot;
+}
+
+bool is_called(const std::string& only, const Gpu& gpu) {
+  if (only == std::to_string(gpu.nvml_index)) return true;
+  const auto lower = [](std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(), GpuUuid::lower);
+    return text;
+  };
+  const std::string wanted = lower(only), uuid = lower(gpu.uuid_text());
+  return uuid.starts_with(wanted) || uuid.substr(4).starts_with(wanted);
 }
 
 void keep_only(Snapshot& snapshot, const std::string& only) {

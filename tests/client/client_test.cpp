@@ -231,7 +231,7 @@ TEST(ClientDaemon, IsTheFirstThatAnswers) {
   Scripted answers({{with_length("{}")}});
   std::vector<std::string> why_not;
   const auto found = find_daemon(
-      {parse_address("/nowhere/socket"), refuses.address(), answers.address()}, &why_not);
+      {parse_address("/nowhere/socket"), refuses.address(), answers.address()}, "", &why_not);
   ASSERT_TRUE(found);
   EXPECT_EQ(found->address().path, answers.path());
   EXPECT_THAT(why_not, ElementsAre(HasSubstr("403")));

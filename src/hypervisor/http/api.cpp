@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "node_state_json.h"
+#include "vgpu/survey/json.h"
 
 namespace vgpu::hypervisor::http {
 namespace {
@@ -19,6 +20,7 @@ constexpr std::size_t kEventsAtOnce = 500;
 constexpr std::uint64_t kGraceMax_ms = 600'000;
 constexpr std::uint64_t kGpusMost = 1'000;
 constexpr double kWaitMost_s = 1e9;  // half a life
+constexpr std::uint64_t kHistorySeconds = 15, kHistorySecondsMax = 600;
 
 int status_of(RefusalKind kind) {
   switch (kind) {
@@ -303,6 +305,34 @@ class Api {
     return answered(history_json(control_.history(uuid, found->id, resolution_of(ask))));
   }
 
+  // Of all GPUs and tenants at once, for whoever draws a line beside each.
+  Answer histories(const Ask& ask) const {
+    const std::uint64_t seconds = number_parameter(ask, "seconds", kHistorySeconds);
+    if (seconds < 1 || seconds > kHistorySecondsMax)
+      return bad_request("\"seconds\" is from 1 to 600");
+    const StatePointer state = control_.state();
+    Json series = Json::array();
+    const auto add = [&](const GpuUuid& gpu, const std::string& tenant) {
+      series.push_back(
+          recent_json(gpu, tenant, control_.history(gpu, tenant, Resolution::seconds), seconds));
+    };
+    for (const auto& gpu : state->gpus) add(gpu.uuid, "");
+    for (const auto& tenant : state->tenants) {
+      for (const auto& gpu : tenant.gpus) add(gpu.gpu, tenant.id);
+    }
+    return answered({{"time", time_text(state->time_ns)}, {"series", series}});
+  }
+
+  Answer why(const Ask& ask) const {
+    const StatePointer state = control_.state();
+    const TenantState* found = find_tenant(*state, ask.part("tenant"));
+    if (found == nullptr) return no_tenant(ask.part("tenant"));
+    Json list = Json::array();
+    for (const auto& explanation : control_.explain(found->id))
+      list.push_back(survey::explanation_json(explanation));
+    return answered(list);
+  }
+
   Answer processes(const Ask& ask) const {
     const StatePointer state = control_.state();
     const bool unlimited = flag_parameter(ask, "unlimited");
@@ -517,6 +547,8 @@ void add_api_routes(Router& router, Control& control, uid_t own_uid) {
   add("POST", "/tenants/{tenant}/taken", Access::write, &Api::taken);
   add("PUT", "/tenants/{tenant}/name", Access::write, &Api::rename);
   add("GET", "/tenants/{tenant}/history", Access::read, &Api::tenant_history);
+  add("GET", "/tenants/{tenant}/why", Access::read, &Api::why);
+  add("GET", "/histories", Access::read, &Api::histories);
   add("GET", "/processes", Access::read, &Api::processes);
   add("GET", "/events", Access::read, &Api::events);
   add("GET", "/events/stream", Access::read, &Api::stream);

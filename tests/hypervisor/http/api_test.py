@@ -90,7 +90,8 @@ def by_hand():
         pod = {"Authorization": "Bearer " + pod_token("ml", "trainer")}
         for file in ("/", "/page.css", "/page.js", "/openapi.yaml", "/metrics", "/healthz", "/api/v2/node", "/api/v2/state", "/api/v2/gpus",
                      "/api/v2/gpus/{gpu}", "/api/v2/gpus/{gpu}/history", "/api/v2/tenants", "/api/v2/tenants/{tenant}",
-                     "/api/v2/tenants/{tenant}/history", "/api/v2/processes", "/api/v2/events"):
+                     "/api/v2/tenants/{tenant}/history", "/api/v2/tenants/{tenant}/why", "/api/v2/histories", "/api/v2/processes",
+                     "/api/v2/events"):
             call(local, "GET", file, 200)
         call(local, "GET", "/api/v2/events/stream", 200, "?after=0")
         call(local, "GET", "/readyz", 503)  # the moment made by hand is long ago
@@ -141,6 +142,11 @@ def by_hand():
         call(local, "GET", "/api/v2/gpus/{gpu}/history", 400, "?resolution=years")
         call(local, "GET", "/api/v2/tenants/{tenant}/history", 404, "?gpu=9")
         call(local, "GET", "/api/v2/events", 400, "?after=-1")
+        call(local, "GET", "/api/v2/tenants/{tenant}/why", 404, tenant="nobody")
+        for seconds in ("0", "601", "x"):
+            call(local, "GET", "/api/v2/histories", 400, "?seconds=" + seconds)
+        series = call(local, "GET", "/api/v2/histories", 200, "?seconds=1")["series"]
+        assert [one["got_percent"] for one in series if one["tenant"] == "ml.trainer-aaaa"] == [[None]], series
         assert len(call(local, "GET", "/api/v2/events", 200, "?limit=2")["events"]) == 2
         assert len(call(local, "GET", "/api/v2/processes", 200, "?unlimited=true")) == 1
         assert len(call(local, "GET", "/api/v2/processes", 200, "?tenant=ml.trainer")) == 1

@@ -153,6 +153,17 @@ class HandMadeControl final : public Control {
     unknown.time_ns = 1'764'000'001'000'000'000;
     return {known, unknown};
   }
+  std::vector<survey::Explanation> explain(std::string_view tenant_id) const override {
+    survey::Explanation why;
+    why.gpu = uuid_of(1);
+    why.seconds = 15;
+    why.got_percent = 22.5;
+    why.summary = "it got 23 % of the GPU";
+    why.causes = {{survey::CauseKind::turn, 12, 12, std::string("behind ") + kHostile, ""},
+                  {survey::CauseKind::idle, 1, std::nullopt, "it had nothing to do", "more work"}};
+    if (state()->tenant(tenant_id) == nullptr) return {};
+    return {why};
+  }
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override {
     note(asker);
     if (request.memory == "1TiB") {

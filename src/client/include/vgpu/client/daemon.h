@@ -68,6 +68,7 @@ class Daemon {
 // The first of those addresses where a daemon answers this user. `why_not`, where it isn't null: of
 // each that is there and doesn't. Nothing at an address isn't said.
 std::optional<Daemon> find_daemon(const std::vector<Address>& addresses,
+                                  const std::string& token = "",
                                   std::vector<std::string>* why_not = nullptr);
 
 // For a path or a query.

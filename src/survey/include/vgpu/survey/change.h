@@ -33,6 +33,9 @@ struct NewTenantTerms {
 NewTenant make_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec,
                       const NewTenantTerms& terms);
 
+// Throws Problem in a process of a tenant: who can change a quota is not the tenant.
+void refuse_from_inside();
+
 struct ChangeTerms {
   bool oversubscribe = false;
   bool when_free = false;  // a lower memory limit is left to lower(), again and again

@@ -33,6 +33,7 @@ struct ProcessFigures {
   std::string program;
   std::uint64_t used_bytes = 0;
   std::optional<UseFigures> use;  // none: it has no seat, so it hasn't launched anything there
+  std::optional<double> got_1s;   // of `use`; alone where no more is known of it
 };
 
 struct TenantFigures {

@@ -28,4 +28,8 @@ inline void print_json(const Json& json) {
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
+struct Explanation;
+// What `vgpu why --json` and the daemon say of one GPU.
+Json explanation_json(const Explanation& explanation);
+
 }  // namespace vgpu::survey

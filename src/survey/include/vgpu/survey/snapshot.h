@@ -51,8 +51,15 @@ struct Snapshot {
 std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
                        std::vector<shm::SeatFacts>& seats);
 
+// Who is alone on a GPU counts nothing: what it did in the last second is what NVML says of the
+// GPU.
+void measure_lone_seats(Snapshot& snapshot);
+
 // Removes on its way what ended tenants and processes left behind.
 Snapshot take_snapshot(bool simulated);
+
+// By its index, its UUID in any case with or without "GPU-", or the beginning of one.
+bool is_called(const std::string& only, const Gpu& gpu);
 
 // Leaves the GPUs and tenants that are called so, by name, id, UUID, index or the beginning of one;
 // empty: all of them. Throws Problem when nothing is.
