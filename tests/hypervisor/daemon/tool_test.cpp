@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "simulated_daemon.h"
+
 namespace vgpu::cli_test {
 namespace {
 
@@ -22,8 +24,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
-
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 class ToolWithDaemonTest : public ToolTest {
  protected:
