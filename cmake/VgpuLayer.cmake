@@ -11,6 +11,7 @@ target_compile_options(vgpu_warnings INTERFACE
 
 add_library(vgpu_options INTERFACE)
 if(VGPU_SANITIZE)
+  set(CMAKE_CXX_FLAGS_DEBUG "-g1" CACHE STRING "" FORCE)  # line tables are what a report needs
   target_compile_options(vgpu_options INTERFACE -fsanitize=${VGPU_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(vgpu_options INTERFACE -fsanitize=${VGPU_SANITIZE})
   target_compile_definitions(vgpu_options INTERFACE VGPU_SANITIZED=1)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -62,12 +63,20 @@ class Scratch {
   const StateDir& dir() const { return dir_; }
   const std::vector<std::uint8_t>& valid() const { return valid_; }
 
+  // Only the pages that hold something: the rest of the file is a hole, which reads as zeroes.
   void write(const std::vector<std::uint8_t>& bytes) const {
     // A new file each time: the last one may still be mapped.
     ::unlink(name().c_str());
     const int fd = ::open(name().c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 || ::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
-      ::abort();
+    if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes.size())) != 0) ::abort();
+    static constexpr std::array<std::uint8_t, 4096> kZeroes{};
+    for (std::size_t at = 0; at < bytes.size(); at += kZeroes.size()) {
+      const std::size_t size = std::min(kZeroes.size(), bytes.size() - at);
+      if (std::memcmp(bytes.data() + at, kZeroes.data(), size) == 0) continue;
+      if (::pwrite(fd, bytes.data() + at, size, static_cast<off_t>(at)) !=
+          static_cast<ssize_t>(size))
+        ::abort();
+    }
     ::close(fd);
   }
 

@@ -32,7 +32,7 @@ Op wait_op(CUevent event) {
 
 namespace {
 
-constexpr unsigned kKnownFlags =
+constexpr unsigned kEventFlags =
     CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
 
 CUresult destroy(CUevent event) {
@@ -175,7 +175,7 @@ CUresult wait_all(CUcontext context, CUevent event) {
 CUresult sim_cuEventCreate(CUevent* event, unsigned int flags) {
   Call call;
   if (!call) return call.result;
-  if (event == nullptr || (flags & ~kKnownFlags) != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (event == nullptr || (flags & ~kEventFlags) != 0) return CUDA_ERROR_INVALID_VALUE;
   if ((flags & CU_EVENT_INTERPROCESS) != 0 && (flags & CU_EVENT_DISABLE_TIMING) == 0)
     return CUDA_ERROR_INVALID_VALUE;
   auto* made = new CUevent_st;

@@ -277,7 +277,7 @@ CUresult change(CUgraphExec exec, CUgraphNode node, CUgraphNodeType type, Make m
   return result;
 }
 
-CUDA_KERNEL_NODE_PARAMS_v2 widen(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
+CUDA_KERNEL_NODE_PARAMS_v2 widened(const CUDA_KERNEL_NODE_PARAMS_v1& p) {
   return {p.func,      p.gridDimX,       p.gridDimY,     p.gridDimZ, p.blockDimX, p.blockDimY,
           p.blockDimZ, p.sharedMemBytes, p.kernelParams, p.extra,    nullptr,     nullptr};
 }
@@ -390,7 +390,7 @@ CUresult sim_cuGraphExecKernelNodeSetParams(CUgraphExec exec, CUgraphNode node,
                                             const CUDA_KERNEL_NODE_PARAMS_v1* params) {
   if (params == nullptr) return CUDA_ERROR_INVALID_VALUE;
   return change(exec, node, CU_GRAPH_NODE_TYPE_KERNEL, [&](Call& call, NodeBody& body) {
-    return kernel_body(call, widen(*params), body);
+    return kernel_body(call, widened(*params), body);
   });
 }
 CUresult sim_cuGraphExecKernelNodeSetParams_v2(CUgraphExec exec, CUgraphNode node,

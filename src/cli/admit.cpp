@@ -275,7 +275,9 @@ std::optional<client::Daemon> daemon_of(const shm::StateDir& dir, std::optional<
     try {
       Json node = asked([&] { return daemon.get("/api/v2/node"); });
       const auto driver = node.find("driver");
+      // One that waits for its driver knows none of them.
       const bool same_gpus = !simulated || (driver != node.end() && driver->is_object() &&
+                                            driver->value("available", false) &&
                                             driver->value("simulated", false) == *simulated);
       const std::string ours(dir.path.view());
       const auto until = Clock::now() + kUntilSeen;

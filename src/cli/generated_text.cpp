@@ -35,7 +35,7 @@ struct VerbText {
   std::vector<Flag> flags;
 };
 
-std::vector<Flag> flags_of(const CLI::App& app) {
+std::vector<Flag> described_flags(const CLI::App& app) {
   std::vector<Flag> flags;
   for (const auto* option : app.get_options()) {
     if (!option->nonpositional() || option->get_lnames().empty()) continue;
@@ -55,7 +55,7 @@ std::vector<VerbText> verbs() {
   const auto app = declare_commands(unused);
   std::vector<VerbText> all;
   for (const auto* sub : app->get_subcommands({}))
-    all.push_back({sub->get_name(), sub->get_description(), flags_of(*sub)});
+    all.push_back({sub->get_name(), sub->get_description(), described_flags(*sub)});
   return all;
 }
 
@@ -276,7 +276,7 @@ std::string man_page(const std::string& verb) {
       out += fmt::format(".TP\n.BR vgpu\\-{} (1)\n{}\n", one.name, roff(one.text));
   }
   out += ".SH OPTIONS\n";
-  for (const auto& flag : flags_of(declared)) {
+  for (const auto& flag : described_flags(declared)) {
     out += fmt::format(".TP\n\\fB{}{}\\fR{}\n{}\n",
                        flag.short_name.empty() ? "" : "\\-" + flag.short_name + ", ",
                        roff("--" + flag.long_name),

@@ -231,8 +231,9 @@ void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& ruling
       }
       continue;
     }
-    if (!must_end(now_ns, gang, gpus)) turn.aligned_by_ns = 0;
-    const bool ends = must_end(now_ns, gang, gpus) && is_aligned(now_ns, gang, gpus, turn);
+    const bool must = must_end(now_ns, gang, gpus);
+    if (!must) turn.aligned_by_ns = 0;
+    const bool ends = must && is_aligned(now_ns, gang, gpus, turn);
     if (ends) remember_end(now_ns, gang);
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;

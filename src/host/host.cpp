@@ -282,6 +282,7 @@ std::uint64_t Host::keep_plan(std::uint64_t now_ns) {
   const std::uint64_t end = is_ours ? period + plan.end_ns : 0;
   each([end](core::Grant& grant) {
     grant.end_ns = std::min(grant.end_ns, end);
+    grant.in_flight_ns = std::min(grant.in_flight_ns, core::kInFlightNs);  // so that it does end
     grant.counted = true;
   });
   if (is_ours) return end;

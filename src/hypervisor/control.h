@@ -73,7 +73,10 @@ class Outcome {
 // How long somebody waits for room.
 struct Patience {
   std::optional<std::chrono::steady_clock::time_point> until;  // none: for ever
-  std::function<bool()> is_there;  // false: whoever asked has gone; asked now and then
+  // Asked now and then. False: whoever asked has gone.
+  std::function<bool()> is_there;
+  // True: what carries the answer is about to stop, so the wait ends as if the daemon did.
+  std::function<bool()> is_ending;
 };
 
 enum class Lifetime : unsigned char {

@@ -3,10 +3,11 @@
 
 #include <algorithm>
 
+#include "times.h"
+
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // A process writes a second's row a little after that second's end.
 constexpr std::uint64_t kLateNs = 100'000'000;
 

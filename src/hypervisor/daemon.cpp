@@ -13,12 +13,12 @@
 #include <array>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <set>
 #include <utility>
 
 #include "loss_plan.h"
 #include "pace.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/survey/change.h"
@@ -36,8 +36,6 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint64_t kBeatNs = 100 * kMsNs;
 constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
 constexpr std::uint64_t kSharesEveryNs = kSecondNs;
@@ -46,13 +44,6 @@ constexpr std::uint64_t kRefusalsEveryNs = kSecondNs;
 // The driver frees a moment after the ledger, and two readings are of two moments.
 constexpr unsigned kBeatsOverMemory = 3;
 constexpr double kPpmOfPercent = 10'000;
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 std::string random_id() {
   std::array<unsigned char, 8> bytes{};
@@ -123,7 +114,6 @@ Daemon::Daemon(DaemonOptions options)
       options_(std::move(options)),
       sampler_(library_of(simulated_), simulated_),
       directories_(dir_, options_.users_directories, quotas_folder(dir_, options_)),
-      segments_(quotas_folder(dir_, options_)),
       book_([this] { return directories(); },
             [this](std::string_view tenant) { return owner_of(tenant); }) {
   auto first = std::make_shared<NodeState>();
@@ -230,6 +220,7 @@ void Daemon::beat() {
   next->state_directory = before->state_directory;
   next->looks_after_users = !options().users_directories.empty();
   next->driver = readings->driver;
+  next->driver_is_read = readings->looked_ns != 0;
   next->processes_read_ns = readings->read_ns;
   next->segments_read_ns = next->time_ns;
   next->hosts_arbiter = hosting_.hosts();
@@ -421,6 +412,7 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
     tenant.process_count = seen.processes.size();
+    tenant.quota_restored = seen.put_right;
     std::map<GpuUuid, std::uint64_t> driver_bytes;
     std::set<GpuUuid> driver_silent;
     for (const auto& slot : seen.processes) {
@@ -651,6 +643,11 @@ void Daemon::tell_tenants(const NodeState& before, NodeState& state) {
     } else if (old->name != tenant.name) {
       say(state, EventKind::tenant_renamed, tenant.id,
           fmt::format("tenant {} is called {}", old->name, tenant.name));
+    }
+    if (old != nullptr && tenant.quota_restored > old->quota_restored) {
+      say(state, EventKind::quota_restored, tenant.id,
+          fmt::format("{}: its quota had been written past the daemon, and is as it was",
+                      tenant.name));
     }
     for (const auto& gpu : tenant.gpus) {
       const Place place(tenant.id, gpu.gpu);

@@ -100,6 +100,7 @@ class Daemon final : public Control {
     std::string rule;
     Asker asker;
     admission::Wish wish;
+    Quota each;                            // of a wish by number
     Priority priority = Priority::normal;  // in the queue
     Lifetime lifetime = Lifetime::kept;
     std::uint64_t asker_start_ticks = 0;

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <set>
 #include <utility>
 
 #include "daemon.h"
 #include "refusals.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/process.h"
@@ -22,13 +22,6 @@ namespace {
 
 // How often a waiting thread looks whether whoever asked is still there.
 constexpr std::chrono::milliseconds kLookEvery{250};
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 // The daemon's own variables say nothing of a tenant that somebody asks for.
 class NoVariables final : public settings::Environment {
@@ -248,6 +241,8 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     refuse("a number of GPUs, or their names: not both");
   if (request.gpu_count != 0 && any_for_one_gpu(request))
     refuse("with a number of GPUs a quota is for each of them: GPU=VALUE has no place in it");
+  if (now->gpus.empty())
+    throw survey::Problem(survey::kExitFailed, "VG1041", "the driver shows no GPU", "");
   if (request.exact_each.has_value() && request.gpu_count == 0)
     refuse("a quota for each GPU goes with a number of GPUs");
 
@@ -300,9 +295,9 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     if (gpu.in_set) highest = std::max(highest, gpu.quota.priority);
   }
   wanted.priority = wanted.wish.user.trusted ? highest : std::min(highest, Priority::normal);
-  const Quota common = common_of(wanted.spec);
   if (request.gpu_count != 0) {
-    wanted.wish.each = part_of(0, common);
+    wanted.each = exactly ? wanted.spec.gpus[0].quota : common_of(wanted.spec);
+    wanted.wish.each = part_of(0, wanted.each);
     return wanted;
   }
   for (const auto& gpu : wanted.spec.gpus) {
@@ -322,13 +317,12 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
                             fmt::format("vgpu exec {} -- PROGRAM, or another --name", tenant.name));
     }
   }
-  const Quota common = common_of(spec);
   for (auto& gpu : spec.gpus) {
     const std::size_t place = admission_place(gpu.uuid);
     gpu.in_set = std::any_of(parts.begin(), parts.end(),
                              [&](const admission::Part& part) { return part.gpu == place; });
     if (!gpu.in_set) gpu.quota = {};
-    if (gpu.in_set && wanted.wish.count != 0) gpu.quota = common;
+    if (gpu.in_set && wanted.wish.count != 0) gpu.quota = wanted.each;
   }
   const Whereabouts place{wanted.directory, std::string(spec.id.view())};
   const std::string id = place.public_id(), name(spec.name.view());
@@ -385,7 +379,8 @@ void Daemon::forget_untaken_of(const Wanted& wanted) {
 Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
                                              const Patience& patience, const Refusal& refusal) {
   using Clock = std::chrono::steady_clock;
-  const std::string id(wanted.spec.id.view()), name(wanted.spec.name.view());
+  const Whereabouts place{wanted.directory, std::string(wanted.spec.id.view())};
+  const std::string id = place.public_id(), name(wanted.spec.name.view());
   const auto ticket = queue_.wait(wanted.wish, wanted.priority);
   if (!ticket) {
     return Refusal{RefusalKind::unavailable,
@@ -403,7 +398,10 @@ Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock,
   const auto since = Clock::now();
   const auto is_over = [&] { return patience.until && Clock::now() >= *patience.until; };
   const auto is_there = [&] { return !patience.is_there || patience.is_there(); };
-  while (!waiter.outcome && !nobody_waits_any_more_ && !is_over() && is_there()) {
+  const auto is_ending = [&] {
+    return nobody_waits_any_more_ || (patience.is_ending && patience.is_ending());
+  };
+  while (!waiter.outcome && !is_ending() && !is_over() && is_there()) {
     auto look = Clock::now() + kLookEvery;
     if (patience.until) look = std::min(look, *patience.until);
     waiting_changed_.wait_until(lock, look,
@@ -424,14 +422,15 @@ Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock,
     unmake(id);
     book_.remove(id, platform::monotonic_ns());
   }
-  const char* why = nobody_waits_any_more_ ? "the daemon ends"
-                    : is_over()            ? "its time is up"
-                                           : "whoever asked has gone";
+  const bool ends = is_ending();
+  const char* why = ends        ? "the daemon ends"
+                    : is_over() ? "its time is up"
+                                : "whoever asked has gone";
   events_.add(realtime_ns(), EventKind::withdrawn, id,
               fmt::format("tenant {} waits no more after {:.1f} s: {}", name, waited, why));
   serve_waiting();  // what was held for it
   Refusal late = refusal;
-  if (nobody_waits_any_more_) {
+  if (ends) {
     late = {RefusalKind::unavailable, "VG1068", "daemon_ends", "the daemon ends", "again", {}};
   } else {
     late.what = fmt::format("no room within {:.1f} s: {}", waited, refusal.what);

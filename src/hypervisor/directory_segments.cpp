@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 
+#include "times.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/shm/quota_page.h"
 #include "vgpu/survey/tenants.h"
@@ -19,12 +20,11 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 // Between its creation and its keeper's lock a tenant looks left behind.
 constexpr std::uint64_t kLeftBehindNs = 3 * kSecondNs;
 // For those whose pid means nothing here, or another process by now.
 constexpr std::uint64_t kReapEveryNs = 3 * kSecondNs;
-constexpr std::uint64_t kLookEveryNs = kSecondNs / 4;
+constexpr std::uint64_t kLivesEveryNs = kSecondNs / 4;
 constexpr std::size_t kMostTenants = 4'096;
 
 std::string path_of(const shm::StateDir& dir, std::string_view name) {
@@ -119,7 +119,7 @@ void DirectorySegments::keep_quota(const std::string& id, Open& open) {
 // False: it is gone.
 bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t now_ns) {
   std::size_t count = open.tenant.processes(buffer_);
-  const bool is_due = now_ns >= open.looked_ns + kLookEveryNs;
+  const bool is_due = now_ns >= open.looked_ns + kLivesEveryNs;
   if (is_due) open.looked_ns = now_ns;
   const bool any_gone =
       is_due && std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),

@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "times.h"
+
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint32_t kNone = UINT32_MAX;
 constexpr std::uint16_t kNone16 = UINT16_MAX;
 
@@ -16,7 +17,7 @@ std::uint16_t tenths(const std::optional<float>& percent) {
   return static_cast<std::uint16_t>(std::clamp(std::lround(*percent * 10), 0L, 65'534L));
 }
 
-std::optional<float> percent(std::uint16_t value) {
+std::optional<float> percent_of(std::uint16_t value) {
   return value == kNone16 ? std::nullopt : std::optional(static_cast<float>(value) / 10);
 }
 
@@ -40,10 +41,10 @@ HistoryPoint History::unpack(const Packed& packed) {
   HistoryPoint point;
   point.time_ns = packed.time_s * kSecondNs;
   if (packed.used_mib != kNone) point.used_bytes = std::uint64_t{packed.used_mib} << 20;
-  point.got_percent = percent(packed.got);
-  point.owed_percent = percent(packed.owed);
-  point.waited_percent = percent(packed.waited);
-  point.busy_percent = percent(packed.busy);
+  point.got_percent = percent_of(packed.got);
+  point.owed_percent = percent_of(packed.owed);
+  point.waited_percent = percent_of(packed.waited);
+  point.busy_percent = percent_of(packed.busy);
   return point;
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/futex.h"
@@ -12,32 +13,31 @@
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
-constexpr std::uint64_t kLookEveryNs = 100 * kMsNs;
+constexpr std::uint64_t kFileLookEveryNs = 100 * kMsNs;
 constexpr std::uint64_t kUntilRetakenNs = 100 * kMsNs;
 
 std::string segment_path(const shm::StateDir& dir) {
   return std::string(dir.path.view()) + "/node.seats";
 }
 
-class Terms final : public host::SeatTerms {
- public:
-  void set(std::shared_ptr<const TermsTable> table) { table_ = std::move(table); }
-  bool find(std::uint64_t tenant, const GpuUuid& gpu, Quota& terms) const override {
-    if (table_ == nullptr) return false;
-    const auto at = table_->find({tenant, gpu});
-    if (at == table_->end()) return false;
-    terms = at->second;
-    return true;
-  }
-
- private:
-  std::shared_ptr<const TermsTable> table_;
-};
-
 }  // namespace
 
 struct Hosting::Hosted {
+  class Terms final : public host::SeatTerms {
+   public:
+    void set(std::shared_ptr<const TermsTable> table) { table_ = std::move(table); }
+    bool find(std::uint64_t tenant, const GpuUuid& gpu, Quota& terms) const override {
+      if (table_ == nullptr) return false;
+      const auto at = table_->find({tenant, gpu});
+      if (at == table_->end()) return false;
+      terms = at->second;
+      return true;
+    }
+
+   private:
+    std::shared_ptr<const TermsTable> table_;
+  };
+
   DirectoryPointer directory;
   shm::Node node;
   platform::FileIdentity file;
@@ -134,7 +134,7 @@ void Hosting::run() {
     if (now_ns >= look_ns || changed != changed_.load(std::memory_order_acquire)) {
       changed = changed_.load(std::memory_order_acquire);
       refresh();
-      look_ns = now_ns + kLookEveryNs;
+      look_ns = now_ns + kFileLookEveryNs;
     }
     // New ones at once; one that another process has taken, not in each step.
     if (!host_.hosts_all() && now_ns >= retake_ns) {
@@ -145,7 +145,7 @@ void Hosting::run() {
     std::vector<std::uint32_t> bells{changed};
     for (const auto& hosted : hosted_)
       bells.push_back(hosted->node.doorbell().load(std::memory_order_acquire));
-    std::uint64_t wake_ns = std::min(now_ns + kLookEveryNs, look_ns);
+    std::uint64_t wake_ns = std::min(now_ns + kFileLookEveryNs, look_ns);
     if (host_.hosts()) {
       const std::uint64_t due_ns = host_.step(now_ns);
       if (due_ns != 0) wake_ns = std::min(wake_ns, due_ns);

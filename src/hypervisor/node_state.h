@@ -123,6 +123,7 @@ struct TenantState {
   uid_t owner = 0;
   std::optional<std::uint64_t> made_ns;
   bool made_by_daemon = false;
+  std::uint64_t quota_restored = 0;  // how often somebody had written it past the daemon
   std::vector<TenantGpuState> gpus;  // of its set, by index
   std::size_t process_count = 0;
 };
@@ -161,6 +162,7 @@ enum class EventKind : unsigned char {
   process_joined,
   process_ended,
   quota_changed,
+  quota_restored,  // somebody had written it past the daemon
   memory_refused,
   unlimited_found,  // a process on a GPU without the limiter
   unlimited_gone,
@@ -210,6 +212,7 @@ struct NodeState {
   std::vector<std::string> state_directories;  // all that it looks after
   bool looks_after_users = false;              // and others of theirs when they come
   DriverState driver;
+  bool driver_is_read = false;                     // NVML was asked, whatever came of it
   std::optional<std::uint64_t> processes_read_ns;  // when NVML's processes and memory were read
   std::optional<std::uint64_t> segments_read_ns;   // when tenants and seats were read
   bool hosts_arbiter = false;                      // this daemon; else a tenant's process does

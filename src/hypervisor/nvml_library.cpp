@@ -6,9 +6,10 @@
 
 #include <algorithm>
 #include <array>
-#include <ctime>
 #include <span>
 #include <utility>
+
+#include "times.h"
 
 namespace vgpu::hypervisor {
 namespace {
@@ -27,13 +28,6 @@ struct EventData {  // nvmlEventData_t
   unsigned compute_instance;
 };
 static_assert(sizeof(EventData) == 32);
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 }  // namespace
 

@@ -70,6 +70,14 @@ void log_events(const Control& control, const std::atomic<bool>& stopping) {
   }
 }
 
+// Whoever asks for a tenant at once shall find the GPUs known; without a driver they never are.
+void wait_for_driver(const Control& control) {
+  const auto until = std::chrono::steady_clock::now() + kStartWait;
+  StatePointer now = control.state();
+  while ((now->sequence == 0 || !now->driver_is_read) && std::chrono::steady_clock::now() < until)
+    now = control.state_after(now->sequence, std::chrono::milliseconds(100));
+}
+
 sigset_t awaited_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -101,7 +109,7 @@ int run_daemon(const DaemonOptions& options, const std::function<DaemonOptions()
     log.join();
   };
   try {
-    (void)daemon.state_after(0, kStartWait);
+    wait_for_driver(daemon);
     services = start_services(daemon, options);
   } catch (...) {
     stop();

@@ -5,30 +5,22 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <random>
 #include <utility>
 
 #include "pace.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMsNs = 1'000'000;
 constexpr std::uint64_t kFastNs = 100 * kMsNs;
 constexpr std::uint64_t kSlowNs = 1'000 * kMsNs;
 constexpr std::uint64_t kRareNs = 10'000 * kMsNs;
 constexpr std::uint64_t kDearNs = 5 * kMsNs;
 constexpr unsigned kFailuresUntilUnreadable = 3;
 constexpr auto kStopWait = std::chrono::seconds(2);
-
-std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 bool means_lost(nvmlReturn_t result) {
   return result == NVML_ERROR_GPU_IS_LOST || result == NVML_ERROR_RESET_REQUIRED ||

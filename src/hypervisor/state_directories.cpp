@@ -11,12 +11,13 @@
 #include <map>
 #include <utility>
 
+#include "times.h"
 #include "vgpu/host/host.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kLookEveryNs = 250'000'000;
+constexpr std::uint64_t kDirectoriesEveryNs = 250 * kMsNs;
 // Of one user, so that nobody takes the others' places.
 constexpr int kMostOfOneUser = 4;
 
@@ -52,9 +53,9 @@ std::optional<uid_t> user_in(std::string_view public_id) {
 
 StateDirectories::StateDirectories(const shm::StateDir& own, std::vector<std::string> patterns,
                                    const std::string& quotas)
-    : patterns_(std::move(patterns)) {
+    : patterns_(std::move(patterns)), quotas_(quotas) {
   UserDirectory first{own, geteuid(), true};
-  first.dir.quotas = FixedString<255>(quotas);
+  first.dir.quotas = FixedString<255>(fmt::format("{}/quotas", own.path.view()));
   directories_.push_back(std::make_shared<UserDirectory>(first));
 }
 
@@ -83,7 +84,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
   UserDirectory fresh;
   fresh.dir.path = FixedString<255>(path);
   if (fresh.dir.path.truncated()) return;
-  fresh.dir.quotas = directories_.front()->dir.quotas;
+  fresh.dir.quotas = quotas_;
   fresh.dir.owner = facts.st_uid;
   fresh.user = facts.st_uid;
   fresh.is_own = false;
@@ -91,7 +92,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
 }
 
 const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns) {
-  if (looked_ns_ != 0 && now_ns < looked_ns_ + kLookEveryNs) return directories_;
+  if (looked_ns_ != 0 && now_ns < looked_ns_ + kDirectoriesEveryNs) return directories_;
   looked_ns_ = now_ns;
   notes_.clear();
   std::vector<DirectoryPointer> found{directories_.front()};

@@ -80,4 +80,7 @@ class Limiter {
   std::atomic<std::uint8_t> position_by_device_[kMaxDevices] = {};
 };
 
+// Of a process that is limited: hook bodies run only in those.
+inline shm::Tenant& tenant() { return Limiter::active()->tenant(); }
+
 }  // namespace vgpu::limiter

@@ -14,7 +14,6 @@
 namespace vgpu::test {
 namespace {
 
-const std::string kLimiter = VGPU_LIMITER;
 const std::string kSimulated = VGPU_SIMULATED_DIR;
 const std::string kPrograms = VGPU_PROBE_DIR;
 

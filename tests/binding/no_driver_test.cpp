@@ -10,8 +10,6 @@
 namespace vgpu::test {
 namespace {
 
-const std::string kLimiter = VGPU_LIMITER;
-
 class WithoutADriver : public ::testing::Test {
  protected:
   std::map<std::string, std::string> environment(bool preloaded) const {

@@ -9,6 +9,8 @@
 
 namespace vgpu::test {
 
+inline const std::string kLimiter = VGPU_LIMITER;  // libcuda_limiter.so
+
 struct Ended {
   int status = -1;  // exit status, or 128 + signal
   std::string out;

@@ -48,7 +48,8 @@ Running::Running(Running&& other) noexcept
       in_(std::exchange(other.in_, -1)),
       out_(std::exchange(other.out_, -1)),
       err_(std::exchange(other.err_, -1)),
-      read_(std::move(other.read_)) {}
+      read_(std::move(other.read_)),
+      said_(std::move(other.said_)) {}
 
 Running::~Running() {
   if (pid_ > 0) {
@@ -67,6 +68,13 @@ bool Running::wait_for(const std::string& text) {
   return true;
 }
 
+bool Running::wait_for_message(const std::string& text) {
+  while (said_.find(text) == std::string::npos) {
+    if (!read_some(err_, said_)) return false;
+  }
+  return true;
+}
+
 void Running::send(int signal) const { kill(pid_, signal); }
 
 void Running::close_input() { close_once(in_); }
@@ -75,6 +83,7 @@ Result Running::finish() {
   Result result;
   close_once(in_);
   result.out = read_;
+  result.err = said_;
   std::array<pollfd, 2> sources{{{out_, POLLIN, 0}, {err_, POLLIN, 0}}};
   while (sources[0].fd >= 0 || sources[1].fd >= 0) {
     poll(sources.data(), sources.size(), -1);

@@ -31,6 +31,8 @@ class Running {
   pid_t pid() const { return pid_; }
   // Reads standard output until `text` has come; false when it ended before.
   bool wait_for(const std::string& text);
+  // The same of standard error.
+  bool wait_for_message(const std::string& text);
   void send(int signal) const;
   void close_input();
   Result finish();
@@ -38,7 +40,7 @@ class Running {
  private:
   pid_t pid_;
   int in_, out_, err_;
-  std::string read_;
+  std::string read_, said_;
 };
 
 class ToolTest : public testing::Test {

@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "ledger/pool_account.h"
+#include "sizes.h"
 
 namespace vgpu::limiter {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kStep = driver_model::kPoolGrowthBytes;
 constexpr std::uint64_t kAlign = driver_model::kPoolAlignBytes;
 constexpr std::uint64_t kStreams = 3;

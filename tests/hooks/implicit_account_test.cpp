@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "sizes.h"
+
 namespace vgpu::limiter {
 namespace {
-
-constexpr std::uint64_t kMiB = 1 << 20;
 
 class Implicit : public ::testing::Test {
  protected:

@@ -12,12 +12,10 @@
 #include "ledger/allocation_table.h"
 #include "ledger/physical_table.h"
 #include "ledger/pool_account.h"
+#include "sizes.h"
 
 namespace vgpu::limiter {
 namespace {
-
-constexpr std::uint64_t kMiB = 1 << 20;
-constexpr std::uint64_t kPage = 2 * kMiB;
 
 // A driver that places small allocations in pages of 2 MiB, first fit, and gives empty pages back.
 class NaiveDriver {

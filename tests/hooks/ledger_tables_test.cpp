@@ -11,12 +11,11 @@
 #include "ledger/graph_table.h"
 #include "ledger/physical_table.h"
 #include "ledger/pool_table.h"
+#include "sizes.h"
 
 namespace vgpu::limiter {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
-constexpr std::uint64_t kPage = 2 * kMiB;
 constexpr std::uint64_t kBase = 0x7f0000000000;
 
 Freed free_one(AllocationTable& table, std::uint64_t handle) {

@@ -3,10 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include "sizes.h"
+
 namespace vgpu::limiter {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr auto kGrant = [](std::uint64_t) { return true; };
 
 TEST(PoolAccount, ChargesTheWorstCaseBeforeTheDriverIsAsked) {

@@ -17,10 +17,10 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t kEventsAtOnce = 500;
-constexpr std::uint64_t kGraceMax_ms = 600'000;
-constexpr std::uint64_t kHistorySeconds = 15, kHistorySecondsMax = 600;
+constexpr std::uint64_t kGraceMostMs = 600'000;
 constexpr std::uint64_t kGpusMost = 1'000;
-constexpr double kWaitMost_s = 1e9;  // half a life
+constexpr double kWaitMostSeconds = 1e9;  // half a life
+constexpr std::uint64_t kHistorySeconds = 15, kHistorySecondsMax = 600;
 
 int status_of(RefusalKind kind) {
   switch (kind) {
@@ -189,7 +189,8 @@ std::optional<Patience> patience_in(const Json& wait, const Ask& ask) {
   if (wait.is_null()) return std::nullopt;
   Patience patience;
   patience.is_there = ask.is_there;
-  if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMost_s) {
+  patience.is_ending = ask.is_ending;
+  if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMostSeconds) {
     const std::chrono::duration<double> seconds(wait.get<double>());
     if (seconds.count() == 0) return std::nullopt;
     patience.until =
@@ -233,7 +234,7 @@ Resolution resolution_of(const Ask& ask) {
   throw std::invalid_argument("\"resolution\" must be seconds or ten_seconds");
 }
 
-std::string lower(std::string_view text) {
+std::string in_lower_case(std::string_view text) {
   std::string out(text);
   for (char& letter : out) {
     if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter | 0x20);
@@ -408,7 +409,7 @@ class Api {
     request.with_processes = flag_parameter(ask, "with_processes");
     const std::uint64_t grace =
         number_parameter(ask, "grace_ms", static_cast<std::uint64_t>(request.grace.count()));
-    if (grace > kGraceMax_ms) return bad_request("\"grace_ms\" is at most 600000");
+    if (grace > kGraceMostMs) return bad_request("\"grace_ms\" is at most 600000");
     request.grace = milliseconds(grace);
     const auto outcome = control_.end(asker(ask), ask.part("tenant"), request);
     return outcome.ok() ? answered(ended_json(outcome.value())) : refused(outcome.refusal());
@@ -502,9 +503,9 @@ const GpuState* find_gpu(const NodeState& state, std::string_view typed) {
   if (typed.empty()) return nullptr;
   if (const auto index = number_in(typed))
     return the_only(state.gpus, [&](const GpuState& gpu) { return gpu.index == *index; });
-  const std::string wanted = lower(typed);
+  const std::string wanted = in_lower_case(typed);
   return the_only(state.gpus, [&](const GpuState& gpu) {
-    return lower(gpu.uuid_text()).compare(0, wanted.size(), wanted) == 0;
+    return in_lower_case(gpu.uuid_text()).compare(0, wanted.size(), wanted) == 0;
   });
 }
 

@@ -20,8 +20,6 @@
 namespace vgpu::hypervisor::http {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::size_t kTokenBytesMax = 8 * 1024;
 constexpr std::size_t kKeyFileBytesMax = 256 * 1024;
 constexpr std::string_view kReadScope = "vgpu:read", kWriteScope = "vgpu:write";
@@ -45,13 +43,13 @@ void refuse_readable_secret(const std::string& path, const VerificationKey& key)
         fmt::format("{}: others than its owner can use this secret; chmod 600 it", path));
 }
 
-std::optional<std::string> text_at(const Json& object, const char* field) {
+std::optional<std::string> text_at(const nlohmann::json& object, const char* field) {
   const auto found = object.find(field);
   if (found == object.end() || !found->is_string()) return std::nullopt;
   return found->get<std::string>();
 }
 
-std::optional<std::int64_t> time_at(const Json& object, const char* field) {
+std::optional<std::int64_t> time_at(const nlohmann::json& object, const char* field) {
   const auto found = object.find(field);
   if (found == object.end() || !found->is_number()) return std::nullopt;
   const double value = found->get<double>();
@@ -60,7 +58,7 @@ std::optional<std::int64_t> time_at(const Json& object, const char* field) {
   return static_cast<std::int64_t>(value);
 }
 
-bool audience_holds(const Json& claims, const std::string& wanted) {
+bool audience_holds(const nlohmann::json& claims, const std::string& wanted) {
   const auto found = claims.find("aud");
   if (found == claims.end()) return false;
   if (found->is_array()) return std::find(found->begin(), found->end(), wanted) != found->end();
@@ -68,7 +66,8 @@ bool audience_holds(const Json& claims, const std::string& wanted) {
 }
 
 // What a claims set must say about itself; empty: it does.
-std::string fault_in(const Json& claims, const TokenSettings& settings, std::int64_t now) {
+std::string fault_in(const nlohmann::json& claims, const TokenSettings& settings,
+                     std::int64_t now) {
   const auto expiry = time_at(claims, "exp");
   if (!expiry) return "it has no expiry (exp)";
   if (now >= *expiry + settings.leeway_seconds) return "it has expired";
@@ -92,7 +91,7 @@ bool is_label(const std::string& text) {
          });
 }
 
-std::optional<PodIdentity> pod_in(const Json& claims) {
+std::optional<PodIdentity> pod_in(const nlohmann::json& claims) {
   const auto found = claims.find("kubernetes.io");
   if (found == claims.end() || !found->is_object()) return std::nullopt;
   const auto pod = found->find("pod");
@@ -102,7 +101,7 @@ std::optional<PodIdentity> pod_in(const Json& claims) {
   return PodIdentity{*name_space, *name};
 }
 
-Claims claims_of(const Json& json) {
+Claims claims_of(const nlohmann::json& json) {
   Claims claims;
   claims.subject = text_at(json, "sub").value_or("");
   std::istringstream scopes(text_at(json, "scope").value_or(""));
@@ -122,10 +121,10 @@ bool signature_holds(const std::string& token, const VerificationKey& key) {
   return holds;
 }
 
-std::optional<Json> object_in(std::string_view part) {
+std::optional<nlohmann::json> object_in(std::string_view part) {
   std::string text;
   if (!decode_base64url(part, text)) return std::nullopt;
-  Json json = Json::parse(text, nullptr, false);
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object()) return std::nullopt;
   return json;
 }

@@ -130,9 +130,8 @@ class Conversation::Engine final : public httplib::Server {
     ask.headers = lower_names(request.headers);
     ask.body = request.body;
     ask.peer = of_.peer_;
-    ask.is_there = [&wire = of_.wire_, stopping = of_.host_.stopping] {
-      return wire.is_open() && !stopping();
-    };
+    ask.is_there = [&wire = of_.wire_] { return wire.is_open(); };
+    ask.is_ending = of_.host_.stopping;
     ask.wait_place = [&peers = of_.host_.peers, key = of_.key_,
                       by_unix_socket = of_.peer_.by_unix_socket]() -> std::shared_ptr<void> {
       if (!peers.enter_wait(key, by_unix_socket)) return nullptr;

@@ -78,6 +78,8 @@ class Collector {
         .add({}, state_.hosts_arbiter ? 1 : 0);
     gauge("vgpu_unlimited_processes", "Processes on a GPU that have no limiter.")
         .add({}, static_cast<double>(state_.unlimited_processes));
+    gauge("vgpu_waiting_tenants", "Tenants that wait for room.")
+        .add({}, static_cast<double>(state_.waiting));
     counter("vgpu_events_total", "Events since the daemon started.")
         .add({}, static_cast<double>(state_.last_event));
     Family age(out_, MetricType::Gauge, "vgpu_reading_age_seconds",

@@ -32,8 +32,9 @@ struct Ask {
   std::string body;
   Caller caller;
   Peer peer;
-  // For an answer that comes late. Is the peer still there, and the server not about to stop?
+  // For an answer that comes late: is the peer still there; is the server about to stop?
   std::function<bool()> is_there;
+  std::function<bool()> is_ending;
   // A place to wait in, until it is let go; null: as many wait as may.
   std::function<std::shared_ptr<void>()> wait_place;
 

@@ -28,7 +28,7 @@ using survey::Problem;
 
 constexpr mode_t kMode = 0755;  // the predecessor's 0777 let every tenant make files for others
 
-struct Options {
+struct MountOptions {
   std::string path = "/run/tensor-fusion/shm";
   std::uint64_t size_mib = 128;
 };
@@ -52,7 +52,7 @@ mode_t mode_of(const std::string& path) {
   return facts.st_mode & 07777;
 }
 
-int mount_shm(const Options& options) {
+int mount_shm(const MountOptions& options) {
   if (options.path.empty() || options.path.front() != '/') {
     throw Problem(survey::kExitUsage, "VG1001",
                   fmt::format("--mount-point {}: an absolute path is expected",
@@ -141,11 +141,14 @@ Mounting mounting_for(std::string_view mountinfo, std::string_view path) {
 void add_mount_shm_command(CLI::App& app, Run& run) {
   auto* command =
       app.add_subcommand("mount-shm", "Mount the tmpfs for tensor-fusion's shared-memory files.");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<MountOptions>();
   command->add_option("--mount-point", options->path, "Where")->capture_default_str();
-  command->add_option("--size-mb,--size", options->size_mib, "MiB")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 20))
-      ->capture_default_str();
+  // Two options, so that an error names the one that was typed.
+  const CLI::Range range(std::uint64_t{1}, std::uint64_t{1} << 20);
+  auto* const size = command->add_option("--size-mb", options->size_mib, "MiB")
+                         ->check(range)
+                         ->capture_default_str();
+  command->add_option("--size", options->size_mib, "As --size-mb")->check(range)->excludes(size);
   command->footer(
       "Needs CAP_SYS_ADMIN. Where a tmpfs is mounted already, only its mode is made 0755.");
   command->callback([options, &run] { run = [options] { return mount_shm(*options); }; });

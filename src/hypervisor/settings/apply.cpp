@@ -14,6 +14,7 @@
 #include <iterator>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "http/listener.h"
 #include "state_directories.h"
@@ -29,11 +30,24 @@ GuardPolicy policy_of(const std::string& word) {
   return GuardPolicy::report;
 }
 
-const Origin& origin_of(const Loaded& loaded, std::string_view key) {
+std::size_t index_of(std::string_view key) {
   const auto all = rows();
   const auto row =
       std::find_if(all.begin(), all.end(), [&](const Row& one) { return one.key == key; });
-  return loaded.origins.at(static_cast<std::size_t>(row - all.begin()));
+  return static_cast<std::size_t>(row - all.begin());
+}
+
+const Origin& origin_of(const Loaded& loaded, std::string_view key) {
+  return loaded.origins.at(index_of(key));
+}
+
+// The setting `key` as whoever gave `beside` would write it: as a flag, a variable or a key.
+std::string_view name_beside(const Loaded& loaded, std::string_view key, std::string_view beside) {
+  const Row& row = rows()[index_of(key)];
+  const Source source = origin_of(loaded, beside).source;
+  if (source == Source::flag) return row.flag;
+  if (source == Source::variable && !row.variable.empty()) return row.variable;
+  return row.key;
 }
 
 void fault(Loaded& loaded, std::string_view key, const std::string& what) {
@@ -177,9 +191,10 @@ void check_meaning(Loaded& loaded) {
     }
   }
   if (values.api_tls_certificate.empty() != values.api_tls_key.empty()) {
-    const bool no_key = values.api_tls_key.empty();
-    fault(loaded, no_key ? "api.tls-certificate" : "api.tls-key",
-          fmt::format("{} is needed beside it", no_key ? "api.tls-key" : "api.tls-certificate"));
+    std::string_view given = "api.tls-certificate", missing = "api.tls-key";
+    if (!values.api_tls_key.empty()) std::swap(given, missing);
+    fault(loaded, given,
+          fmt::format("{} is needed beside it", name_beside(loaded, missing, given)));
   }
   for (const std::string& pattern : values.tenants_directories) {
     const bool is_word = pattern == "auto" || pattern == "own";
@@ -193,7 +208,9 @@ void check_meaning(Loaded& loaded) {
       // Variables are set for all programs of a machine; who writes them elsewhere means them.
       const Source source = origin_of(loaded, key).source;
       if (source == Source::flag || source == Source::file)
-        fault(loaded, key, "says something only beside usage-log.file");
+        fault(loaded, key,
+              fmt::format("says something only beside {}",
+                          name_beside(loaded, "usage-log.file", key)));
     }
   }
   try {
@@ -219,7 +236,9 @@ void check_meaning(Loaded& loaded) {
   }
   if (wide && values.api_tls_certificate.empty()) {
     fault(loaded, "api.listen",
-          "an address beyond loopback needs api.tls-certificate and api.tls-key");
+          fmt::format("an address beyond loopback needs {} and {}",
+                      name_beside(loaded, "api.tls-certificate", "api.listen"),
+                      name_beside(loaded, "api.tls-key", "api.listen")));
   }
 }
 

@@ -15,7 +15,6 @@ namespace {
 std::uint64_t handle_of(CUcontext context) { return reinterpret_cast<std::uint64_t>(context); }
 
 GpuAccount& account(int gpu) { return ledger().gpus[gpu]; }
-shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 std::uint32_t position(int gpu) { return static_cast<std::uint32_t>(gpu); }
 
 void count(int gpu, std::uint64_t bytes, Charge kind) {

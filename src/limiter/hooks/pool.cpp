@@ -22,7 +22,6 @@ using namespace limiter;
 namespace {
 
 std::uint64_t handle_of(CUmemoryPool pool) { return reinterpret_cast<std::uint64_t>(pool); }
-shm::Tenant& tenant() { return Limiter::active()->tenant(); }
 
 constexpr int kSeveralGpus = -2;
 

@@ -12,8 +12,6 @@ using namespace limiter;
 
 namespace {
 
-shm::Tenant& tenant() { return Limiter::active()->tenant(); }
-
 // The address of the allocation that `ptr` lies in; the driver exports whole ones.
 std::uint64_t allocation_of(CUdeviceptr ptr) {
   Allocation found;

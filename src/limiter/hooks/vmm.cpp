@@ -18,8 +18,6 @@ using namespace limiter;
 
 namespace {
 
-shm::Tenant& tenant() { return Limiter::active()->tenant(); }
-
 // A descriptor carries no bytes to hash: its memory is named by who made it, and found by its size.
 ShareKey fresh_key(std::uint64_t id) {
   timespec now{};

@@ -24,7 +24,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr uid_t kAnna = 4001, kBert = 4002, kOperator = 4003;
 constexpr gid_t kGroup = 5001;
 
@@ -322,6 +321,17 @@ TEST_F(QueueTest, WhoseTimeIsUpOrWhoHasGoneWaitsNoMore) {
   EXPECT_FALSE(gone.outcome().ok());
   wait_for_waiting(0);
   EXPECT_EQ(state()->tenants.size(), 1u);
+}
+
+TEST_F(QueueTest, WhoHasGoneWhenRoomComesLeavesNoTenant) {
+  start_daemon();
+  made(self(), wish("first", "0", "", "100"));
+  Waiting gone(daemon(), wish("gone", "0", "", "50"), self());
+  wait_for_waiting(1);
+  gone.leave();
+  ASSERT_TRUE(daemon().end(self(), "first", {}).ok());
+  EXPECT_FALSE(gone.outcome().ok());
+  made(self(), wish("next", "0", "", "100"));
 }
 
 TEST_F(QueueTest, WhatNoRoomWouldHelpIsNotWaitedFor) {

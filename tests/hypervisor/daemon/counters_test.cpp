@@ -3,11 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include "times.h"
+
 namespace vgpu::hypervisor {
 namespace {
-
-constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kSecond = 1'000 * kMs;
 
 class CountersTest : public testing::Test {
  protected:
@@ -29,49 +28,49 @@ class CountersTest : public testing::Test {
 };
 
 TEST_F(CountersTest, WhatWasBeforeTheDaemonIsNotCounted) {
-  add(100 * kSecond, {seat(5'000)});
+  add(100 * kSecondNs, {seat(5'000)});
   EXPECT_EQ(of().gpu_time_ns, 0u);
-  add(100 * kSecond + 250 * kMs, {seat(5'700)});
+  add(100 * kSecondNs + 250 * kMsNs, {seat(5'700)});
   EXPECT_EQ(of().gpu_time_ns, 700u);
 }
 
 TEST_F(CountersTest, NothingIsLostOrCountedTwiceWhenASeatPassesToAnotherProcess) {
-  add(100 * kSecond, {});
-  add(101 * kSecond, {seat(400)});
-  add(102 * kSecond, {});
-  add(103 * kSecond, {seat(50, 11)});
+  add(100 * kSecondNs, {});
+  add(101 * kSecondNs, {seat(400)});
+  add(102 * kSecondNs, {});
+  add(103 * kSecondNs, {seat(50, 11)});
   EXPECT_EQ(of().gpu_time_ns, 450u);
-  add(104 * kSecond, {seat(90, 11)});
+  add(104 * kSecondNs, {seat(90, 11)});
   EXPECT_EQ(of().gpu_time_ns, 490u);
 }
 
 TEST_F(CountersTest, EachSecondsRowIsAddedOnceWhenItIsOver) {
-  add(100 * kSecond, {});
+  add(100 * kSecondNs, {});
   shm::SeatFacts facts = seat(0);
   facts.seconds[0].waited_turn_ns = 7;  // of second 100
   facts.seconds[0].delayed = 2;
   // The row may still be written.
-  add(101 * kSecond + 50 * kMs, {facts});
+  add(101 * kSecondNs + 50 * kMsNs, {facts});
   EXPECT_EQ(of().waited_turn_ns, 0u);
-  for (int i = 0; i < 3; ++i) add(101 * kSecond + (200 + 250 * i) * kMs, {facts});
+  for (int i = 0; i < 3; ++i) add(101 * kSecondNs + (200 + 250 * i) * kMsNs, {facts});
   EXPECT_EQ(of().waited_turn_ns, 7u);
   EXPECT_EQ(of().delayed_launches, 2u);
   facts.seconds[1] = facts.seconds[0];  // the next second: the row moves down
   facts.seconds[0].waited_turn_ns = 5;
-  add(102 * kSecond + 200 * kMs, {facts});
+  add(102 * kSecondNs + 200 * kMsNs, {facts});
   EXPECT_EQ(of().waited_turn_ns, 12u);
 }
 
 TEST_F(CountersTest, WhoIsAloneOnAGpuGetsWhatNvmlSaysOfIt) {
   shm::SeatFacts alone = seat(0);
   alone.is_alone = true;
-  add(100 * kSecond, {alone});
+  add(100 * kSecondNs, {alone});
   busy_ = 40;
-  add(101 * kSecond, {alone});
-  EXPECT_EQ(of().gpu_time_ns, 400 * kMs);
+  add(101 * kSecondNs, {alone});
+  EXPECT_EQ(of().gpu_time_ns, 400 * kMsNs);
   busy_ = std::nullopt;
-  add(102 * kSecond, {alone});
-  EXPECT_EQ(of().gpu_time_ns, 400 * kMs);
+  add(102 * kSecondNs, {alone});
+  EXPECT_EQ(of().gpu_time_ns, 400 * kMsNs);
 }
 
 TEST_F(CountersTest, RefusalsGoOnCountingWhenATenantIsMadeAgain) {

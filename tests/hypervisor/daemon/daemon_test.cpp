@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <ctime>
@@ -295,12 +296,12 @@ TEST_F(HypervisorTest, ATenantOverItsLimitByTheDriversCountIsFound) {
   ASSERT_EQ(shm::Tenant::open(dir, state()->tenants[0].id, segment), shm::Status::ok);
   Quota quota = segment.quota(0);
   quota.memory_limit_bytes = std::uint64_t{1} << 30;
-  segment.set_quota(0, quota);
+  ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
   const Event event = wait_for_event(EventKind::over_memory);
   EXPECT_THAT(event.text, HasSubstr("1 GiB"));
   EXPECT_THAT(event.text, HasSubstr("alloc=2000"));
   quota.memory_limit_bytes = std::uint64_t{4} << 30;
-  segment.set_quota(0, quota);
+  ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
   wait_for_event(EventKind::within_memory);
 }
 
@@ -405,8 +406,12 @@ class AloneDaemonLossTest : public HypervisorTest {
     std::ofstream(meeting_ + "/go.new") << start_ns_;
     std::filesystem::rename(meeting_ + "/go.new", meeting_ + "/go");
   }
-  void wait_until_ms(double ms) const {
-    while (static_cast<double>(now_ns() - start_ns_) / 1e6 < ms) usleep(5'000);
+  // The window that it is in the tenants' count.
+  std::size_t window_now() const {
+    return static_cast<std::size_t>(std::max(0LL, now_ns() - start_ns_) / kWindowNs);
+  }
+  void wait_for_window(std::size_t window) const {
+    while (window_now() < window) usleep(5'000);
   }
   std::vector<std::vector<double>> work() const {
     std::vector<std::vector<double>> all;
@@ -427,27 +432,35 @@ class AloneDaemonLossTest : public HypervisorTest {
  private:
   std::string meeting_;
   std::vector<std::string> names_;
+  static constexpr long long kWindowNs = 50'000'000;
   long long start_ns_ = 0;
 };
 
 TEST_F(AloneDaemonLossTest, SharesHoldWhenTheDaemonIsKilledAndReplaced) {
+  // In windows: how long each host is looked at, and what its beginning isn't counted for.
+  constexpr std::size_t kPhase = 36, kBeginning = 4, kLeastOfTheLast = 20;
   auto first = start_program({DAEMON, "daemon"});
+  ASSERT_TRUE(first.wait_for_message("hosting_taken"));
   auto small = busy_tenant("small", "30", 6);
   auto large = busy_tenant("large", "70", 6);
   go();
-  wait_until_ms(2'000);
+  wait_for_window(kBeginning + kPhase);
+  const std::size_t killed_in = window_now();
   first.send(SIGKILL);
-  const Result killed = first.finish();
-  EXPECT_EQ(killed.exit_code, -SIGKILL);
-  EXPECT_THAT(killed.err, HasSubstr("hosting_taken"));
-  wait_until_ms(4'000);  // they host themselves
+  EXPECT_EQ(first.finish().exit_code, -SIGKILL);
+  const std::size_t alone_from = window_now() + 1 + kBeginning;
+  wait_for_window(alone_from + kPhase);  // they host themselves
+  const std::size_t alone_until = window_now();
   auto second = start_program({DAEMON, "daemon"});
+  ASSERT_TRUE(second.wait_for_message("hosting_taken"));
+  const std::size_t replaced_from = window_now() + 1 + kBeginning;
   const auto all = work();
   second.send(SIGTERM);
   const Result replaced = second.finish();
   EXPECT_EQ(replaced.exit_code, 0);
-  EXPECT_THAT(replaced.err, HasSubstr("hosting_taken"));
   EXPECT_THAT(replaced.err, HasSubstr("tenant small was here already"));
+  const std::size_t windows = std::min(all[0].size(), all[1].size());
+  ASSERT_GE(windows, replaced_from + kLeastOfTheLast) << "the second came too late to be seen";
   const auto part = [&](std::size_t from, std::size_t to) {
     double one = 0, other = 0;
     for (std::size_t i = from; i < to; ++i) {
@@ -456,9 +469,9 @@ TEST_F(AloneDaemonLossTest, SharesHoldWhenTheDaemonIsKilledAndReplaced) {
     }
     return 100 * one / (one + other);
   };
-  EXPECT_NEAR(part(4, 40), 30, 6) << "under the first daemon";
-  EXPECT_NEAR(part(44, 80), 30, 6) << "without one";
-  EXPECT_NEAR(part(84, 119), 30, 6) << "under the second";
+  EXPECT_NEAR(part(kBeginning, killed_in), 30, 6) << "under the first daemon";
+  EXPECT_NEAR(part(alone_from, alone_until), 30, 6) << "without one";
+  EXPECT_NEAR(part(replaced_from, windows - 1), 30, 6) << "under the second";
 }
 
 std::size_t open_files() {

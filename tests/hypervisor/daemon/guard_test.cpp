@@ -7,17 +7,17 @@
 #include <csignal>
 #include <utility>
 
+#include "times.h"
+
 namespace vgpu::hypervisor {
 namespace {
-
-constexpr std::uint64_t kSecond = 1'000'000'000;
 
 class GuardTest : public testing::Test {
  protected:
   GuardTest() { options_.guard_grace = std::chrono::seconds(2); }
   std::vector<int> signals_at(std::uint64_t seconds) {
     std::vector<int> signals;
-    for (const auto& action : guard_.decide(seconds * kSecond, suspects_, options_))
+    for (const auto& action : guard_.decide(seconds * kSecondNs, suspects_, options_))
       signals.push_back(action.signal);
     return signals;
   }
@@ -63,7 +63,7 @@ TEST_F(GuardTest, EachOffenceHasItsPolicy) {
   options_.over_memory_policy = GuardPolicy::signal;
   suspects_.push_back({Offence::over_memory, 4'000'001, 7});
   EXPECT_EQ(signals_at(100), Signals());
-  const auto actions = guard_.decide(102 * kSecond, suspects_, options_);
+  const auto actions = guard_.decide(102 * kSecondNs, suspects_, options_);
   ASSERT_EQ(actions.size(), 1u);
   EXPECT_EQ(actions[0].suspect.pid, 4'000'001);
 }

@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include "times.h"
+
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kSecond = 1'000'000'000;
-
 HistoryPoint point(std::uint64_t second, float got) {
   HistoryPoint made;
-  made.time_ns = second * kSecond;
+  made.time_ns = second * kSecondNs;
   made.got_percent = got;
   made.used_bytes = std::uint64_t{3} << 20;
   return made;
@@ -22,14 +22,14 @@ TEST(HistoryTest, KeepsTenMinutesOfSecondsAndADayOfTens) {
     history.add({}, "a", point(second, static_cast<float>(second % 10)));
   const auto seconds = history.read({}, "a", Resolution::seconds);
   ASSERT_EQ(seconds.size(), History::kSeconds);
-  EXPECT_EQ(seconds.back().time_ns, 100'000 * kSecond);
-  EXPECT_EQ(seconds.front().time_ns, 99'401 * kSecond);
+  EXPECT_EQ(seconds.back().time_ns, 100'000 * kSecondNs);
+  EXPECT_EQ(seconds.front().time_ns, 99'401 * kSecondNs);
   EXPECT_EQ(seconds.back().used_bytes, std::uint64_t{3} << 20);
   EXPECT_FALSE(seconds.back().owed_percent) << "what isn't known stays so";
   const auto tens = history.read({}, "a", Resolution::ten_seconds);
   ASSERT_EQ(tens.size(), History::kTens);
   EXPECT_NEAR(*tens.front().got_percent, 4.5, 0.06);
-  EXPECT_EQ(tens.back().time_ns - tens.front().time_ns, (History::kTens - 1) * 10 * kSecond);
+  EXPECT_EQ(tens.back().time_ns - tens.front().time_ns, (History::kTens - 1) * 10 * kSecondNs);
 }
 
 TEST(HistoryTest, SeriesOfDifferentTenantsAndGpusAreApart) {
@@ -45,7 +45,7 @@ TEST(HistoryTest, IsBounded) {
   for (std::size_t i = 0; i < History::kMostSeries + 100; ++i)
     history.add({}, std::to_string(i), point(1, 1));
   EXPECT_EQ(history.series(), History::kMostSeries);
-  history.tidy(kSecond + History::kKeptNs + 2 * kSecond);
+  history.tidy(kSecondNs + History::kKeptNs + 2 * kSecondNs);
   EXPECT_EQ(history.series(), 0u);
 }
 

@@ -4,22 +4,24 @@
 #include <gtest/gtest.h>
 
 #include "sampler.h"
+#include "times.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
-constexpr std::uint64_t kMs = 1'000'000;
-
 TEST(PaceTest, ACheapLookKeepsTheBeat) {
-  EXPECT_EQ(rest_ns(100 * kMs, 1 * kMs, 1 * kMs), 99 * kMs);
+  EXPECT_EQ(rest_ns(100 * kMsNs, 1 * kMsNs, 1 * kMsNs), 99 * kMsNs);
 }
 
 TEST(PaceTest, ADearOneCostsAFortiethOfACore) {
-  EXPECT_EQ(rest_ns(100 * kMs, 6 * kMs, 6 * kMs), 240 * kMs);
-  EXPECT_EQ(rest_ns(100 * kMs, 80 * kMs, 80 * kMs), 500 * kMs) << "but something is found in time";
+  EXPECT_EQ(rest_ns(100 * kMsNs, 6 * kMsNs, 6 * kMsNs), 240 * kMsNs);
+  EXPECT_EQ(rest_ns(100 * kMsNs, 80 * kMsNs, 80 * kMsNs), 500 * kMsNs)
+      << "but something is found in time";
 }
 
-TEST(PaceTest, WaitingCostsNothing) { EXPECT_EQ(rest_ns(100 * kMs, 4'000 * kMs, 0), 10 * kMs); }
+TEST(PaceTest, WaitingCostsNothing) {
+  EXPECT_EQ(rest_ns(100 * kMsNs, 4'000 * kMsNs, 0), 10 * kMsNs);
+}
 
 TEST(BackoffTest, DoublesUpToItsMostWithJitter) {
   for (const std::uint32_t random : {0u, 512u, 1023u}) {

@@ -145,7 +145,12 @@ TEST(MountShm, MountsOnceOrSaysWhatItNeeds) {
 TEST(MountShm, RefusesWhatItCannotMean) {
   EXPECT_EQ(hypervisor("mount-shm --mount-point relative").status, 2);
   EXPECT_EQ(hypervisor("mount-shm --size 0").status, 2);
-  EXPECT_EQ(hypervisor("mount-shm --size many").status, 2);
+  for (const std::string flag : {"--size", "--size-mb"}) {
+    const Ran many = hypervisor("mount-shm " + flag + " many");
+    EXPECT_EQ(many.status, 2);
+    EXPECT_THAT(many.text, HasSubstr(flag + ":"));
+  }
+  EXPECT_EQ(hypervisor("mount-shm --size 1 --size-mb 2").status, 2);
 }
 
 }  // namespace

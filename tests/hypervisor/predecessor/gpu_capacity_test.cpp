@@ -25,7 +25,7 @@ constexpr const char* kTable = R"(
   fp16TFlops: "989"
 )";
 
-std::string error_of(const std::string& yaml) {
+std::string fault_of(const std::string& yaml) {
   try {
     GpuCapacity::parse(yaml, "gpu-info.yaml");
   } catch (const CapacityError& error) {
@@ -66,21 +66,21 @@ TEST(GpuCapacity, RefusesWhatIsNotInItInsteadOfGivingAll) {
 }
 
 TEST(GpuCapacity, SaysWhereAndWhatIsWrong) {
-  EXPECT_THAT(error_of("{}"), HasSubstr("holds a map; a list"));
-  EXPECT_THAT(error_of(""), HasSubstr("holds nothing; a list"));
-  EXPECT_THAT(error_of("- 3"), HasSubstr("gpu-info.yaml:1: entry 1: is \"3\"; a map"));
-  EXPECT_THAT(error_of("- model: A\n- fp16TFlops: 1\n"), HasSubstr("entry 1: has no fp16TFlops"));
-  EXPECT_THAT(error_of("- fp16TFlops: 1\n"), HasSubstr("neither model nor fullModelName"));
-  EXPECT_THAT(error_of("- model: A\n  fp16TFlops: fast\n"),
+  EXPECT_THAT(fault_of("{}"), HasSubstr("holds a map; a list"));
+  EXPECT_THAT(fault_of(""), HasSubstr("holds nothing; a list"));
+  EXPECT_THAT(fault_of("- 3"), HasSubstr("gpu-info.yaml:1: entry 1: is \"3\"; a map"));
+  EXPECT_THAT(fault_of("- model: A\n- fp16TFlops: 1\n"), HasSubstr("entry 1: has no fp16TFlops"));
+  EXPECT_THAT(fault_of("- fp16TFlops: 1\n"), HasSubstr("neither model nor fullModelName"));
+  EXPECT_THAT(fault_of("- model: A\n  fp16TFlops: fast\n"),
               HasSubstr("fp16TFlops is \"fast\"; a number above 0"));
-  EXPECT_THAT(error_of("- model: A\n  fp16TFlops: 0\n"), HasSubstr("fp16TFlops is \"0\""));
-  EXPECT_THAT(error_of("- model: A\n  fp16TFlops: .inf\n"), HasSubstr("fp16TFlops"));
-  EXPECT_THAT(error_of("- model: A\n  fp16TFlops: [1]\n"), HasSubstr("is a list"));
-  EXPECT_THAT(error_of("- model: A\n  fp16TFlops: 1\n- model: A\n  fp16TFlops: 2\n"),
+  EXPECT_THAT(fault_of("- model: A\n  fp16TFlops: 0\n"), HasSubstr("fp16TFlops is \"0\""));
+  EXPECT_THAT(fault_of("- model: A\n  fp16TFlops: .inf\n"), HasSubstr("fp16TFlops"));
+  EXPECT_THAT(fault_of("- model: A\n  fp16TFlops: [1]\n"), HasSubstr("is a list"));
+  EXPECT_THAT(fault_of("- model: A\n  fp16TFlops: 1\n- model: A\n  fp16TFlops: 2\n"),
               HasSubstr("entry 2: \"A\" has 2 TFLOPS here and 1 above"));
-  EXPECT_THAT(error_of("- model: [\n"), HasSubstr("no YAML"));
-  EXPECT_THAT(error_of(std::string(100'000, '[')), HasSubstr("nested"));
-  EXPECT_THAT(error_of(std::string(GpuCapacity::kMostBytes + 1, ' ')), HasSubstr("larger"));
+  EXPECT_THAT(fault_of("- model: [\n"), HasSubstr("no YAML"));
+  EXPECT_THAT(fault_of(std::string(100'000, '[')), HasSubstr("nested"));
+  EXPECT_THAT(fault_of(std::string(GpuCapacity::kMostBytes + 1, ' ')), HasSubstr("larger"));
 }
 
 TEST(GpuCapacity, BreaksOnNoInput) {

@@ -84,6 +84,20 @@ TEST_F(ConfigCommand, CheckJudgesWhatValuesMean) {
   EXPECT_THAT(result.out, HasSubstr("api.tls-key: api.tls-certificate is needed beside it"));
 }
 
+TEST_F(ConfigCommand, FaultsNameSettingsAsTheyWereGiven) {
+  const Result flags =
+      hypervisor("config show --api-listen-addr 0.0.0.0:8001 --metrics-format json");
+  EXPECT_NE(flags.status, 0);
+  EXPECT_THAT(flags.out, HasSubstr("--api-listen-addr: an address beyond loopback needs "
+                                   "--api-tls-certificate and --api-tls-key"));
+  EXPECT_THAT(flags.out,
+              HasSubstr("--metrics-format: says something only beside --gpu-metrics-file"));
+  const Result variable = hypervisor("config show", "VGPU_HYPERVISOR_TLS_KEY=/k");
+  EXPECT_NE(variable.status, 0);
+  EXPECT_THAT(variable.out, HasSubstr("VGPU_HYPERVISOR_TLS_KEY: VGPU_HYPERVISOR_TLS_CERTIFICATE "
+                                      "is needed beside it"));
+}
+
 TEST_F(ConfigCommand, CheckOfAGoodFileSaysSo) {
   const Result result = hypervisor("config check " + write("a.toml", "node-name = \"n\"\n"));
   EXPECT_EQ(result.status, 0);

@@ -11,7 +11,7 @@ namespace {
 
 using gpu_client::cu;
 
-constexpr char kCode[] =
+constexpr char kShortKernel[] =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
     "// vgpu-sim: spin_ns=20000\n.visible .entry work()\n{\nret;\n}\n";
 
@@ -42,7 +42,7 @@ CUresult capture_beside_work(CUstreamCaptureMode mode, unsigned launches, std::s
   CUstream captured = nullptr;
   CUstream other = nullptr;
   chain.then(cu.cuCtxGetCurrent(&context));
-  chain.then(cu.cuModuleLoadData(&module, kCode));
+  chain.then(cu.cuModuleLoadData(&module, kShortKernel));
   chain.then(cu.cuModuleGetFunction(&function, module, "work"));
   chain.then(cu.cuStreamCreate(&captured, CU_STREAM_NON_BLOCKING));
   chain.then(cu.cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));

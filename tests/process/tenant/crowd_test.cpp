@@ -14,22 +14,21 @@ namespace {
 using namespace vgpu::test;
 
 // Little enough that threads meet the limit, and each other's contexts.
-constexpr long kLimitMib = 4096;
 
 TEST(FirstUse, ByEightThreadsAtOnceMakesOneTenant) {
   for (int i = 0; i < rounds(8); ++i) {
-    const Rig rig(kLimitMib);
+    const Rig rig(kSmallLimitMib);
     Worker worker(rig.inside());
     ASSERT_EQ(worker.ask("first 8").code, 0);
     ASSERT_EQ(worker.ask("context").code, 0);
     EXPECT_EQ(worker.ask("info").number, rig.driver_bytes());
     EXPECT_EQ(worker.ask("fill 64").code, 2);
-    EXPECT_LE(rig.driver_bytes(), kLimitMib * kMiB);
+    EXPECT_LE(rig.driver_bytes(), kSmallLimitMib * kMiB);
   }
 }
 
 TEST(FirstUse, BySeveralProcessesOfThreadsMakesOneTenant) {
-  const Rig rig(kLimitMib);
+  const Rig rig(kSmallLimitMib);
   std::vector<Worker> workers;
   for (int i = 0; i < 4; ++i) {
     workers.emplace_back(rig.inside());
@@ -44,7 +43,7 @@ TEST(FirstUse, BySeveralProcessesOfThreadsMakesOneTenant) {
 // GPU opens libraries.
 TEST(FirstUse, InAThreadAndInALibrarysConstructorEnds) {
   for (int i = 0; i < rounds(8); ++i) {
-    const Rig rig(kLimitMib);
+    const Rig rig(kSmallLimitMib);
     Worker worker(rig.inside());
     ASSERT_EQ(worker.ask("constructor").code, 0) << "round " << i;
   }
@@ -53,7 +52,7 @@ TEST(FirstUse, InAThreadAndInALibrarysConstructorEnds) {
 TEST(Storm, OfEightThreadsLeavesNothingBehind) {
   // What a process keeps of a storm: a page for each stream that lived at the same time.
   constexpr long kForStreams = 8 * 2 * kMiB;
-  const Rig rig(kLimitMib);
+  const Rig rig(kSmallLimitMib);
   Worker worker = rig.member();
   ASSERT_EQ(worker.ask("storm 8").code, 0);  // and what the first use of each kind keeps
   ASSERT_EQ(worker.ask("info").code, 0);
@@ -65,7 +64,7 @@ TEST(Storm, OfEightThreadsLeavesNothingBehind) {
     EXPECT_NEAR(static_cast<double>(rig.driver_bytes()), static_cast<double>(held), kForStreams);
   }
   EXPECT_EQ(worker.ask("fill 2").code, 2);
-  EXPECT_LE(rig.driver_bytes(), kLimitMib * kMiB);
+  EXPECT_LE(rig.driver_bytes(), kSmallLimitMib * kMiB);
 }
 
 struct Crowd {
@@ -78,11 +77,11 @@ class ImplicitMemory : public ::testing::TestWithParam<Crowd> {};
 // What nobody asks for by name, or comes back by a way of its own, while others do the same: the
 // limit holds at every instant, and when all is quiet the charge is what the driver holds.
 TEST_P(ImplicitMemory, OfEightThreadsIsHeldToTheLimitAndChargedExactlyAfter) {
-  const Rig rig(kLimitMib);
+  const Rig rig(kSmallLimitMib);
   Worker worker = rig.member();
   for (int i = 0; i < rounds(2); ++i) {
     ASSERT_EQ(worker.ask(std::string("storm 8 ") + GetParam().kinds).code, 0);
-    ASSERT_LE(rig.most_driver_bytes(), kLimitMib * kMiB);
+    ASSERT_LE(rig.most_driver_bytes(), kSmallLimitMib * kMiB);
     const long held = rig.driver_bytes();
     ASSERT_EQ(eventually(
                   held, [&] { return worker.ask("info").number; }, std::chrono::seconds(2)),
@@ -102,7 +101,7 @@ INSTANTIATE_TEST_SUITE_P(Storm, ImplicitMemory,
                          [](const auto& each) { return std::string(each.param.name); });
 
 TEST(Storm, OfSeveralProcessesStaysWithinOneLimitWhileOthersDie) {
-  const Rig rig(kLimitMib);
+  const Rig rig(kSmallLimitMib);
   long most = 0;
   std::jthread watch([&](const std::stop_token& over) {
     while (!over.stop_requested()) most = std::max(most, rig.driver_bytes());
@@ -122,7 +121,7 @@ TEST(Storm, OfSeveralProcessesStaysWithinOneLimitWhileOthersDie) {
   for (Worker& worker : workers) EXPECT_EQ(worker.answer().code, 0);
   watch.request_stop();
   watch.join();
-  EXPECT_LE(most, kLimitMib * kMiB);
+  EXPECT_LE(most, kSmallLimitMib * kMiB);
   for (Worker& worker : workers) worker.kill_and_leave();
   EXPECT_EQ(eventually(charged, [&] { return idle.ask("info").number; }), charged);
 }

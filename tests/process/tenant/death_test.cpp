@@ -15,8 +15,6 @@ namespace {
 
 using namespace vgpu::test;
 
-constexpr long kLimitMib = 8192;
-
 // What a tenant looks like from a process of it that lives on.
 class Survivor {
  public:

@@ -14,8 +14,6 @@ namespace {
 
 using namespace vgpu::test;
 
-constexpr long kLimitMib = 8192;
-
 TEST(ExecutedChild, BelongsToTheTenantOfItsParent) {
   const Rig rig(kLimitMib);
   Worker parent = rig.member();

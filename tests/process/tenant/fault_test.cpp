@@ -14,7 +14,6 @@ namespace {
 using namespace vgpu::test;
 namespace driver_model = vgpu::driver_model;
 
-constexpr long kLimitMib = 8192;
 constexpr int kLaunchFailed = 719;  // a code that the limiter has no use for itself
 
 struct Fault {

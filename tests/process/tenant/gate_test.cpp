@@ -12,8 +12,6 @@ namespace {
 
 using namespace vgpu::test;
 
-constexpr long kLimitMib = 4096;
-
 Environment gated(const Rig& rig, int percent = 90) {
   Environment environment = rig.inside();
   environment["VGPU_COMPUTE_LIMIT"] = std::to_string(percent);
@@ -27,7 +25,7 @@ class GateOf : public testing::TestWithParam<const char*> {};
 // without a bound counts, and the least with one.
 TEST_P(GateOf, HoldsEveryKindOfWorkToItsLimit) {
   const auto done_under = [](int percent) {
-    const Rig rig(kLimitMib);
+    const Rig rig(kSmallLimitMib);
     Worker worker(gated(rig, percent));
     EXPECT_EQ(worker.ask("context").code, 0);
     const Answer answer = worker.ask(std::string("work 600 ") + GetParam());
@@ -50,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(Work, GateOf, testing::Values("kernel", "graph", "fill"
 TEST(Gate, LeavesCapturesAloneInEveryMode) {
   constexpr long kLaunches = 300;
   for (const char* mode : {"global", "thread", "relaxed"}) {
-    const Rig rig(kLimitMib);
+    const Rig rig(kSmallLimitMib);
     Worker worker(gated(rig));
     ASSERT_EQ(worker.ask("context").code, 0);
     const Answer answer =
@@ -63,7 +61,7 @@ TEST(Gate, LeavesCapturesAloneInEveryMode) {
 // Contexts, streams, modules and graphs that come and go while others launch, and children that are
 // forked in the middle.
 TEST(Gate, OutlivesWhatItsEventsBelongTo) {
-  const Rig rig(kLimitMib);
+  const Rig rig(kSmallLimitMib);
   Worker worker(gated(rig));
   ASSERT_EQ(worker.ask("context").code, 0);
   ASSERT_EQ(worker.ask("storm 4").code, 0);

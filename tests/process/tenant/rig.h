@@ -22,6 +22,8 @@ class DeviceState;
 namespace vgpu::test {
 
 constexpr long kMiB = 1l << 20;
+constexpr long kLimitMib = 8192;  // of most tenants here
+constexpr long kSmallLimitMib = 4096;
 using Environment = std::map<std::string, std::string>;
 
 struct Answer {

@@ -11,7 +11,7 @@ namespace {
 
 using gpu_client::cu;
 
-constexpr char kCode[] =
+constexpr char kLongKernel[] =
     ".version 7.0\n.target sm_70\n.address_size 64\n"
     "// vgpu-sim: spin_ns=500000\n.visible .entry work()\n{\nret;\n}\n";
 constexpr std::size_t kBytes = 16 * 1024 * 1024;
@@ -31,7 +31,7 @@ CUresult launch(const Tools& tools) {
 CUresult make(Tools& tools) {
   CUmodule module = nullptr;
   CUgraph graph = nullptr;
-  CUresult code = cu.cuModuleLoadData(&module, kCode);
+  CUresult code = cu.cuModuleLoadData(&module, kLongKernel);
   if (code == CUDA_SUCCESS) code = cu.cuModuleGetFunction(&tools.function, module, "work");
   if (code == CUDA_SUCCESS) code = cu.cuStreamCreate(&tools.stream, CU_STREAM_NON_BLOCKING);
   if (code == CUDA_SUCCESS) code = cu.cuMemAlloc_v2(&tools.from, kBytes);

@@ -10,12 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "times.h"
 #include "vgpu/core/node.h"
 
 namespace vgpu::core {
 namespace {
-
-constexpr std::uint64_t kMs = 1'000'000;
 
 SeatView seat(std::uint32_t number, std::uint64_t tenant, int share) {
   SeatView view;

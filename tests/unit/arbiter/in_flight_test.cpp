@@ -4,11 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include "times.h"
+
 namespace vgpu::core {
 namespace {
-
-constexpr std::uint64_t kUs = 1'000;
-constexpr std::uint64_t kMs = 1'000'000;
 
 TEST(InFlight, AddsUpWhatWasLaunched) {
   InFlight flight;

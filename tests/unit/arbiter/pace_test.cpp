@@ -7,15 +7,12 @@
 #include <cmath>
 #include <random>
 
+#include "times.h"
 #include "vgpu/core/cost.h"
 #include "vgpu/core/gate.h"
 
 namespace vgpu::core {
 namespace {
-
-constexpr std::uint64_t kUs = 1'000;
-constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kS = 1'000'000'000;
 
 // GPU time got in `wall_ns` by a tenant that always has a kernel of this length.
 std::uint64_t saturate(std::uint64_t paid_until, std::uint64_t start, std::uint64_t wall_ns,

@@ -1,0 +1,365 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One daemon for several users of a machine, on the simulated GPU: shares among them, quotas that they can't write, a user
+who is hostile, and a daemon that is killed. Needs root, to be several users; skips without.
+
+  several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
+"""
+import contextlib
+import http.client
+import json
+import mmap
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAMS = ""
+ALICE, BOB, MALLORY = 20001, 20002, 20003
+WINDOW_S = 0.05
+PATIENCE_S = 60
+
+
+def wait_until(what, condition, patience=PATIENCE_S):
+    end = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("never came: " + what)
+        time.sleep(0.02)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=20)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+@contextlib.contextmanager
+def acting_as(uid):
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+class Users(unittest.TestCase):
+    daemon_flags = []
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="vgpu-users-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        os.chmod(self.folder, 0o755)
+        # Programs that every user may run, wherever the build is.
+        self.programs = os.path.join(self.folder, "programs")
+        shutil.copytree(os.path.join(PROGRAMS, "lib"), os.path.join(self.programs, "lib"))
+        os.mkdir(os.path.join(self.programs, "bin"))
+        for name in ("vgpu", "workload"):
+            shutil.copy(os.path.join(PROGRAMS, "bin", name), os.path.join(self.programs, "bin", name))
+        for path, mode, owner in [("run", 0o755, 0), ("root", 0o700, 0), ("gpus", 0o777, 0), ("meeting", 0o777, 0), ("users", 0o755, 0)] + [
+                (f"users/{uid}", 0o700, uid) for uid in (ALICE, BOB, MALLORY)]:
+            os.mkdir(self.path(path))
+            os.chmod(self.path(path), mode)
+            os.chown(self.path(path), owner, owner)
+        self.socket = self.path("run/hypervisor.sock")
+        self.environment = {"PATH": "/usr/bin:/bin", "VGPU_SIMULATED": "1", "VGPU_SIM_DEVICES": "h200:1", "VGPU_SIM_STATE": self.path("gpus"),
+                            "VGPU_SOCKET": self.socket}
+        self.daemons, self.jobs = [], []
+        self.addCleanup(self.end_all)
+
+    def end_all(self):
+        for process in self.jobs + self.daemons:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    # --- the daemon
+
+    def start_daemon(self):
+        number = len(self.daemons)
+        began = time.monotonic()
+        with open(self.path(f"daemon{number}.log"), "wb") as log:
+            self.daemons.append(subprocess.Popen(
+                [os.path.join(PROGRAMS, "bin/hypervisor"), "daemon", "--tenants-directories", self.path("users/*/vgpu"), "--api-socket-access", "all",
+                 "--api-listen-addr", "none", *self.daemon_flags],
+                env={**self.environment, "XDG_RUNTIME_DIR": self.path("root")}, stdout=log, stderr=log))
+        wait_until("a daemon that hosts", lambda: "hosting_taken" in self.log(number) and self.node() is not None)
+        return time.monotonic() - began
+
+    def log(self, number=-1):
+        with open(self.path(f"daemon{number % len(self.daemons)}.log"), errors="replace") as log:
+            return log.read()
+
+    def ask(self, method, target, body=None):
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request(method, target, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        finally:
+            connection.close()
+
+    def node(self):
+        try:
+            status, node = self.ask("GET", "/api/v2/node")
+            return node if status == 200 else None
+        except OSError:
+            return None
+
+    def tenant(self, name, uid):
+        return next((t for t in self.ask("GET", "/api/v2/tenants")[1] if t["name"] == name and t["owner_uid"] == uid), None)
+
+    # --- users
+
+    def as_user(self, uid, command):
+        environment = {**self.environment, "XDG_RUNTIME_DIR": self.path(f"users/{uid}")}
+        command = [os.path.join(self.programs, "bin", command[0]), *command[1:]]
+        return dict(args=command, env=environment, user=uid, group=uid, extra_groups=[], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT, cwd="/", text=True)
+
+    def vgpu(self, uid, *arguments):
+        return subprocess.run(**self.as_user(uid, ["vgpu", *arguments]), timeout=PATIENCE_S)
+
+    def start_job(self, uid, name, *flags, seconds=30):
+        self.jobs.append(subprocess.Popen(**self.as_user(
+            uid, ["vgpu", "run", "-q", "--name", name, "--memory", "4GiB", *flags, "--", os.path.join(self.programs, "bin/workload"), "--mode", "queued", "--steps", "1000000",
+                  "--kernel-us", "1000", "--window-ms", str(1000 * WINDOW_S), "--seconds", str(seconds), "--rendezvous", self.path("meeting"), "--name", name])))
+        return name
+
+    def go(self, names):
+        def ready():
+            for job in self.jobs:
+                self.assertIsNone(job.poll(), "" if job.poll() is None else job.stdout.read())
+            return all(os.path.exists(self.path(f"meeting/{name}.0.ready")) for name in names)
+        wait_until("programs that are ready", ready)
+        self.began = time.monotonic() + 0.1
+        with open(self.path("meeting/go.new"), "w") as file:
+            file.write(str(int(self.began * 1e9)))
+        os.rename(self.path("meeting/go.new"), self.path("meeting/go"))
+
+    def window(self):
+        return int((time.monotonic() - self.began) / WINDOW_S)
+
+    def pass_windows(self, count):
+        until = self.window() + count
+        wait_until("time", lambda: self.window() >= until)
+        return self.window()
+
+    def finish(self, names):
+        """Kernels of each, window by window, as far as they came: programs are told to stop."""
+        records = []
+        for name in names:
+            path = self.path(f"meeting/{name}.0.json")
+            wait_until(path, lambda: os.path.exists(path), 120)
+            with open(path) as file:
+                records.append(json.load(file)["work"])
+        with open(self.path("meeting/stop"), "w"):
+            pass
+        return records
+
+    def segment(self, uid, name):
+        folder = self.path(f"users/{uid}/vgpu")
+        return next(os.path.join(folder, entry) for entry in os.listdir(folder) if entry.startswith(name) and entry.endswith(".tenant"))
+
+
+def part(records, begin, end):
+    sums = [sum(record[begin:end]) for record in records]
+    return 100 * sums[0] / max(sum(sums), 1e-9)
+
+
+class Sharing(Users):
+    def test_users_share_a_gpu_by_quotas_that_they_cannot_write_and_without_the_daemon(self):
+        self.start_daemon()
+        names = [self.start_job(ALICE, "small", "--compute", "30", seconds=14), self.start_job(BOB, "large", "--compute", "50", seconds=14)]
+        self.go(names)
+        begun = self.pass_windows(50)
+
+        # Alice writes a share of 100 % wherever she can: her tenant's segment, and her seat's own word.
+        segment = self.segment(ALICE, "small")
+        with acting_as(ALICE):
+            with open(segment, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                terms = 4096 + 40  # the first GPU's record follows the header
+                self.assertEqual(memory[terms], 30)
+                memory[terms] = 100
+            with open(self.path(f"users/{ALICE}/vgpu/node.seats"), "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                seat_terms = 4096 + 232
+                self.assertEqual(memory[seat_terms], 30)
+                memory[seat_terms] = 100
+            page = next(os.path.join(self.path("run/quotas"), name) for name in os.listdir(self.path("run/quotas"))
+                        if name.endswith(f"-{os.stat(segment).st_ino}.quota"))
+            with self.assertRaises(PermissionError):
+                open(page, "r+b")
+            with open(page, "rb") as file, self.assertRaises(PermissionError):
+                open(f"/proc/self/fd/{file.fileno()}", "r+b")
+            with self.assertRaises(PermissionError):
+                os.unlink(page)
+        written = self.pass_windows(4)
+        wait_until("the quota put right", lambda: "quota_restored" in self.log())
+        self.assertEqual(self.tenant("small", ALICE)["gpus"][0]["quota"]["share_percent"], 30)
+        after = self.pass_windows(46)
+
+        self.daemons[0].kill()
+        killed = self.window()
+        alone = self.pass_windows(50)
+        took = self.start_daemon()
+        replaced = self.window()
+        self.pass_windows(50)
+        last = self.window()
+        records = self.finish(names)
+        # 30 and 50 of 100: what is left over goes to both by their shares.
+        owed = 100 * 30 / 80
+        self.assertAlmostEqual(part(records, begun - 40, begun), owed, delta=6, msg="under the daemon")
+        self.assertAlmostEqual(part(records, written, after), owed, delta=6, msg="after she wrote what she wanted")
+        self.assertAlmostEqual(part(records, killed + 4, alone), owed, delta=6, msg="without the daemon")
+        self.assertAlmostEqual(part(records, replaced + 2, last), owed, delta=6, msg="under the next one")
+        rate = sum(sum(record[begun - 40:begun]) for record in records) / 40
+        for begin, end, least in ((killed + 4, alone, 0.8), (replaced + 2, last, 0.9)):
+            self.assertGreater(sum(sum(record[begin:end]) for record in records) / (end - begin), least * rate)
+        self.assertLess(took, 5)
+        self.assertIn("tenant small was here already", self.log())
+
+    def test_tenants_of_two_users_are_theirs(self):
+        self.start_daemon()
+        for uid in (ALICE, BOB):
+            self.jobs.append(subprocess.Popen(**self.as_user(uid, ["vgpu", "run", "-q", "--name", "job", "--memory", "4GiB", "--compute", "40", "--", "/bin/sleep", "60"])))
+        wait_until("both tenants", lambda: self.tenant("job", ALICE) and self.tenant("job", BOB))
+        theirs = self.tenant("job", BOB)["id"]
+        self.assertTrue(theirs.endswith(f"@{BOB}"))
+        with acting_as(ALICE):
+            for method, target, body in (("PATCH", f"/api/v2/tenants/{theirs}", {"compute": "10"}), ("DELETE", f"/api/v2/tenants/{theirs}?processes=true", None)):
+                status, answer = self.ask(method, target, body)
+                self.assertEqual(status, 403, answer)
+        self.assertEqual(self.vgpu(ALICE, "set", "job", "--compute", "20").returncode, 0)
+        self.assertEqual(self.tenant("job", BOB)["gpus"][0]["quota"]["share_percent"], 40)
+        raised = self.vgpu(ALICE, "set", "job", "--compute", "60")
+        self.assertNotEqual(raised.returncode, 0)
+        self.assertIn("allowance of 50 %", raised.stdout)
+        # Root may, by the id or where the name is one's alone.
+        status, answer = self.ask("PATCH", f"/api/v2/tenants/{theirs}", {"compute": "55"})
+        self.assertEqual(status, 200, answer)
+        wait_until("the change", lambda: self.tenant("job", BOB)["gpus"][0]["quota"]["share_percent"] == 55)
+        listed = json.loads(self.vgpu(BOB, "ls", "--json").stdout)
+        self.assertIn("55", json.dumps(listed))
+
+
+class Hostile(Users):
+    def test_whatever_a_tenant_does_the_others_and_the_daemon_go_on(self):
+        self.start_daemon()
+        names = [self.start_job(BOB, "honest", "--compute", "50", seconds=12), self.start_job(MALLORY, "bad", "--compute", "50", seconds=12)]
+        self.go(names)
+        begun = self.pass_windows(40)
+        folder = self.path(f"users/{MALLORY}/vgpu")
+        connections = []
+        with acting_as(MALLORY):
+            with open(os.path.join(folder, "node.seats"), "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+                for seat in range(1024):  # every word of every seat
+                    at = 4096 + 2048 * seat
+                    memory[at + 192:at + 1600] = os.urandom(1408)
+            os.mkfifo(os.path.join(folder, "fifo.tenant"))
+            os.mkdir(os.path.join(folder, "folder.tenant"))
+            os.symlink("/etc/shadow", os.path.join(folder, "link.tenant"))
+            os.symlink(self.segment(BOB, "honest") if os.path.isdir(self.path(f"users/{BOB}/vgpu")) and os.access(self.path(f"users/{BOB}"), os.X_OK) else "/dev/zero",
+                       os.path.join(folder, "zero.tenant"))
+            with open(os.path.join(folder, "garbage.tenant"), "wb") as file:
+                file.write(os.urandom(1_257_600))
+            with open(os.path.join(folder, "short.tenant"), "wb") as file:
+                file.write(b"x")
+            os.symlink(self.path(f"users/{BOB}"), self.path(f"users/{MALLORY}/other"))
+            for _ in range(300):
+                one = socket.socket(socket.AF_UNIX)
+                one.settimeout(2)
+                try:
+                    one.connect(self.socket)
+                    one.sendall(b"GET /api/v2/node HT")
+                except OSError:
+                    pass
+                connections.append(one)
+        garbled = self.pass_windows(20)
+        self.assertIsNone(self.daemons[0].poll())
+        wait_until("an answer beside the flood", lambda: self.node() is not None)
+        with acting_as(MALLORY):
+            os.truncate(self.segment(MALLORY, "bad"), 0)
+            os.truncate(os.path.join(folder, "node.seats"), 0)
+        cut = self.pass_windows(40)
+        for one in connections:
+            one.close()
+        self.assertIsNone(self.daemons[0].poll(), self.log()[-2000:])
+        wait_until("an answer", lambda: self.node() is not None)
+        self.assertIsNotNone(self.tenant("honest", BOB))
+        self.assertEqual(self.vgpu(BOB, "set", "honest", "--compute", "45").returncode, 0)
+        record = self.finish(names[:1])[0]
+        rate = lambda begin, end: sum(record[begin:end]) / (end - begin)
+        alone = 50  # kernels of a millisecond in a window of 50
+        self.assertGreater(rate(begun - 30, begun), 0.4 * alone)
+        self.assertGreater(rate(begun + 2, garbled), 0.35 * alone, "beside garbage")
+        self.assertGreater(rate(garbled + 4, cut), 0.4 * alone, "beside segments that were cut")
+
+
+class LossByStopping(Users):
+    daemon_flags = ["--on-daemon-loss", "stop"]
+
+    def test_launches_wait_until_a_daemon_is_there(self):
+        self.start_daemon()
+        names = [self.start_job(ALICE, "job", "--compute", "50", seconds=8)]
+        self.go(names)
+        begun = self.pass_windows(40)
+        self.daemons[0].kill()
+        killed = self.window()
+        stopped = self.pass_windows(40)
+        self.start_daemon()
+        again = self.window()
+        last = self.pass_windows(20)
+        record = self.finish(names)[0]
+        self.assertGreater(sum(record[begun - 20:begun]), 20 * 40)
+        self.assertLess(sum(record[killed + 8:stopped]), 1 * 50)
+        self.assertGreater(sum(record[again + 2:last]), 0.7 * 50 * (last - again - 2))
+
+
+class LossByOpening(Users):
+    daemon_flags = ["--on-daemon-loss", "open"]
+
+    def test_limits_are_off_until_a_daemon_is_there(self):
+        self.start_daemon()
+        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20", seconds=8)]
+        self.go(names)
+        begun = self.pass_windows(40)
+        self.daemons[0].kill()
+        killed = self.window()
+        free = self.pass_windows(40)
+        self.start_daemon()
+        again = self.window()
+        last = self.pass_windows(20)
+        record = self.finish(names)[0]
+        limited = sum(record[begun - 20:begun]) / 20
+        self.assertGreater(sum(record[killed + 8:free]) / (free - killed - 8), 2.5 * limited)
+        self.assertLess(sum(record[again + 6:last]) / (last - again - 6), 1.7 * limited)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    PROGRAMS = os.path.abspath(sys.argv.pop(1))
+    if os.geteuid() != 0:
+        print("several_users_test: skipped: it takes root to be several users")
+        sys.exit(77)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)
