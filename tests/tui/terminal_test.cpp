@@ -339,7 +339,7 @@ TEST_F(TerminalTest, ChangesAQuotaWithConfirmationAndShowsARefusal) {
       ASSERT_TRUE(wait_for("50 % -> 90 %")) << screen_.text();
       type("y");
       ASSERT_TRUE(wait_for("share_room (VG1014)")) << screen_.text();
-      EXPECT_TRUE(screen_.has("GPU 0: a share of 60 %")) << screen_.text();
+      EXPECT_TRUE(wait_for("GPU 0: a share of 60 %")) << screen_.text();
       EXPECT_EQ(share_of("train"), 50U);
       type("\033");
       ASSERT_TRUE(wait_for("Enter detail")) << screen_.text();
@@ -357,10 +357,10 @@ TEST_F(TerminalTest, ShowsTheDaemonsHistoryReasonsAndEvents) {
   open_terminal(kTui);
   ASSERT_TRUE(wait_for("train")) << screen_.text();
   type("\r");
-  ASSERT_TRUE(wait_for("why: ")) << screen_.text();
+  ASSERT_TRUE(wait_for("why: it did nothing lately (share 30 %")) << screen_.text();
   type("4");
   ASSERT_TRUE(wait_for("tenant train began")) << screen_.text();
-  ASSERT_TRUE(screen_.has("daemon started")) << screen_.text();
+  ASSERT_TRUE(wait_for("daemon started")) << screen_.text();
   // It goes, and the segments say; it comes back, and it says.
   daemon_->send(SIGTERM);
   daemon_->finish();
