@@ -332,7 +332,7 @@ std::optional<RowKey> row_of_tenant(const Model& model, const std::string& id) {
 
 // Whom the selected line is about.
 std::optional<RowKey> row_meant(const State& state, const Model& model) {
-  if (const auto row = selected_row(state)) return row;
+  if (auto row = selected_row(state)) return row;
   const auto place = state.places.find(state.view);
   if (place == state.places.end() || !place->second.selected) return std::nullopt;
   const std::string& key = *place->second.selected;
