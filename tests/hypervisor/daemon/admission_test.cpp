@@ -24,7 +24,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr uid_t kAnna = 4001, kBert = 4002, kOperator = 4003;
 constexpr gid_t kGroup = 5001;
 

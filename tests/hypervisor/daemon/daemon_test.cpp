@@ -296,12 +296,12 @@ TEST_F(HypervisorTest, ATenantOverItsLimitByTheDriversCountIsFound) {
   ASSERT_EQ(shm::Tenant::open(dir, state()->tenants[0].id, segment), shm::Status::ok);
   Quota quota = segment.quota(0);
   quota.memory_limit_bytes = std::uint64_t{1} << 30;
-  segment.set_quota(0, quota);
+  ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
   const Event event = wait_for_event(EventKind::over_memory);
   EXPECT_THAT(event.text, HasSubstr("1 GiB"));
   EXPECT_THAT(event.text, HasSubstr("alloc=2000"));
   quota.memory_limit_bytes = std::uint64_t{4} << 30;
-  segment.set_quota(0, quota);
+  ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
   wait_for_event(EventKind::within_memory);
 }
 

@@ -23,8 +23,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
-
 class ToolWithDaemonTest : public ToolTest {
  protected:
   // Until it listens. Its lines are on standard output.
