@@ -114,7 +114,6 @@ Daemon::Daemon(DaemonOptions options)
       options_(std::move(options)),
       sampler_(library_of(simulated_), simulated_),
       directories_(dir_, options_.users_directories, quotas_folder(dir_, options_)),
-      segments_(quotas_folder(dir_, options_)),
       book_([this] { return directories(); },
             [this](std::string_view tenant) { return owner_of(tenant); }) {
   auto first = std::make_shared<NodeState>();

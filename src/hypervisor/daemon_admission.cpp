@@ -379,7 +379,8 @@ void Daemon::forget_untaken_of(const Wanted& wanted) {
 Outcome<CreatedTenant> Daemon::wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
                                              const Patience& patience, const Refusal& refusal) {
   using Clock = std::chrono::steady_clock;
-  const std::string id(wanted.spec.id.view()), name(wanted.spec.name.view());
+  const Whereabouts place{wanted.directory, std::string(wanted.spec.id.view())};
+  const std::string id = place.public_id(), name(wanted.spec.name.view());
   const auto ticket = queue_.wait(wanted.wish, wanted.priority);
   if (!ticket) {
     return Refusal{RefusalKind::unavailable,

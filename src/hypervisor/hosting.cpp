@@ -20,24 +20,24 @@ std::string segment_path(const shm::StateDir& dir) {
   return std::string(dir.path.view()) + "/node.seats";
 }
 
-class Terms final : public host::SeatTerms {
- public:
-  void set(std::shared_ptr<const TermsTable> table) { table_ = std::move(table); }
-  bool find(std::uint64_t tenant, const GpuUuid& gpu, Quota& terms) const override {
-    if (table_ == nullptr) return false;
-    const auto at = table_->find({tenant, gpu});
-    if (at == table_->end()) return false;
-    terms = at->second;
-    return true;
-  }
-
- private:
-  std::shared_ptr<const TermsTable> table_;
-};
-
 }  // namespace
 
 struct Hosting::Hosted {
+  class Terms final : public host::SeatTerms {
+   public:
+    void set(std::shared_ptr<const TermsTable> table) { table_ = std::move(table); }
+    bool find(std::uint64_t tenant, const GpuUuid& gpu, Quota& terms) const override {
+      if (table_ == nullptr) return false;
+      const auto at = table_->find({tenant, gpu});
+      if (at == table_->end()) return false;
+      terms = at->second;
+      return true;
+    }
+
+   private:
+    std::shared_ptr<const TermsTable> table_;
+  };
+
   DirectoryPointer directory;
   shm::Node node;
   platform::FileIdentity file;

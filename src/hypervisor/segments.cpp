@@ -12,12 +12,16 @@
 
 namespace vgpu::hypervisor {
 
-Segments::Segments(const std::string& quotas) : quotas_(quotas) {
-  // For everybody to read, for the daemon to write.
+namespace {
+
+// For everybody to read, for the daemon to write.
+void make_folder(const std::string& path) {
   std::error_code error;
-  std::filesystem::create_directories(quotas_, error);
-  if (!error) (void)chmod(quotas_.c_str(), 0755);
+  std::filesystem::create_directories(path, error);
+  if (!error) (void)chmod(path.c_str(), 0755);
 }
+
+}  // namespace
 
 void Segments::read(std::uint64_t now_ns, const std::vector<DirectoryPointer>& directories) {
   std::erase_if(parts_, [&](const auto& part) {
@@ -28,7 +32,9 @@ void Segments::read(std::uint64_t now_ns, const std::vector<DirectoryPointer>& d
     const bool is_known = std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) {
       return part->directory() == directory;
     });
-    if (!is_known) parts_.push_back(std::make_unique<DirectorySegments>(directory));
+    if (is_known) continue;
+    make_folder(std::string(directory->dir.quotas.view()));
+    parts_.push_back(std::make_unique<DirectorySegments>(directory));
   }
   tenants_.clear();
   notes_.clear();
@@ -40,16 +46,18 @@ void Segments::read(std::uint64_t now_ns, const std::vector<DirectoryPointer>& d
   }
   std::sort(notes_.begin(), notes_.end());
   notes_.erase(std::unique(notes_.begin(), notes_.end()), notes_.end());
-  if (!has_looked_) remove_pages_of_nobody();
-  has_looked_ = true;
+  for (const DirectoryPointer& directory : directories) {
+    const std::string folder(directory->dir.quotas.view());
+    if (folders_.insert(folder).second) remove_pages_of_nobody(folder);
+  }
 }
 
 // Of tenants that ended while no daemon was there.
-void Segments::remove_pages_of_nobody() const {
+void Segments::remove_pages_of_nobody(const std::string& folder) const {
   std::set<std::string> used;
   for (const auto& [id, tenant] : tenants_) used.insert(tenant.page_name);
   std::error_code error;
-  for (std::filesystem::directory_iterator at(quotas_, error), end; !error && at != end;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
        at.increment(error)) {
     const std::filesystem::path& path = at->path();
     std::error_code ignored;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,6 @@ namespace vgpu::hypervisor {
 
 class Segments {
  public:
-  // The folder of quota pages, which it makes where there is none.
-  explicit Segments(const std::string& quotas);
-
   // Takes the present state; `now_ns` is CLOCK_MONOTONIC.
   void read(std::uint64_t now_ns, const std::vector<DirectoryPointer>& directories);
   void read_seats(std::uint64_t now_ns);
@@ -31,10 +29,9 @@ class Segments {
   const std::string& seats_unreadable() const { return seats_unreadable_; }
 
  private:
-  void remove_pages_of_nobody() const;
+  void remove_pages_of_nobody(const std::string& folder) const;
 
-  std::string quotas_;
-  bool has_looked_ = false;
+  std::set<std::string> folders_;  // of quota pages
   std::vector<std::unique_ptr<DirectorySegments>> parts_;
   std::map<std::string, SegmentTenant> tenants_;
   std::vector<shm::SeatFacts> seats_;

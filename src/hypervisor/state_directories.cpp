@@ -53,9 +53,9 @@ std::optional<uid_t> user_in(std::string_view public_id) {
 
 StateDirectories::StateDirectories(const shm::StateDir& own, std::vector<std::string> patterns,
                                    const std::string& quotas)
-    : patterns_(std::move(patterns)) {
+    : patterns_(std::move(patterns)), quotas_(quotas) {
   UserDirectory first{own, geteuid(), true};
-  first.dir.quotas = FixedString<255>(quotas);
+  first.dir.quotas = FixedString<255>(fmt::format("{}/quotas", own.path.view()));
   directories_.push_back(std::make_shared<UserDirectory>(first));
 }
 
@@ -84,7 +84,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
   UserDirectory fresh;
   fresh.dir.path = FixedString<255>(path);
   if (fresh.dir.path.truncated()) return;
-  fresh.dir.quotas = directories_.front()->dir.quotas;
+  fresh.dir.quotas = quotas_;
   fresh.dir.owner = facts.st_uid;
   fresh.user = facts.st_uid;
   fresh.is_own = false;

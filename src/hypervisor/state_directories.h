@@ -29,7 +29,9 @@ using DirectoryPointer = std::shared_ptr<const UserDirectory>;
 
 class StateDirectories {
  public:
-  // `patterns` as of glob(7), for the users' directories; `quotas`: the folder of quota pages.
+  // `patterns` as of glob(7), for the users' directories; `quotas`: the folder of their quota
+  // pages. Those of the daemon's own user are in that one's directory, where its programs find them
+  // whatever they know of sockets.
   StateDirectories(const shm::StateDir& own, std::vector<std::string> patterns,
                    const std::string& quotas);
 
@@ -43,6 +45,7 @@ class StateDirectories {
   void add(const std::string& path, std::vector<DirectoryPointer>& found);
 
   std::vector<std::string> patterns_;
+  FixedString<255> quotas_;
   std::vector<DirectoryPointer> directories_;
   std::vector<std::string> notes_;
   std::uint64_t looked_ns_ = 0;

@@ -311,7 +311,8 @@ std::uint64_t Tenant::held_elsewhere_ns(std::uint32_t gpu) const {
 
 Status Tenant::set_quota(std::uint32_t gpu, const Quota& quota) {
   if (gpu >= gpu_count()) return Status::not_found;
-  if (is_governed()) {
+  // Where there is a page that this process doesn't find, the daemon would put it right again.
+  if (is_governed() || state_->segment.header().quota_pages.load() != 0) {
     QuotaPage page;
     const TenantSpec known = spec();
     for (const auto& folder : state_->quota_folders) {

@@ -17,9 +17,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::size_t kEventsAtOnce = 500;
-constexpr std::uint64_t kGraceMax_ms = 600'000;
+constexpr std::uint64_t kGraceMostMs = 600'000;
 constexpr std::uint64_t kGpusMost = 1'000;
-constexpr double kWaitMost_s = 1e9;  // half a life
+constexpr double kWaitMostSeconds = 1e9;  // half a life
 constexpr std::uint64_t kHistorySeconds = 15, kHistorySecondsMax = 600;
 
 int status_of(RefusalKind kind) {
@@ -190,7 +190,7 @@ std::optional<Patience> patience_in(const Json& wait, const Ask& ask) {
   Patience patience;
   patience.is_there = ask.is_there;
   patience.is_ending = ask.is_ending;
-  if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMost_s) {
+  if (wait.is_number() && wait.get<double>() >= 0 && wait.get<double>() <= kWaitMostSeconds) {
     const std::chrono::duration<double> seconds(wait.get<double>());
     if (seconds.count() == 0) return std::nullopt;
     patience.until =
@@ -409,7 +409,7 @@ class Api {
     request.with_processes = flag_parameter(ask, "with_processes");
     const std::uint64_t grace =
         number_parameter(ask, "grace_ms", static_cast<std::uint64_t>(request.grace.count()));
-    if (grace > kGraceMax_ms) return bad_request("\"grace_ms\" is at most 600000");
+    if (grace > kGraceMostMs) return bad_request("\"grace_ms\" is at most 600000");
     request.grace = milliseconds(grace);
     const auto outcome = control_.end(asker(ask), ask.part("tenant"), request);
     return outcome.ok() ? answered(ended_json(outcome.value())) : refused(outcome.refusal());

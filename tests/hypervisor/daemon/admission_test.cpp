@@ -323,6 +323,17 @@ TEST_F(QueueTest, WhoseTimeIsUpOrWhoHasGoneWaitsNoMore) {
   EXPECT_EQ(state()->tenants.size(), 1u);
 }
 
+TEST_F(QueueTest, WhoHasGoneWhenRoomComesLeavesNoTenant) {
+  start_daemon();
+  made(self(), wish("first", "0", "", "100"));
+  Waiting gone(daemon(), wish("gone", "0", "", "50"), self());
+  wait_for_waiting(1);
+  gone.leave();
+  ASSERT_TRUE(daemon().end(self(), "first", {}).ok());
+  EXPECT_FALSE(gone.outcome().ok());
+  made(self(), wish("next", "0", "", "100"));
+}
+
 TEST_F(QueueTest, WhatNoRoomWouldHelpIsNotWaitedFor) {
   start_daemon();
   CreateRequest request = wish("a", "0", "", "");

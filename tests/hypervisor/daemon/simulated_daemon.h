@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
@@ -16,6 +17,8 @@
 #include "tool.h"
 
 namespace vgpu::cli_test {
+
+inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 // The simulated driver keeps its folder for as long as the process lives: one for all tests that
 // run in it.

@@ -14,6 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "simulated_daemon.h"
+
 namespace vgpu::cli_test {
 namespace {
 

@@ -117,6 +117,18 @@ TEST_F(QuotaPages, AreWrittenByTheirOwnerAndByNobodyElse) {
   EXPECT_EQ(limit, kGiB);
 }
 
+// By a program that looks for daemons elsewhere: what it wrote would be put right.
+TEST_F(QuotaPages, ThatAreNotFoundLetNobodyWriteTheCopy) {
+  (void)make();
+  StateDir elsewhere = dir;
+  elsewhere.quotas = FixedString<255>("/nowhere/quotas");
+  Tenant other;
+  ASSERT_EQ(Tenant::open(elsewhere, "train", other), Status::ok);
+  EXPECT_FALSE(other.is_governed());
+  EXPECT_EQ(other.set_quota(0, quota(kGiB, 10)), Status::unavailable);
+  EXPECT_EQ(other.memory_limit_bytes(0), 8 * kGiB);
+}
+
 TEST_F(QuotaPages, OutliveTheDaemonAndAreTakenOverByTheNext) {
   {
     QuotaPage page = make();

@@ -110,7 +110,7 @@ class Tenant {
   Quota quota(std::uint32_t gpu) const;
   // What is owed under a compute limit is owed under the new one too. The seats of the tenant have
   // to be told (shm/node.h: set_terms, ring). unavailable: the quota is in a daemon's page, which
-  // the caller can't write; nothing changes then.
+  // the caller can't write or doesn't find; nothing changes then.
   Status set_quota(std::uint32_t gpu, const Quota& quota);
   // For the daemon, which has written its page: the segment's copy.
   void copy_quota(std::uint32_t gpu, const Quota& quota);

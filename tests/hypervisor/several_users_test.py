@@ -3,7 +3,7 @@
 """One daemon for several users of a machine, on the simulated GPU: shares among them, quotas that they can't write, a user
 who is hostile, and a daemon that is killed. Needs root, to be several users; skips without.
 
-  users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
+  several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
 """
 import contextlib
 import http.client
@@ -359,7 +359,7 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     PROGRAMS = os.path.abspath(sys.argv.pop(1))
     if os.geteuid() != 0:
-        print("users_test: skipped: it takes root to be several users")
+        print("several_users_test: skipped: it takes root to be several users")
         sys.exit(77)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)
