@@ -7,15 +7,12 @@
 #include <gtest/gtest.h>
 #include <sys/types.h>
 
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 namespace vgpu::cli_test {
-
-inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 struct Result {
   int exit_code = -1;  // -n: ended by signal n
