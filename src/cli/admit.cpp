@@ -2,7 +2,6 @@
 #include "admit.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +17,7 @@
 
 namespace vgpu::cli {
 
-using client::Json, client::Refused, client::Unreachable;
+using client::Json, client::looks_after, client::Refused, client::Unreachable;
 using survey::kExitNotStarted, survey::PlannedTenant, survey::Problem;
 
 namespace {
@@ -32,22 +31,6 @@ constexpr useconds_t kBetweenAttemptsUs = 500'000;
 constexpr useconds_t kWhileBusyUs = 50'000;
 // It looks for new directories four times a second.
 constexpr milliseconds kUntilSeen{1'000};
-
-bool is_same_directory(const std::string& theirs, const std::string& ours) {
-  struct stat a {
-  }, b{};
-  return theirs == ours || (stat(theirs.c_str(), &a) == 0 && stat(ours.c_str(), &b) == 0 &&
-                            a.st_dev == b.st_dev && a.st_ino == b.st_ino);
-}
-
-bool looks_after(const Json& node, const std::string& ours) {
-  if (is_same_directory(node.value("state_directory", ""), ours)) return true;
-  const auto all = node.find("state_directories");
-  return all != node.end() && all->is_array() &&
-         std::any_of(all->begin(), all->end(), [&](const Json& one) {
-           return one.is_string() && is_same_directory(one.get<std::string>(), ours);
-         });
-}
 
 // A daemon of all users, which hasn't seen yet that this one's directory is there.
 bool may_come_to_look_after(const Json& node) {

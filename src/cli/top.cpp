@@ -48,6 +48,7 @@ std::unique_ptr<tui::DataSource> source_for(const TopOptions& options) {
   tui::SourceOptions wanted;
   wanted.addresses = client::usual_addresses();
   wanted.simulated = simulation_wanted(options.simulated);
+  wanted.of_this_user = true;
   return std::make_unique<Part>(tui::open_source(wanted), options.only);
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace vgpu::client {
@@ -62,6 +63,13 @@ bool is_absent(const Address& address) {
   return address.is_unix() && stat(address.path.c_str(), &there) != 0;
 }
 
+bool is_same_directory(const std::string& theirs, const std::string& ours) {
+  struct stat a {
+  }, b{};
+  return theirs == ours || (stat(theirs.c_str(), &a) == 0 && stat(ours.c_str(), &b) == 0 &&
+                            a.st_dev == b.st_dev && a.st_ino == b.st_ino);
+}
+
 }  // namespace
 
 survey::Problem Refused::problem(int exit_code) const {
@@ -94,7 +102,7 @@ Json Daemon::ask(std::string_view method, const std::string& target, const Json&
 
 Json Daemon::change(std::string_view tenant, const survey::QuotaFlags& flags,
                     const std::string& gpus, bool oversubscribe) {
-  Json body = Json::object();
+  Json body = {{"source", "run"}};
   const auto put = [&](const char* name, const std::string& value) {
     if (!value.empty()) body[name] = value;
   };
@@ -108,14 +116,25 @@ Json Daemon::change(std::string_view tenant, const survey::QuotaFlags& flags,
   return ask("PATCH", "/api/v2/tenants/" + percent_encoded(tenant), body);
 }
 
+bool looks_after(const Json& node, const std::string& state_directory) {
+  if (!node.is_object()) return false;
+  if (is_same_directory(text_in(node, "state_directory"), state_directory)) return true;
+  const auto all = node.find("state_directories");
+  return all != node.end() && all->is_array() &&
+         std::any_of(all->begin(), all->end(), [&](const Json& one) {
+           return one.is_string() && is_same_directory(one.get<std::string>(), state_directory);
+         });
+}
+
 std::optional<Daemon> find_daemon(const std::vector<Address>& addresses, const std::string& token,
-                                  std::vector<std::string>* why_not) {
+                                  std::vector<std::string>* why_not,
+                                  const std::function<bool(const Json& node)>& suits) {
   for (const Address& address : addresses) {
     if (is_absent(address)) continue;
     try {
       Daemon daemon(address, token);
-      daemon.get("/api/v2/node");
-      return daemon;
+      const Json node = daemon.get("/api/v2/node");
+      if (!suits || suits(node)) return daemon;
     } catch (const std::runtime_error& trouble) {
       if (why_not != nullptr) why_not->emplace_back(trouble.what());
     }

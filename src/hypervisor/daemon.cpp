@@ -544,6 +544,7 @@ survey::Snapshot Daemon::snapshot_of(const NodeState& state) const {
   for (const auto& [id, tenant] : segments_.tenants()) {
     survey::ListedTenant listed;
     listed.spec = tenant.spec;
+    listed.spec.id = FixedString<shm::kMaxName>(id);  // as its seats have it
     listed.charged_bytes = tenant.charged_bytes;
     listed.denied = tenant.denied;
     listed.processes = tenant.processes;

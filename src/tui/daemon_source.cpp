@@ -2,6 +2,7 @@
 // The daemon's API as a data source; see sources.h. What it answers is read without trust: what is
 // missing or of another type isn't known.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -332,6 +333,7 @@ class DaemonSource final : public DataSource {
       result.done = true;
       result.text =
           survey::change_text(quota_of(at(first, "before")), quota_of(at(first, "after")));
+      wait_until_seen();
     } catch (const survey::Problem& problem) {
       result.text = problem.what;
       result.code = problem.code;
@@ -350,6 +352,22 @@ class DaemonSource final : public DataSource {
   }
 
  private:
+  // Until what is asked next was looked at after now: the second moment from here, which the daemon
+  // makes at once after a change.
+  void wait_until_seen() {
+    constexpr int kTries = 25;
+    constexpr useconds_t kBetweenUs = 20'000;
+    const auto sequence = [this] {
+      return count(daemon_.get("/api/v2/node"), "sequence").value_or(0);
+    };
+    try {
+      const std::uint64_t from = sequence();
+      for (int i = 0; i < kTries && sequence() < from + 2; ++i) usleep(kBetweenUs);
+    } catch (const std::runtime_error&) {
+      // It was changed all the same; the next look says what is amiss.
+    }
+  }
+
   // A daemon that was started anew counts its events from the start. Of those before this
   // interface's start the last are enough.
   void read_events(std::uint64_t last_event) {

@@ -138,7 +138,7 @@ void type(Editor& editor, int key) {
 
 EditorStep press_answered(Editor& editor, int key) {
   if (editor.result.done) return EditorStep::closes;
-  if (key == 'o' && editor.result.rule == "share_sum" && !editor.oversubscribe) {
+  if (key == 'o' && editor.result.rule == "share_room" && !editor.oversubscribe) {
     editor.oversubscribe = true;
     return EditorStep::asks;
   }

@@ -78,7 +78,7 @@ std::string_view editor_keys(const Editor& editor) {
       return "y change it  n back";
     case Editor::Step::answered:
       if (editor.result.done) return "any key goes back";
-      return editor.result.rule == "share_sum" && !editor.oversubscribe
+      return editor.result.rule == "share_room" && !editor.oversubscribe
                  ? "o all are scaled down instead  Enter type again  Esc leave it"
                  : "Enter type again  Esc leave it";
   }

@@ -6,6 +6,7 @@
 
 #include "vgpu/platform/clock.h"
 #include "vgpu/survey/problem.h"
+#include "vgpu/survey/tenants.h"
 #include "vgpu/tui/sources.h"
 
 namespace vgpu::tui {
@@ -67,13 +68,26 @@ class EitherSource final : public DataSource {
     if (tried_ns_ != 0 && now_ns < tried_ns_ + kBetweenTriesNs) return;
     tried_ns_ = now_ns;
     std::vector<std::string> why_not;
-    if (auto found = client::find_daemon(options_.addresses, options_.token, &why_not)) {
+    const auto suits = [this](const client::Json& node) {
+      return !options_.of_this_user || is_of_this_user(node);
+    };
+    if (auto found = client::find_daemon(options_.addresses, options_.token, &why_not, suits)) {
       daemon_ = daemon_source(std::move(*found));
       why_not_.clear();
       lost_ = false;
       return;
     }
     if (!why_not.empty()) why_not_ = why_not.front();
+  }
+
+  bool is_of_this_user(const client::Json& node) const {
+    const auto driver = node.find("driver");
+    const bool simulated = driver != node.end() && driver->is_object() &&
+                           driver->find("simulated") != driver->end() &&
+                           (*driver)["simulated"] == true;
+    const shm::StateDir dir = survey::state_directory(false);
+    return simulated == options_.simulated &&
+           client::looks_after(node, std::string(dir.path.view()));
   }
 
   void lose(std::string why) {

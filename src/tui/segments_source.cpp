@@ -127,7 +127,7 @@ TenantFacts facts_of(const ListedTenant& tenant, const std::string& user) {
 
 // The rules' names, as the daemon has them in its answers.
 std::string rule_of(std::string_view code) {
-  if (code == "VG1014") return "share_sum";
+  if (code == "VG1014") return "share_room";
   if (code == "VG1017") return "memory_in_use";
   if (code == "VG1007") return "owner";
   if (code == "VG1022") return "tenant";
@@ -175,7 +175,7 @@ class SegmentsSource final : public DataSource {
       result.code = problem.code;
       result.rule = rule_of(problem.code);
       result.next = problem.next;
-      if (result.rule == "share_sum") result.room = room_on(dir, change.row);
+      if (result.rule == "share_room") result.room = room_on(dir, change.row);
       return result;
     }
   }

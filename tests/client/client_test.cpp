@@ -216,7 +216,8 @@ TEST(ClientDaemon, TellsRefusalsAsTheyAreMeant) {
   const std::string request = server.requests().front();
   EXPECT_THAT(request, StartsWith("PATCH /api/v2/tenants/a%2Fb HTTP/1.1\r\n"));
   EXPECT_THAT(request, HasSubstr("Authorization: Bearer t0ken\r\n"));
-  EXPECT_THAT(request, HasSubstr(R"({"gpus":"0","compute":"50","oversubscribe":true})"));
+  EXPECT_THAT(request,
+              HasSubstr(R"({"source":"run","gpus":"0","compute":"50","oversubscribe":true})"));
   try {
     daemon.change("a", {"", "50", "", "", ""}, "", false);
     FAIL();
@@ -226,12 +227,15 @@ TEST(ClientDaemon, TellsRefusalsAsTheyAreMeant) {
   EXPECT_THROW(daemon.get("/"), Unreachable);
 }
 
-TEST(ClientDaemon, IsTheFirstThatAnswers) {
+TEST(ClientDaemon, IsTheFirstThatAnswersAndSuits) {
   Scripted refuses({{"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}"}});
-  Scripted answers({{with_length("{}")}});
+  Scripted other({{with_length(R"({"state_directory": "/nowhere"})")}});
+  Scripted answers(
+      {{with_length(R"({"state_directory": "", "state_directories": ["/x", "/y"]})")}});
   std::vector<std::string> why_not;
   const auto found = find_daemon(
-      {parse_address("/nowhere/socket"), refuses.address(), answers.address()}, "", &why_not);
+      {parse_address("/nowhere/socket"), refuses.address(), other.address(), answers.address()}, "",
+      &why_not, [](const Json& node) { return looks_after(node, "/y"); });
   ASSERT_TRUE(found);
   EXPECT_EQ(found->address().path, answers.path());
   EXPECT_THAT(why_not, ElementsAre(HasSubstr("403")));

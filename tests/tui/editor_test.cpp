@@ -122,11 +122,11 @@ TEST_F(EditorTest, ShowsARefusalWithItsRuleAndWhatWouldFit) {
   ChangeResult refused;
   refused.text = "GPU 0: a share of 95 % doesn't fit";
   refused.code = "VG1014";
-  refused.rule = "share_sum";
+  refused.rule = "share_room";
   refused.room = {{0, std::nullopt, 70}, {1, std::nullopt, 100}};
   take_result(state_, refused);
   EXPECT_THAT(text(), AllOf(HasSubstr("refused     GPU 0: a share of 95 % doesn't fit"),
-                            HasSubstr("share_sum (VG1014)"), HasSubstr("GPU 0: a share of 70 %"),
+                            HasSubstr("share_room (VG1014)"), HasSubstr("GPU 0: a share of 70 %"),
                             Not(HasSubstr("GPU 1:"))));
   type("o");
   ASSERT_TRUE(state_.change);

@@ -173,6 +173,21 @@ TEST_F(SourceTest, WithoutADaemonTheSegmentsSayAndThatIsSaid) {
   EXPECT_THAT(model.trouble, HasSubstr("segments are shown: nothing at unix:" + path()));
 }
 
+TEST_F(SourceTest, ADaemonOfOtherDirectoriesOrGpusIsNotThisUsers) {
+  serve();
+  SourceOptions options = usual();
+  options.of_this_user = true;
+  options.simulated = true;
+  EXPECT_EQ(open_source(options)->look({}).source, "no daemon") << "it looks after /run/vgpu";
+  hypervisor::NodeState ours = hypervisor::http_test::full_state();
+  ours.state_directories = {"/run/vgpu", folder_ + "/state"};
+  control_.set(ours);
+  EXPECT_EQ(open_source(options)->look({}).source, "daemon of node-1");
+  ours.driver.simulated = false;
+  control_.set(ours);
+  EXPECT_EQ(open_source(options)->look({}).source, "no daemon") << "of other GPUs";
+}
+
 TEST_F(SourceTest, WhenTheDaemonGoesTheSegmentsSay) {
   serve();
   const auto source = open_source(usual());

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -55,7 +56,8 @@ class Daemon {
   Json get(const std::string& target);
   Json ask(std::string_view method, const std::string& target, const Json& body);
 
-  // Before and after for each GPU, as the API's Changed. `gpus` empty: all of the tenant's.
+  // As somebody who types `vgpu set`. Before and after for each GPU, as the API's Changed; `gpus`
+  // empty: all of the tenant's.
   Json change(std::string_view tenant, const survey::QuotaFlags& flags, const std::string& gpus,
               bool oversubscribe);
 
@@ -65,11 +67,16 @@ class Daemon {
   Headers headers_;
 };
 
-// The first of those addresses where a daemon answers this user. `why_not`, where it isn't null: of
-// each that is there and doesn't. Nothing at an address isn't said.
+// Does the daemon of that /api/v2/node look after that state directory?
+bool looks_after(const Json& node, const std::string& state_directory);
+
+// The first of those addresses where a daemon answers this user, and `suits` (empty: any does), by
+// its /api/v2/node. `why_not`, where it isn't null: of each that is there and doesn't answer.
+// Nothing at an address isn't said.
 std::optional<Daemon> find_daemon(const std::vector<Address>& addresses,
                                   const std::string& token = "",
-                                  std::vector<std::string>* why_not = nullptr);
+                                  std::vector<std::string>* why_not = nullptr,
+                                  const std::function<bool(const Json& node)>& suits = {});
 
 // For a path or a query.
 std::string percent_encoded(std::string_view text);

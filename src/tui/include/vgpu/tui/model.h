@@ -135,7 +135,7 @@ struct Room {
 struct ChangeResult {
   bool done = false;
   std::string text;        // done: "memory 4 GiB -> 2 GiB"; else what was refused
-  std::string code, rule;  // of the refusal: "VG1014", "share_sum"; may be empty
+  std::string code, rule;  // of the refusal: "VG1014", "share_room"; may be empty
   std::string next;        // what helps; may be empty
   std::vector<Room> room;  // what would fit
 };

@@ -23,6 +23,8 @@ struct SourceOptions {
   std::vector<client::Address> addresses;  // where a daemon may be, in this order
   std::string token;
   bool simulated = false;
+  // Only a daemon that looks after this user's state directory, and those GPUs, simulated or not.
+  bool of_this_user = false;
   // No daemon: the segments (true), or an error (false), as where an address was typed.
   bool segments_will_do = true;
   bool say_so = false;  // that it is the segments; a daemon that was lost is said anyway
