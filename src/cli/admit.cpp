@@ -27,7 +27,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kPatience{10'000};  // for an answer that needs no waiting
 constexpr milliseconds kForEver = std::chrono::hours(24 * 20);  // and then it is asked again
-constexpr useconds_t kBetweenLooksUs = 500'000;
+constexpr useconds_t kBetweenAttemptsUs = 500'000;
 constexpr useconds_t kWhileBusyUs = 50'000;
 // It looks for new directories four times a second.
 constexpr milliseconds kUntilSeen{1'000};
@@ -48,7 +48,7 @@ bool is_busy(const Refused& refused) {
                 "VGPU_SOCKET=none vgpu ..., to do without it");
 }
 
-Json quota_json(const Quota& quota) {
+Json wish_json(const Quota& quota) {
   return {{"memory_limit_bytes",
            quota.limits_memory() ? Json(quota.memory_limit_bytes) : Json(nullptr)},
           {"share_percent", survey::percent_json(quota.compute_share_percent)},
@@ -72,7 +72,7 @@ class Admission {
       auto daemon = daemon_of(dir_, driver_.simulated, first && !options_.quiet, kExitNotStarted);
       if (!daemon) {
         if (auto admitted = by_ourselves()) return std::move(*admitted);
-        usleep(kBetweenLooksUs);
+        usleep(kBetweenAttemptsUs);
         continue;
       }
       try {
@@ -114,13 +114,13 @@ class Admission {
     if (options_.oversubscribe) body["oversubscribe"] = true;
     if (const std::size_t count = gpu_count_of(options_); count != 0) {
       body["gpu_count"] = count;
-      body["quota_each"] = quota_json(each());
+      body["quota_each"] = wish_json(each());
       return body;
     }
     Json quotas = Json::array();
     for (const auto& gpu : planned_.spec.gpus) {
       if (gpu.in_set)
-        quotas.push_back({{"uuid", gpu.uuid.text().data()}, {"quota", quota_json(gpu.quota)}});
+        quotas.push_back({{"uuid", gpu.uuid.text().data()}, {"quota", wish_json(gpu.quota)}});
     }
     body["quotas"] = std::move(quotas);
     return body;

@@ -24,7 +24,7 @@ namespace {
 constexpr std::chrono::milliseconds kLookEvery{250};
 
 // The daemon's own variables say nothing of a tenant that somebody asks for.
-class NoVariables final : public settings::Environment {
+class NoVariables final : public vgpu::settings::Environment {
  public:
   const char* get(const char* /*name*/) const override { return nullptr; }
 };

@@ -7,12 +7,12 @@
 namespace vgpu::hypervisor {
 namespace {
 
-struct Row {
+struct RefusalRow {
   std::string_view code;
   RefusalKind kind;
   std::string_view rule;
 };
-constexpr std::array<Row, 16> kRows = {{
+constexpr std::array<RefusalRow, 16> kRows = {{
     {"VG1003", RefusalKind::bad_request, "request"},
     {"VG1004", RefusalKind::bad_request, "quota"},
     {"VG1005", RefusalKind::bad_request, "name"},
@@ -70,7 +70,7 @@ Said said_of(admission::Rule rule) {
 
 Refusal refusal_of(const survey::Problem& problem) {
   Refusal refusal{RefusalKind::unavailable, problem.code, "failed", problem.what, problem.next, {}};
-  for (const Row& row : kRows) {
+  for (const RefusalRow& row : kRows) {
     if (row.code != problem.code) continue;
     refusal.kind = row.kind;
     refusal.rule = row.rule;

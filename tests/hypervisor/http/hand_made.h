@@ -166,6 +166,7 @@ class HandMadeControl final : public Control {
   }
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override {
     note(asker);
+    if (request.wait) wait_for_room(*request.wait);
     if (request.memory == "1TiB") {
       return Refusal{RefusalKind::no_room,
                      "VG1014",
@@ -203,6 +204,11 @@ class HandMadeControl final : public Control {
     if (state()->tenant(tenant) == nullptr) return unknown(tenant);
     return RenamedTenant{std::string(tenant), "ml.trainer", name};
   }
+  // Those that wait for room, which never comes.
+  std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return waiting_;
+  }
   std::vector<Asker> askers() const {
     const std::lock_guard lock(mutex_);
     return askers_;
@@ -213,6 +219,13 @@ class HandMadeControl final : public Control {
     return {
         RefusalKind::not_found, "VG1003", "", "no tenant is called " + std::string(tenant), "", {}};
   }
+  void wait_for_room(const Patience& patience) {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    while (patience.is_there() && !patience.is_ending())
+      came_.wait_for(lock, std::chrono::milliseconds(10));
+    --waiting_;
+  }
   void note(const Asker& asker) {
     const std::lock_guard lock(mutex_);
     askers_.push_back(asker);
@@ -222,6 +235,7 @@ class HandMadeControl final : public Control {
   StatePointer state_;
   std::vector<Event> events_;
   std::vector<Asker> askers_;
+  std::size_t waiting_ = 0;
 };
 
 }  // namespace vgpu::hypervisor::http_test

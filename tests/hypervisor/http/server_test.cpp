@@ -246,6 +246,36 @@ TEST_F(ServerTest, AFloodOfConnectionsLeavesTheSocketToOthers) {
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200")) << "places come back";
 }
 
+TEST_F(ServerTest, ThoseWhoWaitForRoomTakeNoPlacesAndGoWithTheirConnections) {
+  settings_.limits.connections = 4;
+  settings_.limits.connections_of_peer = 2;
+  settings_.limits.waits_of_peer = 6;
+  start();
+  const std::string wish =
+      request("POST", "/api/v2/tenants", R"({"memory": "1TiB", "wait": "forever"})");
+  const auto deadline = std::chrono::steady_clock::now() + kLong;
+  const auto wait_for = [&](std::size_t count) {
+    while (control_.waiting() != count && std::chrono::steady_clock::now() < deadline)
+      poll(nullptr, 0, 5);
+    EXPECT_EQ(control_.waiting(), count);
+  };
+  std::vector<Client> waiting;
+  for (std::size_t i = 0; i < 6; ++i) {
+    waiting.emplace_back(local());
+    waiting.back().send(wish);
+    wait_for(i + 1);
+  }
+  EXPECT_THAT(get(local(), "/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(once(local(), request("POST", "/api/v2/tenants", R"({"memory": "1TiB", "wait": 60})",
+                                    "Connection: close\r\n")),
+              AllOf(StartsWith("HTTP/1.1 429"), HasSubstr("too_many_waiting")));
+  waiting.pop_back();
+  wait_for(5);
+  server_->stop(kLong);
+  wait_for(0);
+  EXPECT_THAT(waiting.front().read_all(), StartsWith("HTTP/1.1 409")) << "they are answered";
+}
+
 TEST_F(ServerTest, AFloodOfRequestsIsSlowedDown) {
   settings_.limits.requests_per_second = 0.001;
   settings_.limits.burst = 5;

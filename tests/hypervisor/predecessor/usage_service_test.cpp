@@ -98,6 +98,7 @@ class OneMoment : public Control {
   std::vector<HistoryPoint> history(const GpuUuid&, std::string_view, Resolution) const override {
     return {};
   }
+  std::vector<survey::Explanation> explain(std::string_view) const override { return {}; }
   Outcome<TakenTenant> taken(const Asker&, std::string_view) override { return Refusal{}; }
   Outcome<CreatedTenant> create(const Asker&, const CreateRequest&) override { return Refusal{}; }
   Outcome<ChangedTenant> change(const Asker&, std::string_view, const ChangeRequest&) override {

@@ -91,7 +91,7 @@ class Death : public ::testing::Test {
   void expect_nothing_left() {
     (void)observer_.reap();
     Mapped mapped;
-    ASSERT_EQ(open_segment(segment_path(scratch_.dir(), "t"), "t", mapped), Status::ok);
+    ASSERT_EQ(open_segment(scratch_.dir(), "t", mapped), Status::ok);
     const Segment& segment = mapped.segment;
     int slots = 0, objects = 0;
     for (std::uint32_t slot = 0; slot < kMaxSlots; ++slot) {

@@ -191,7 +191,7 @@ class FabricatedSlot : public SlotLifetime {
  protected:
   void SetUp() override {
     SlotLifetime::SetUp();
-    ASSERT_EQ(open_segment(segment_path(scratch_.dir(), "t"), "t", mapped_), Status::ok);
+    ASSERT_EQ(open_segment(scratch_.dir(), "t", mapped_), Status::ok);
   }
   void TearDown() override { platform::unmap(mapped_.base, mapped_.byte_size); }
 

@@ -104,10 +104,10 @@ TEST_F(TenantTest, AQuotaThatChangesBindsTheNextReservation) {
   quota.policy = Policy::fixed;
   quota.priority = Priority::high;
   quota.memory_source = Source::run;
-  other.set_quota(0, quota);
+  EXPECT_EQ(other.set_quota(0, quota), Status::ok);
   EXPECT_EQ(tenant_.reserve(0, 500), Status::ok);
   quota.memory_limit_bytes = 900;
-  other.set_quota(0, quota);
+  EXPECT_EQ(other.set_quota(0, quota), Status::ok);
   tenant_.release(0, 600);
   EXPECT_EQ(tenant_.reserve(0, 1), Status::over_quota);
   const Quota read = tenant_.spec().gpus[0].quota;
