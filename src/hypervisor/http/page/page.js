@@ -176,7 +176,7 @@
     setText(byId("node"), `· ${state.node.name}`);
     const node = state.node;
     setText(byId("summary"), node.driver.available
-      ? `${node.gpu_count} GPUs, ${node.tenant_count} tenants, ${node.process_count} processes` +
+      ? `${node.gpu_count} GPU${node.gpu_count === 1 ? "" : "s"}, ${node.tenant_count} tenants, ${node.process_count} processes` +
         `${node.unlimited_process_count ? `, ${node.unlimited_process_count} UNLIMITED` : ""} · driver ` +
         `${node.driver.version || "-"}${node.driver.simulated ? " (simulated)" : ""} · vgpu ${node.version}`
       : `no driver: ${node.driver.why || ""}`);
