@@ -39,6 +39,8 @@ namespace {
 constexpr std::uint64_t kBeatNs = 100 * kMsNs;
 constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
 constexpr std::uint64_t kSharesEveryNs = kSecondNs;
+// A process uses the GPU a moment before it has a slot, and its tenant's directory may be new.
+constexpr std::uint64_t kUntilInATenantNs = 700 * kMsNs;
 constexpr std::uint64_t kNvmlHangsNs = 3 * kSecondNs;
 constexpr std::uint64_t kRefusalsEveryNs = kSecondNs;
 // The driver frees a moment after the ledger, and two readings are of two moments.
@@ -69,6 +71,11 @@ std::string gpu_list(const NodeState& state, const ProcessState& process) {
     names.push_back(known != nullptr ? std::to_string(known->index) : gpu.gpu.text().data());
   }
   return fmt::format("GPU {}", fmt::join(names, ", "));
+}
+
+std::string_view offence_of(const ProcessState& process) {
+  return process.limiter == LimiterPresence::elsewhere ? "in no tenant that is known here"
+                                                       : "without the limiter";
 }
 
 bool same_quota(const Quota& a, const Quota& b) {
@@ -520,8 +527,13 @@ void Daemon::read_outsiders(const Readings& readings, NodeState& state, std::uin
       process.command_line = facts->command_line;
       process.limiter = facts->limiter;
       process.exempt = facts->exempt;
+      const auto since = since_seen_apart(pid, facts->start_time_ticks, now_ns);
+      if (process.limiter == LimiterPresence::present && state.looks_after_users &&
+          now_ns >= since + kUntilInATenantNs)
+        process.limiter = LimiterPresence::elsewhere;
     }
   }
+  std::erase_if(apart_, [&](const auto& entry) { return entry.second.seen_ns != now_ns; });
   for (auto& [pid, process] : found) {
     if (pid > 0 && !process.host_pid) continue;  // it ended meanwhile
     state.unlimited_processes += NodeState::is_unlimited(process) ? 1 : 0;
@@ -563,6 +575,14 @@ survey::Snapshot Daemon::snapshot_of(const NodeState& state) const {
   }
   measure_lone_seats(snapshot);
   return snapshot;
+}
+
+// Since when a process is known to be on a GPU and in no tenant.
+std::uint64_t Daemon::since_seen_apart(pid_t pid, std::uint64_t start_ticks, std::uint64_t now_ns) {
+  Apart& apart = apart_[{pid, start_ticks}];
+  if (apart.since_ns == 0) apart.since_ns = now_ns;
+  apart.seen_ns = now_ns;
+  return apart.since_ns;
 }
 
 void Daemon::judge_shares(NodeState& state) {
@@ -704,8 +724,8 @@ void Daemon::tell_processes(const NodeState& before, NodeState& state) {
     } else if (NodeState::is_unlimited(*process) &&
                (old == was.end() || !NodeState::is_unlimited(*old->second))) {
       say(state, EventKind::unlimited_found, std::to_string(process->host_pid.value_or(0)),
-          fmt::format("{} is on {} without the limiter", process_text(*process),
-                      gpu_list(state, *process)));
+          fmt::format("{} is on {} {}", process_text(*process), gpu_list(state, *process),
+                      offence_of(*process)));
     }
   }
   for (const auto& [key, process] : was) {
@@ -727,7 +747,7 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
     if (!NodeState::is_unlimited(process) || !process.host_pid) continue;
     const Suspect suspect{Offence::unlimited, *process.host_pid, process.start_time_ticks};
     suspects.push_back(suspect);
-    texts[suspect] = process_text(process) + " is on a GPU without the limiter";
+    texts[suspect] = fmt::format("{} is on a GPU {}", process_text(process), offence_of(process));
   }
   for (const auto& tenant : state.tenants) {
     for (const auto& gpu : tenant.gpus) {

@@ -122,6 +122,7 @@ class Daemon final : public Control {
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   void read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   survey::Snapshot snapshot_of(const NodeState& state) const;
+  std::uint64_t since_seen_apart(pid_t pid, std::uint64_t start_ticks, std::uint64_t now_ns);
   void judge_shares(NodeState& state);
   void keep_look(const NodeState& state);
   void tell(const NodeState& before, NodeState& state);
@@ -193,6 +194,11 @@ class Daemon final : public Control {
   std::map<Place, std::uint64_t> refusals_told_ns_;
   std::map<std::pair<std::uint64_t, std::int32_t>, pid_t> foreign_pids_;
   std::uint64_t foreign_read_ns_ = 0;
+  struct Apart {
+    std::uint64_t since_ns = 0;
+    std::uint64_t seen_ns = 0;
+  };
+  std::map<std::pair<pid_t, std::uint64_t>, Apart> apart_;  // on a GPU, in no tenant
   std::map<GpuUuid, std::uint64_t> unhealthy_since_;
   std::map<GpuUuid, std::map<std::uint64_t, std::uint64_t>> xids_;
   std::map<GpuUuid, std::pair<std::uint64_t, std::uint64_t>> last_xid_;  // which, when

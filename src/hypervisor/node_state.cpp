@@ -52,6 +52,8 @@ std::string_view presence_name(LimiterPresence presence) {
       return "absent";
     case LimiterPresence::present:
       return "present";
+    case LimiterPresence::elsewhere:
+      return "elsewhere";
     case LimiterPresence::unknown:
       return "unknown";
   }

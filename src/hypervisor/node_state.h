@@ -128,7 +128,12 @@ struct TenantState {
   std::size_t process_count = 0;
 };
 
-enum class LimiterPresence : unsigned char { absent, present, unknown };
+enum class LimiterPresence : unsigned char {
+  absent,
+  present,
+  unknown,
+  elsewhere,  // there, and the process is in no tenant though this daemon knows all users'
+};
 std::string_view presence_name(LimiterPresence presence);
 
 struct ProcessGpuState {
@@ -228,7 +233,9 @@ struct NodeState {
   const GpuState* gpu(const GpuUuid& uuid) const;
   // Processes of no tenant that have no limiter: what the guard is there for.
   static bool is_unlimited(const ProcessState& process) {
-    return process.tenant.empty() && !process.exempt && process.limiter == LimiterPresence::absent;
+    return process.tenant.empty() && !process.exempt &&
+           (process.limiter == LimiterPresence::absent ||
+            process.limiter == LimiterPresence::elsewhere);
   }
 };
 using StatePointer = std::shared_ptr<const NodeState>;

@@ -6,6 +6,7 @@ who is hostile, and a daemon that is killed. Needs root, to be several users; sk
   several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
 """
 import contextlib
+import datetime
 import http.client
 import json
 import mmap
@@ -235,6 +236,10 @@ class Sharing(Users):
         for begin, end, least in ((killed + 4, alone, 0.8), (replaced + 2, last, 0.9)):
             self.assertGreater(sum(sum(record[begin:end]) for record in records) / (end - begin), least * rate)
         self.assertLess(took, 5)
+        # Within a second of its start it hosts for both users.
+        times = [datetime.datetime.fromisoformat(line.split()[1].rstrip(":Z")) for line in self.log().splitlines()
+                 if any(word in line for word in ("daemon_started", "hosting_taken"))]
+        self.assertLess((times[1] - times[0]).total_seconds(), 1)
         self.assertIn("tenant small was here already", self.log())
 
     def test_tenants_of_two_users_are_theirs(self):
@@ -296,6 +301,17 @@ class Hostile(Users):
         garbled = self.pass_windows(20)
         self.assertIsNone(self.daemons[0].poll())
         wait_until("an answer beside the flood", lambda: self.node() is not None)
+        # A tenant of her own making where the daemon doesn't look.
+        os.mkdir(self.path("apart"))
+        os.chown(self.path("apart"), MALLORY, MALLORY)
+        hidden = self.as_user(MALLORY, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", "20", "--rendezvous", self.path("apart"),
+                                           "--name", "hidden"])
+        hidden["env"].update({"VGPU_STATE_DIR": self.path("apart"), "VGPU_COMPUTE": "90", "VGPU_SOCKET": "none",
+                              "LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
+                              "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so")})
+        self.jobs.append(subprocess.Popen(**hidden))
+        wait_until("a process that hides", lambda: "in no tenant that is known here" in self.log())
+        self.assertIn("elsewhere", [p["limiter"] for p in self.ask("GET", "/api/v2/processes?unlimited=true")[1]])
         with acting_as(MALLORY):
             os.truncate(self.segment(MALLORY, "bad"), 0)
             os.truncate(os.path.join(folder, "node.seats"), 0)
