@@ -190,9 +190,9 @@ def part(records, begin, end):
 class Sharing(Users):
     def test_users_share_a_gpu_by_quotas_that_they_cannot_write_and_without_the_daemon(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "small", "--compute", "30", seconds=14), self.start_job(BOB, "large", "--compute", "50", seconds=14)]
+        names = [self.start_job(ALICE, "small", "--compute", "30", seconds=11), self.start_job(BOB, "large", "--compute", "50", seconds=11)]
         self.go(names)
-        begun = self.pass_windows(50)
+        begun = self.pass_windows(44)
 
         # Alice writes a share of 100 % wherever she can: her tenant's segment, and her seat's own word.
         segment = self.segment(ALICE, "small")
@@ -216,14 +216,14 @@ class Sharing(Users):
         written = self.pass_windows(4)
         wait_until("the quota put right", lambda: "quota_restored" in self.log())
         self.assertEqual(self.tenant("small", ALICE)["gpus"][0]["quota"]["share_percent"], 30)
-        after = self.pass_windows(46)
+        after = self.pass_windows(36)
 
         self.daemons[0].kill()
         killed = self.window()
-        alone = self.pass_windows(50)
+        alone = self.pass_windows(36)
         took = self.start_daemon()
         replaced = self.window()
-        self.pass_windows(50)
+        self.pass_windows(36)
         last = self.window()
         records = self.finish(names)
         # 30 and 50 of 100: what is left over goes to both by their shares.
@@ -269,7 +269,7 @@ class Sharing(Users):
 class Hostile(Users):
     def test_whatever_a_tenant_does_the_others_and_the_daemon_go_on(self):
         self.start_daemon()
-        names = [self.start_job(BOB, "honest", "--compute", "50", seconds=12), self.start_job(MALLORY, "bad", "--compute", "50", seconds=12)]
+        names = [self.start_job(BOB, "honest", "--compute", "50", seconds=9), self.start_job(MALLORY, "bad", "--compute", "50", seconds=9)]
         self.go(names)
         begun = self.pass_windows(40)
         folder = self.path(f"users/{MALLORY}/vgpu")
@@ -298,7 +298,7 @@ class Hostile(Users):
                 except OSError:
                     pass
                 connections.append(one)
-        garbled = self.pass_windows(20)
+        garbled = self.pass_windows(16)
         self.assertIsNone(self.daemons[0].poll())
         wait_until("an answer beside the flood", lambda: self.node() is not None)
         # A tenant of her own making where the daemon doesn't look.
@@ -315,7 +315,7 @@ class Hostile(Users):
         with acting_as(MALLORY):
             os.truncate(self.segment(MALLORY, "bad"), 0)
             os.truncate(os.path.join(folder, "node.seats"), 0)
-        cut = self.pass_windows(40)
+        cut = self.pass_windows(30)
         for one in connections:
             one.close()
         self.assertIsNone(self.daemons[0].poll(), self.log()[-2000:])
@@ -335,12 +335,12 @@ class LossByStopping(Users):
 
     def test_launches_wait_until_a_daemon_is_there(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "50", seconds=8)]
+        names = [self.start_job(ALICE, "job", "--compute", "50", seconds=7)]
         self.go(names)
         begun = self.pass_windows(40)
         self.daemons[0].kill()
         killed = self.window()
-        stopped = self.pass_windows(40)
+        stopped = self.pass_windows(30)
         self.start_daemon()
         again = self.window()
         last = self.pass_windows(20)
@@ -355,12 +355,12 @@ class LossByOpening(Users):
 
     def test_limits_are_off_until_a_daemon_is_there(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20", seconds=8)]
+        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20", seconds=7)]
         self.go(names)
         begun = self.pass_windows(40)
         self.daemons[0].kill()
         killed = self.window()
-        free = self.pass_windows(40)
+        free = self.pass_windows(30)
         self.start_daemon()
         again = self.window()
         last = self.pass_windows(20)

@@ -111,11 +111,11 @@ TEST_F(ManySegments, ShareAGpuAsTheTenantsOfOneDo) {
   ASSERT_TRUE(host.add(first.node) && host.add(second.node));
   EXPECT_EQ(host.replace(now), 2u);
   EXPECT_TRUE(host.hosts_all());
-  (void)run(host, {&first, &second}, now, 500 * kMs);
-  const auto done = run(host, {&first, &second}, now, 4'000 * kMs);
+  (void)run(host, {&first, &second}, now, 300 * kMs);
+  const auto done = run(host, {&first, &second}, now, 1'500 * kMs);
   const double sum = static_cast<double>(done[0] + done[1]);
   EXPECT_NEAR(100 * static_cast<double>(done[0]) / sum, 30, 2);
-  EXPECT_GT(sum, 7'500);  // of 8,000
+  EXPECT_GT(sum, 2'800);  // of 3,000
 }
 
 TEST_F(ManySegments, WhatATenantSaysOfItselfDoesNotCountWhereTheHostKnowsBetter) {
@@ -125,16 +125,16 @@ TEST_F(ManySegments, WhatATenantSaysOfItselfDoesNotCountWhereTheHostKnowsBetter)
   host::Host host;
   ASSERT_TRUE(host.add(first.node, &of_first) && host.add(second.node, &of_second));
   host.replace(now);
-  (void)run(host, {&first, &second}, now, 500 * kMs);
+  (void)run(host, {&first, &second}, now, 300 * kMs);
   second.seat.set_terms(share(100));
-  const auto done = run(host, {&first, &second}, now, 4'000 * kMs);
+  const auto done = run(host, {&first, &second}, now, 1'500 * kMs);
   EXPECT_NEAR(100.0 * static_cast<double>(done[0]) / static_cast<double>(done[0] + done[1]), 80, 2);
 
   // A tenant that nobody knows is owed nothing.
   second.sit("invented", 100, now);
   second.report = {};
-  (void)run(host, {&first, &second}, now, 500 * kMs);
-  const auto then = run(host, {&first, &second}, now, 1'000 * kMs);
+  (void)run(host, {&first, &second}, now, 300 * kMs);
+  const auto then = run(host, {&first, &second}, now, 600 * kMs);
   EXPECT_GT(then[0], 8 * then[1]);
 }
 
@@ -147,8 +147,8 @@ TEST_F(ManySegments, OneMayGoAndTheOthersStayHosted) {
   host.remove(first.node);
   EXPECT_EQ(core::Hosting::unpack(first.node.host().load()).deadline_ns, 0u);
   EXPECT_TRUE(host.hosts_all());
-  (void)run(host, {&second, &third}, now, 500 * kMs);
-  const auto done = run(host, {&second, &third}, now, 2'000 * kMs);
+  (void)run(host, {&second, &third}, now, 300 * kMs);
+  const auto done = run(host, {&second, &third}, now, 1'000 * kMs);
   EXPECT_NEAR(100.0 * static_cast<double>(done[0]) / static_cast<double>(done[0] + done[1]), 58, 3);
 }
 
@@ -175,7 +175,7 @@ TEST_F(ManySegments, WithoutTheDaemonEachKeepsToItsWindow) {
   of_first.replace(now);
   of_second.replace(now);
   std::array<std::uint64_t, 2> launches{};
-  for (const std::uint64_t end = now + 2'000 * kMs; now < end; now += kMs / 10) {
+  for (const std::uint64_t end = now + 1'000 * kMs; now < end; now += kMs / 10) {
     const std::uint64_t before[] = {first.report.launches, second.report.launches};
     first.play(now);
     second.play(now);
@@ -191,8 +191,8 @@ TEST_F(ManySegments, WithoutTheDaemonEachKeepsToItsWindow) {
     of_first.step(now);
     of_second.step(now);
   }
-  EXPECT_NEAR(static_cast<double>(launches[0]), 1'200, 60);  // 30 % of 4,000
-  EXPECT_NEAR(static_cast<double>(launches[1]), 2'800, 60);
+  EXPECT_NEAR(static_cast<double>(launches[0]), 600, 40);  // 30 % of 2,000
+  EXPECT_NEAR(static_cast<double>(launches[1]), 1'400, 40);
 }
 
 TEST_F(ManySegments, APlanToStopOrToOpenIsKeptWhenTheDaemonIsGone) {
@@ -238,8 +238,8 @@ TEST_F(ManySegments, ACrowdInOneLeavesSeatsToTheOthers) {
   ASSERT_TRUE(host.add(first.node) && host.add(second.node));
   host.replace(now);
   host.step(now);
-  const auto done = run(host, {&second}, now, 1'000 * kMs);
-  EXPECT_GT(done[0], 1'800u);  // the crowd has seats, and asks for nothing
+  const auto done = run(host, {&second}, now, 60 * kMs);
+  EXPECT_GT(done[0], 100u);  // the crowd has seats, and asks for nothing
 }
 
 }  // namespace
