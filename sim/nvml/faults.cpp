@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "faults.h"
 
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,9 @@ using Faults = std::array<Fault, kMostGpus>;  // by index
 
 // No constructor of the library makes them: one thread may be here while another still opens it.
 constinit std::mutex mutex;
+// A child that is forked while a thread is in here goes on with the mutex free.
+[[maybe_unused]] const int at_fork =
+    pthread_atfork([] { mutex.lock(); }, [] { mutex.unlock(); }, [] { mutex.unlock(); });
 constinit Faults faults{};
 constinit timespec read_at{};
 constinit off_t read_size = -1;

@@ -115,8 +115,8 @@ TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
                     shape.name, part(managed, 0), part(managed, 1), part(without, 0),
                     part(without, 1), part(unequal, 0), part(unequal, 1));
       sums += part(managed, 0) + part(managed, 1);
-      // A gang that is torn apart loses a turn of up to 0.1 s or more until it is together again: one
-      // run of 25 does so once or twice. The first three seeds are none of them.
+      // A gang that is torn apart loses a turn of up to 0.1 s or more until it is together again:
+      // one run of 25 does so once or twice. The first three seeds are none of them.
       const bool may_be_torn = seed > 3;
       EXPECT_GE(part(managed, 0) + part(managed, 1), may_be_torn ? 88 : shape.sum) << shape.name;
       const double off = may_be_torn ? 5 : shape.off;
