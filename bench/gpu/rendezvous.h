@@ -5,7 +5,8 @@
 //   NAME.INDEX.ready   the worker stands at the line
 //   go                 the common start, in nanoseconds of CLOCK_MONOTONIC
 //   NAME.INDEX.json    the worker's record; it goes on working for the sake of its neighbours
-//   stop               everybody's record is there
+//   stop               everybody's record is there; who has none yet writes what there is, as
+//                      incomplete, so that whoever doesn't know for how long can say so
 #pragma once
 
 #include <string>

@@ -145,8 +145,8 @@ bool Worker::work_until_stopped() {
       if (!write_record(finished(now))) return false;
       recorded = true;
     }
-    if (recorded && now - looked >= kLookForStopEvery) {
-      if (rendezvous_.stopped()) return true;
+    if (now - looked >= kLookForStopEvery) {
+      if (rendezvous_.stopped()) return recorded || write_record(false);
       looked = now;
     }
     if (recorded && now >= end_ + options_.tail_ns) return true;

