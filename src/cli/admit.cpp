@@ -214,7 +214,8 @@ class Admission {
     if (!decision.granted()) {
       throw Problem(kExitNotStarted, decision.refusal->waiting_helps ? kNoRoom : "VG1004",
                     admission::describe(*decision.refusal, node),
-                    "less, fewer GPUs, or vgpu run --wait");
+                    decision.refusal->waiting_helps ? "less, fewer GPUs, or vgpu run --wait"
+                                                    : "less, or fewer GPUs; vgpu ls shows them");
     }
     shm::TenantSpec spec = planned_.spec;
     for (std::size_t i = 0; i < spec.gpus.size(); ++i) {

@@ -56,6 +56,10 @@ Address parse_address(std::string_view typed) {
     refuse(typed, "TLS isn't spoken here",
            "ssh -L 8001:127.0.0.1:8001 HOST, then http://127.0.0.1:8001");
   }
+  if (const auto scheme = typed.find("://");
+      scheme != std::string_view::npos && !typed.starts_with("http://"))
+    refuse(typed, fmt::format("{} isn't spoken here", typed.substr(0, scheme)),
+           "http://127.0.0.1:8001, or unix:/PATH");
   std::string_view rest = typed;
   if (rest.starts_with("http://")) rest.remove_prefix(7);
   if (rest.ends_with('/')) rest.remove_suffix(1);

@@ -54,6 +54,9 @@ class StateDirectories {
 // The user whose directory a public id says the tenant is in; nullopt: the daemon's own.
 std::optional<uid_t> user_in(std::string_view public_id);
 
+// Where a daemon of the machine listens.
+inline constexpr std::string_view kMachineSocket = "/run/vgpu/hypervisor.sock";
+
 // Where root looks for them: $XDG_RUNTIME_DIR/vgpu of who is logged in, and /dev/shm.
 inline constexpr std::string_view kUsersDirectories[] = {"/run/user/*/vgpu", "/dev/shm/vgpu-*"};
 

@@ -116,7 +116,7 @@ TEST(ClientAddress, IsReadAsPeopleWriteIt) {
   EXPECT_EQ(parse_address("http://[::1]:9").text(), "http://[::1]:9");
   EXPECT_EQ(parse_address("node-1:80").text(), "http://node-1:80");
   for (const char* typed : {"", "unix:x", "http://", "http://a:b", "http://a:70000", "http://a/b",
-                            "https://a", "http://[::1", "http://a:", "http://u@a"})
+                            "https://a", "ftp://a", "http://[::1", "http://a:", "http://u@a"})
     EXPECT_THROW(parse_address(typed), survey::Problem) << typed;
   EXPECT_THROW(parse_address("/" + std::string(200, 'x')), survey::Problem);
 }

@@ -27,6 +27,8 @@ struct HttpOptions {
   bool listen_is_default = true;
   // The Unix socket for whoever may change things; empty: hypervisor.sock in the state directory.
   std::string socket;
+  // In place of that default; its folder is made where it isn't there.
+  std::string default_socket;
   // Who may connect to it, by the mode and group of its file.
   SocketAccess socket_access = SocketAccess::owner;
   std::optional<gid_t> socket_group;  // of SocketAccess::group

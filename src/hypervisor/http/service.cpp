@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 
 #include "api.h"
 #include "metrics.h"
@@ -49,9 +51,12 @@ std::vector<ListenAddress> addresses_of(const HttpOptions& options, const std::s
     addresses.push_back(accessible(parse_listen_address(options.socket), options));
     return addresses;
   }
+  const std::string path =
+      options.default_socket.empty() ? state_dir + "/hypervisor.sock" : options.default_socket;
+  std::error_code ignored;  // listening says what is wrong
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
   try {
-    addresses.push_back(
-        accessible(parse_listen_address("unix:" + state_dir + "/hypervisor.sock"), options));
+    addresses.push_back(accessible(parse_listen_address("unix:" + path), options));
   } catch (const std::invalid_argument& too_long) {
     say(fmt::format("{}; not served there", too_long.what()));
   }

@@ -154,12 +154,17 @@ AdmissionOptions admission_of(const Values& values) {
   return admission;
 }
 
-// Of all users where root looks after the machine's usual directories.
+// Root's, that isn't told which directories to look after.
+bool is_of_the_machine(const std::vector<std::string>& directories) {
+  return directories == std::vector<std::string>{"auto"} && geteuid() == 0 &&
+         std::getenv("VGPU_STATE_DIR") == nullptr;
+}
+
 std::vector<std::string> users_directories(const std::vector<std::string>& typed) {
-  if (typed == std::vector<std::string>{"own"}) return {};
-  if (typed != std::vector<std::string>{"auto"}) return typed;
-  if (geteuid() != 0 || std::getenv("VGPU_STATE_DIR") != nullptr) return {};
-  return {std::begin(kUsersDirectories), std::end(kUsersDirectories)};
+  if (is_of_the_machine(typed)) return {std::begin(kUsersDirectories), std::end(kUsersDirectories)};
+  if (typed == std::vector<std::string>{"own"} || typed == std::vector<std::string>{"auto"})
+    return {};
+  return typed;
 }
 
 shm::OnDaemonLoss on_loss_of(const std::string& word) {
@@ -263,6 +268,14 @@ DaemonOptions options_of(const Loaded& loaded) {
   http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
   http.socket = values.api_socket;
   http.socket_access = access_of(values.api_socket_access);
+  if (is_of_the_machine(values.tenants_directories)) {
+    // Where every user's `vgpu` looks, and open to them: what each may change is judged by who
+    // asks.
+    if (origin_of(loaded, "api.socket").source == Source::fallback)
+      http.default_socket = kMachineSocket;
+    if (origin_of(loaded, "api.socket-access").source == Source::fallback)
+      http.socket_access = SocketAccess::all;
+  }
   http.socket_group = options.admission.trusted_group;
   http.tls_certificate_file = values.api_tls_certificate;
   http.tls_key_file = values.api_tls_key;
