@@ -23,7 +23,8 @@ struct Host::Workspace {
   std::array<std::uint32_t, core::kMostGpus + 1> begins;
 
   // The arbiter's seats are those of all segments: which is which, and back. A number stays with
-  // its seat for as long as that is taken.
+  // its seat for as long as that is taken, and is the lowest that was free: a step looks at all
+  // that were ever used together.
   struct Origin {
     std::uint16_t place;
     std::uint16_t seat;
@@ -33,7 +34,7 @@ struct Host::Workspace {
   std::array<Origin, shm::kSeats> origins;
   std::uint16_t number_of[kMostSegments][shm::kSeats];  // + 1; 0: none
   std::array<std::uint16_t, kMostSegments> count_of;
-  std::uint32_t next_number;
+  std::uint32_t numbers;  // none at or above it is used
 
   std::array<GpuUuid, core::kMostGpus> gpus;
   std::uint32_t gpu_count;
@@ -57,16 +58,13 @@ struct Host::Workspace {
     std::uint16_t& known = number_of[place][seat];
     if (known == 0) {
       if (count_of[place] >= most) return core::kNoSeat;
-      for (std::uint32_t tries = 0; tries < core::kMaxSeats && known == 0; ++tries) {
-        Origin& origin = origins[next_number];
-        if (origin.is_used == 0) {
-          origin = {static_cast<std::uint16_t>(place), static_cast<std::uint16_t>(seat), 1, 0};
-          known = static_cast<std::uint16_t>(next_number + 1);
-          ++count_of[place];
-        }
-        next_number = (next_number + 1) % core::kMaxSeats;
-      }
-      if (known == 0) return core::kNoSeat;
+      std::uint32_t free = 0;
+      while (free < numbers && origins[free].is_used != 0) ++free;
+      if (free == core::kMaxSeats) return core::kNoSeat;
+      numbers = std::max(numbers, free + 1);
+      origins[free] = {static_cast<std::uint16_t>(place), static_cast<std::uint16_t>(seat), 1, 0};
+      known = static_cast<std::uint16_t>(free + 1);
+      ++count_of[place];
     }
     origins[known - 1u].is_seen = 1;
     return known - 1u;
@@ -76,7 +74,9 @@ struct Host::Workspace {
     number_of[origin.place][origin.seat] = 0;
     --count_of[origin.place];
     origin = {};
+    while (numbers > 0 && origins[numbers - 1].is_used == 0) --numbers;
   }
+  std::span<Origin> in_use() { return std::span(origins).first(numbers); }
 };
 
 Host::~Host() { platform::unmap(work_, sizeof(Workspace)); }
@@ -97,7 +97,7 @@ void Host::remove(shm::Node& node) {
     release(places_[i]);
     const std::uint32_t last = place_count_ - 1;
     if (work_ != nullptr) {
-      for (auto& origin : work_->origins) {
+      for (auto& origin : work_->in_use()) {
         if (origin.is_used != 0 && (origin.place == i || origin.place == last))
           work_->forget(origin);
       }
@@ -228,11 +228,11 @@ void Host::read_seats(std::uint32_t place, std::uint64_t now_ns) {
 
 void Host::read_seats(std::uint64_t now_ns) {
   work_->found_count = 0;
-  for (auto& origin : work_->origins) origin.is_seen = 0;
+  for (auto& origin : work_->in_use()) origin.is_seen = 0;
   for (std::uint32_t place = 0; place < place_count_; ++place) {
     if (places_[place].epoch.load(std::memory_order_acquire) != 0) read_seats(place, now_ns);
   }
-  for (auto& origin : work_->origins) {
+  for (auto& origin : work_->in_use()) {
     if (origin.is_used != 0 && origin.is_seen == 0) work_->forget(origin);
   }
   std::array<std::uint32_t, core::kMostGpus + 1> counts{};
@@ -306,7 +306,7 @@ bool Host::write_grants(std::uint64_t now_ns) {
       if (epoch == 0) continue;
       // Whoever has the GPU, if the reader can know it.
       std::uint32_t behind = shm::kNoSeat;
-      if (holder != core::kNoSeat && holder != view.seat &&
+      if (holder != core::kNoSeat && holder != view.seat && work_->origins[holder].is_used != 0 &&
           work_->origins[holder].place == origin.place)
         behind = work_->origins[holder].seat;
       place.node->answer(origin.seat, now_ns, static_cast<std::uint16_t>(epoch - 1), grant,

@@ -328,48 +328,41 @@ class Hostile(Users):
         self.assertGreater(rate(garbled + 4, cut), 0.8 * before, "beside segments that were cut")
 
 
-class LossByStopping(Users):
+class Loss(Users):
+    def rates_through_a_loss(self, *flags):
+        """Kernels a window under a daemon, from a moment after its death on, and from a moment after the next is there."""
+        self.start_daemon()
+        names = [self.start_job(ALICE, "job", *flags)]
+        self.go(names)
+        begun = self.pass_windows(40)
+        self.daemons[0].kill()
+        killed = self.window()
+        lost = self.pass_windows(30)
+        self.start_daemon()
+        again = self.window()
+        last = self.pass_windows(20)
+        self.pass_windows(4)  # what was counted then is known now
+        record = self.finish(names)[0]
+        return [sum(record[begin:end]) / (end - begin) for begin, end in ((begun - 20, begun), (killed + 8, lost), (again + 6, last))]
+
+
+class LossByStopping(Loss):
     daemon_flags = ["--on-daemon-loss", "stop"]
 
     def test_launches_wait_until_a_daemon_is_there(self):
-        self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "50")]
-        self.go(names)
-        begun = self.pass_windows(40)
-        self.daemons[0].kill()
-        killed = self.window()
-        stopped = self.pass_windows(30)
-        self.start_daemon()
-        again = self.window()
-        last = self.pass_windows(20)
-        self.pass_windows(4)
-        record = self.finish(names)[0]
-        rate = lambda begin, end: sum(record[begin:end]) / (end - begin)
-        before = rate(begun - 20, begun)
+        before, without, after = self.rates_through_a_loss("--compute", "50")
         self.assertGreater(before, 0)
-        self.assertLess(rate(killed + 8, stopped), 0.05 * before)
-        self.assertGreater(rate(again + 2, last), 0.7 * before)
+        self.assertLess(without, 0.05 * before)
+        self.assertGreater(after, 0.7 * before)
 
 
-class LossByOpening(Users):
+class LossByOpening(Loss):
     daemon_flags = ["--on-daemon-loss", "open"]
 
     def test_limits_are_off_until_a_daemon_is_there(self):
-        self.start_daemon()
-        names = [self.start_job(ALICE, "job", "--compute", "20", "--compute-limit", "20")]
-        self.go(names)
-        begun = self.pass_windows(40)
-        self.daemons[0].kill()
-        killed = self.window()
-        free = self.pass_windows(30)
-        self.start_daemon()
-        again = self.window()
-        last = self.pass_windows(20)
-        self.pass_windows(4)
-        record = self.finish(names)[0]
-        limited = sum(record[begun - 20:begun]) / 20
-        self.assertGreater(sum(record[killed + 8:free]) / (free - killed - 8), 2.5 * limited)
-        self.assertLess(sum(record[again + 6:last]) / (last - again - 6), 1.7 * limited)
+        before, without, after = self.rates_through_a_loss("--compute", "20", "--compute-limit", "20")
+        self.assertGreater(without, 2.5 * before)
+        self.assertLess(after, 1.7 * before)
 
 
 if __name__ == "__main__":
