@@ -151,7 +151,7 @@ DirectoryPointer Daemon::directory_for(const Asker& asker, const std::string& wa
   // A daemon that looks after one directory makes there what it is asked for.
   if (wanted.empty() && options().users_directories.empty()) return known.front();
   throw survey::Problem(
-      survey::kExitFailed, "VG1069",
+      survey::kExitFailed, "VG1075",
       wanted.empty()
           ? fmt::format("user {} has no state directory that this daemon looks after", asker.uid)
           : fmt::format("{} is no state directory of user {} that this daemon looks after", wanted,

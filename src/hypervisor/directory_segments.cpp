@@ -101,7 +101,6 @@ void DirectorySegments::close(const std::string& id) {
 // The page holds whatever the segment says; the copy is for who knows no page, and for people.
 void DirectorySegments::keep_quota(const std::string& id, Open& open) {
   SegmentTenant& seen = tenants_[id];
-  seen.has_page = open.page.is_open();
   seen.page_name = shm::QuotaPage::name(open.file).view();
   if (!open.page.is_open()) return;
   bool is_other = false;

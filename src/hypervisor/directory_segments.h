@@ -26,7 +26,6 @@ struct SegmentTenant {
   std::vector<std::uint64_t> charged_bytes;  // by the spec's GPUs
   std::vector<std::uint64_t> denied;         // likewise
   std::vector<shm::ProcessView> processes;
-  bool has_page = false;        // its quota is out of its processes' reach
   std::string page_name;        // the page's file
   std::uint64_t put_right = 0;  // how often somebody else had written its quota
 };

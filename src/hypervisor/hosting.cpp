@@ -42,7 +42,6 @@ struct Hosting::Hosted {
   shm::Node node;
   platform::FileIdentity file;
   Terms terms;
-  shm::LossPlan plan;
 };
 
 Hosting::Hosting() : thread_([this] { run(); }) {}

@@ -2,7 +2,6 @@
 #include "process_facts.h"
 
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,15 +40,7 @@ LimiterPresence presence(survey::Limiter limiter) {
 const std::string& ProcessBook::user_of(uid_t uid) {
   if (users_.size() > kMostUsers) users_.clear();
   const auto [at, is_new] = users_.try_emplace(uid);
-  if (is_new) {
-    std::array<char, 16'384> buffer{};
-    passwd entry{};
-    passwd* found = nullptr;
-    at->second =
-        getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr
-            ? found->pw_name
-            : std::to_string(uid);
-  }
+  if (is_new) at->second = survey::user_name(uid);
   return at->second;
 }
 

@@ -12,7 +12,7 @@ struct RefusalRow {
   RefusalKind kind;
   std::string_view rule;
 };
-constexpr std::array<RefusalRow, 16> kRows = {{
+constexpr std::array<RefusalRow, 18> kRows = {{
     {"VG1003", RefusalKind::bad_request, "request"},
     {"VG1004", RefusalKind::bad_request, "quota"},
     {"VG1005", RefusalKind::bad_request, "name"},
@@ -29,6 +29,8 @@ constexpr std::array<RefusalRow, 16> kRows = {{
     {"VG1024", RefusalKind::conflict, "name_taken"},
     {"VG1025", RefusalKind::unavailable, "shares_lock"},
     {"VG1041", RefusalKind::unavailable, "driver"},
+    {"VG1069", RefusalKind::unavailable, "quota_page"},
+    {"VG1075", RefusalKind::bad_request, "state_directory"},
 }};
 
 struct Said {

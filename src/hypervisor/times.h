@@ -3,19 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <ctime>
+
+#include "vgpu/platform/clock.h"
 
 namespace vgpu::hypervisor {
 
 inline constexpr std::uint64_t kMsNs = 1'000'000;
 inline constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
-// Since 1970; it may jump when the clock is set. Thread-safe.
-inline std::uint64_t realtime_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * kSecondNs +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
+using platform::realtime_ns;
 
 }  // namespace vgpu::hypervisor

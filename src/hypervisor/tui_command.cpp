@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -19,6 +18,7 @@
 #include "node_state_json.h"
 #include "settings/settings.h"
 #include "vgpu/client/address.h"
+#include "vgpu/platform/clock.h"
 #include "vgpu/survey/gpus.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/text.h"
@@ -81,17 +81,12 @@ class Logged final : public tui::DataSource {
 
   tui::ChangeResult change(const tui::Change& change) override {
     tui::ChangeResult result = of_->change(change);
-    write_line(now_ns(), result.done ? "change" : "refused",
+    write_line(platform::realtime_ns(), result.done ? "change" : "refused",
                fmt::format("{}: {}", change.row.tenant, result.text));
     return result;
   }
 
  private:
-  static std::uint64_t now_ns() {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    return static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
-  }
   void write_line(std::uint64_t time_ns, std::string_view kind, std::string_view text) const {
     const std::string line =
         fmt::format("{} {} {}\n", time_text(time_ns), kind, survey::visible(text));

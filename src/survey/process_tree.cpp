@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -219,6 +220,15 @@ std::string program_name(pid_t pid) {
   std::string name = read_all(fmt::format("/proc/{}/comm", pid));
   if (!name.empty() && name.back() == '\n') name.pop_back();
   return name.empty() ? "-" : name;
+}
+
+std::string user_name(uid_t uid) {
+  std::array<char, 16'384> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  const bool is_known =
+      getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr;
+  return is_known ? found->pw_name : std::to_string(uid);
 }
 
 std::string command_line(pid_t pid) {

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The segments as a data source; see sources.h.
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <deque>
 
 #include "histories.h"
+#include "vgpu/platform/clock.h"
 #include "vgpu/survey/change.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/process_tree.h"
@@ -21,32 +19,17 @@
 
 namespace vgpu::tui {
 
-using survey::GpuFigures, survey::Limiter, survey::ListedTenant, survey::PidTranslator,
-    survey::Problem, survey::Snapshot;
+using platform::realtime_ns, survey::GpuFigures, survey::Limiter, survey::ListedTenant,
+    survey::PidTranslator, survey::Problem, survey::Snapshot;
 
 namespace {
 
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 
-std::uint64_t realtime_ns() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
-}
-
-std::string name_of(uid_t uid) {
-  std::array<char, 4096> buffer{};
-  passwd entry{};
-  passwd* found = nullptr;
-  if (getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
-    return std::to_string(uid);
-  return found->pw_name;
-}
-
 std::string owner_of(std::int32_t pid) {
   struct stat facts {};
   if (pid == 0 || stat(fmt::format("/proc/{}", pid).c_str(), &facts) != 0) return "";
-  return name_of(facts.st_uid);
+  return survey::user_name(facts.st_uid);
 }
 
 // Of one process of a tenant on the tenant's GPUs.
@@ -139,7 +122,7 @@ class SegmentsSource final : public DataSource {
   explicit SegmentsSource(bool simulated)
       : simulated_(simulated),
         kept_(survey::find_installation(), simulated),
-        user_(name_of(geteuid())) {}
+        user_(survey::user_name(geteuid())) {}
 
   Model look(const Wanted& wanted) override {
     Snapshot snapshot = survey::take_snapshot(simulated_);

@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <ctime>
 #include <memory>
 
 #include "node_state_json.h"
+#include "vgpu/platform/clock.h"
 
 namespace vgpu::hypervisor::http {
 namespace {
@@ -16,13 +16,6 @@ constexpr std::uint64_t kNsPerMs = 1'000'000;
 // NVML is asked once a second and its errors back off; segments are read ten times a second.
 constexpr std::uint64_t kStaleSample_ns = 10'000 * kNsPerMs;
 constexpr std::uint64_t kStaleSegments_ns = 2'000 * kNsPerMs;
-
-std::uint64_t now_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
 
 bool is_older(const std::optional<std::uint64_t>& read_ns, std::uint64_t now, std::uint64_t age) {
   return !read_ns || now > *read_ns + age;
@@ -144,7 +137,7 @@ void add_predecessor_routes(Router& router, const Control& control,
   const auto pods = std::make_shared<const std::vector<DeclaredPod>>(std::move(declared));
   router.add({"GET", "/healthz", Access::open, [](const Ask&) { return plain_text(200, "ok"); }});
   router.add({"GET", "/readyz", Access::open, [&control](const Ask&) {
-                const std::string why = not_ready(*control.state(), now_ns());
+                const std::string why = not_ready(*control.state(), platform::realtime_ns());
                 return why.empty() ? plain_text(200, "ok") : plain_text(503, why + "\n");
               }});
   router.add({"GET", "/api/v1/pod", Access::self, [&control, pods](const Ask& ask) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only place that reads a clock; everything else is given the time. Any thread.
+// Where clocks are read; what decides is given the time. Any thread.
 #pragma once
 
 #include <time.h>
@@ -8,11 +8,15 @@
 
 namespace vgpu::platform {
 
-inline std::uint64_t monotonic_ns() {
+inline std::uint64_t clock_ns(clockid_t clock) {
   timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  ::clock_gettime(clock, &now);
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
          static_cast<std::uint64_t>(now.tv_nsec);
 }
+
+inline std::uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
+// Since 1970; it may jump when the clock is set.
+inline std::uint64_t realtime_ns() { return clock_ns(CLOCK_REALTIME); }
 
 }  // namespace vgpu::platform

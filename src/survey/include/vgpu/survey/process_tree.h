@@ -70,5 +70,6 @@ bool has_mapped(pid_t pid, std::string_view file_name);
 
 std::string program_name(pid_t pid);  // "-" if unknown
 std::string command_line(pid_t pid);
+std::string user_name(uid_t uid);  // its number where nobody has that one
 
 }  // namespace vgpu::survey
