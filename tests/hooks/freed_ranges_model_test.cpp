@@ -198,6 +198,7 @@ class Program {
  private:
   enum class What : std::uint8_t {
     allocation,
+    attempt,  // to serve one without a reservation
     free,
     synchronisation,
     settlement,
@@ -227,9 +228,11 @@ class Program {
     return std::any_of(calls_.begin(), calls_.end(),
                        [&](const Call& call) { return call.what == what; });
   }
+  // Somebody has the turn, and keeps synchronisations out.
   bool has_unreserved() const {
     return std::any_of(calls_.begin(), calls_.end(), [](const Call& call) {
-      return call.what == What::allocation && !call.request.is_reserved;
+      return call.what == What::attempt ||
+             (call.what == What::allocation && !call.request.is_reserved);
     });
   }
 
@@ -253,7 +256,7 @@ class Program {
       case 7:
         if (random_() % 2 == 0) {
           calls_.push_back({.what = What::settlement, .settlement = account_.begin_settlement()});
-        } else if (!has(What::resolution)) {
+        } else if (!has(What::resolution) && !has_unreserved()) {
           list_doubtful();
           calls_.push_back({.what = What::resolution});
         }
@@ -288,15 +291,10 @@ class Program {
     const bool may_be_trimmed = !keeps_ && has(What::synchronisation);
     const bool has_turn = !has_unreserved() && !has(What::resolution) && !has(What::trim);
     if (random_() % 2 == 0 && has_turn && !may_be_trimmed) {
-      settle();
-      list_doubtful();
-      account_.resolve(*doubtful_);
-      if (account_.begin_unreserved(call.bytes, call.stream, call.request)) {
-        ++unreserved_;
-        ASSERT_TRUE(pool_.serves(call.bytes, call.stream));
-        calls_.push_back(call);
-        return;
-      }
+      call.what = What::attempt;
+      call.settlement = account_.begin_settlement();
+      calls_.push_back(call);
+      return;
     }
     for (Call& other : calls_) other.has_company = true;
     ASSERT_TRUE(account_.begin(call.bytes, call.request,
@@ -319,8 +317,9 @@ class Program {
 
   void go_on(std::size_t index) {
     Call& call = calls_[index];
+    const What what = call.what;
     const bool is_done = advance(call);
-    ++call.phase;
+    call.phase = call.what == what ? call.phase + 1 : 0;
     if (is_done) calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(index));
   }
 
@@ -328,6 +327,8 @@ class Program {
     switch (call.what) {
       case What::allocation:
         return advance_allocation(call);
+      case What::attempt:
+        return advance_attempt(call);
       case What::free:
         if (call.phase == 0) return pool_.free(call.address, call.stream), false;
         account_.end_free(call.address, call.bytes, call.ticket, call.stream, epoch_);
@@ -368,6 +369,26 @@ class Program {
     }
   }
 
+  // An attempt whose settlement was out of date promises nothing.
+  bool advance_attempt(Call& call) {
+    switch (call.phase) {
+      case 0:
+        return call.reading = pool_.reserved(), false;
+      case 1:
+        return !end_settlement(call.settlement, call.reading);
+      case 2:
+        return list_doubtful(), false;
+      case 3:
+        return account_.resolve(*doubtful_), false;
+      default:
+        if (!account_.begin_unreserved(call.bytes, call.stream, call.request)) return true;
+        ++unreserved_;
+        EXPECT_TRUE(pool_.serves(call.bytes, call.stream));
+        call.what = What::allocation;
+        return false;
+    }
+  }
+
   bool advance_allocation(Call& call) {
     if (call.phase == 0) {
       if (random_() % 32 == 0 && call.request.is_reserved) {
@@ -392,11 +413,13 @@ class Program {
     const auto settlement = account_.begin_settlement();
     end_settlement(settlement, pool_.reserved());
   }
-  void end_settlement(const PoolAccount::Settlement& settlement, std::uint64_t reading) {
-    std::uint64_t missing = 0;
-    charged_ -= account_.end_settlement(settlement, reading, missing);
-    EXPECT_EQ(missing, 0U);
-    charged_ += missing;
+  // False: it was out of date.
+  bool end_settlement(const PoolAccount::Settlement& settlement, std::uint64_t reading) {
+    const PoolAccount::Settled settled = account_.end_settlement(settlement, reading);
+    EXPECT_EQ(settled.missing_bytes, 0U);
+    charged_ += settled.missing_bytes;
+    charged_ -= settled.released_bytes;
+    return settled.is_done;
   }
   void list_doubtful() {
     account_.list_doubtful(*doubtful_);

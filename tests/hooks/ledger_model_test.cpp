@@ -260,9 +260,9 @@ TEST(PoolModel, ChargeCoversTheReservationAtEveryStep) {
         }
         case 3: {
           const auto settlement = account.begin_settlement();
-          std::uint64_t missing = 0;
-          charged -= account.end_settlement(settlement, reserved, missing);
-          ASSERT_EQ(missing, 0U) << "seed " << seed << " step " << step;
+          const auto settled = account.end_settlement(settlement, reserved);
+          charged -= settled.released_bytes;
+          ASSERT_EQ(settled.missing_bytes, 0U) << "seed " << seed << " step " << step;
           break;
         }
         default:
@@ -273,8 +273,7 @@ TEST(PoolModel, ChargeCoversTheReservationAtEveryStep) {
       ASSERT_GE(charged, reserved) << "seed " << seed << " step " << step;
     }
     for (const auto& each : in_flight) charged -= account.cancel(each.request);
-    std::uint64_t missing = 0;
-    charged -= account.end_settlement(account.begin_settlement(), reserved, missing);
+    charged -= account.end_settlement(account.begin_settlement(), reserved).released_bytes;
     ASSERT_EQ(charged, reserved) << "seed " << seed;
   }
 }

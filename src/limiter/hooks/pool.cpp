@@ -199,6 +199,16 @@ CUresult take_back(const Ask<Call>& ask) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+// Another's reading may be older than the last synchronisation. False: others kept coming in
+// between.
+bool settle_by_own_reading(Pool& pool) {
+  constexpr int kTries = 8;
+  for (int i = 0; i < kTries; ++i) {
+    if (settle_pool(pool)) return true;
+  }
+  return false;
+}
+
 // Asks for what something that was freed is sure to serve. False: nothing is, or not now.
 template <class Call>
 bool serve_from_freed(const Ask<Call>& ask, CUresult& result) {
@@ -209,7 +219,7 @@ bool serve_from_freed(const Ask<Call>& ask, CUresult& result) {
   const UnreservedScope scope;
   const bool may_be_trimmed = ledger().pools.trim_gate().has_synchronisation();
   if (may_be_trimmed && !pool.account.keeps_all()) return false;
-  settle_pool(pool);
+  if (!settle_by_own_reading(pool)) return false;
   resolve_doubt(pool);
   PoolAccount::Request request;
   const std::uint64_t stream = stream_number(ask.stream, ask.per_thread);
@@ -218,7 +228,7 @@ bool serve_from_freed(const Ask<Call>& ask, CUresult& result) {
   const Served served = serve(ask, request);
   result = served.result;
   if (!served.may_have_grown) return true;
-  settle_pool(pool);
+  settle_by_own_reading(pool);
   if (!was_past_limit && is_past_limit(pool)) result = take_back(ask);
   return true;
 }

@@ -57,17 +57,17 @@ bool read_reserved(Pool& pool, std::uint64_t& bytes) {
   return true;
 }
 
-void settle_pool_relaxed(Pool& pool, std::uint64_t spare_bytes = 0) {
-  if (!pool.charged) return;
+bool settle_pool_relaxed(Pool& pool, std::uint64_t spare_bytes = 0) {
+  if (!pool.charged) return false;
   const auto settlement = pool.account.begin_settlement();
   std::uint64_t reserved = 0;
-  if (!read_reserved(pool, reserved)) return;
-  std::uint64_t missing = 0;
-  const std::uint64_t released =
-      pool.account.end_settlement(settlement, reserved, missing, spare_bytes);
+  if (!read_reserved(pool, reserved)) return false;
+  const PoolAccount::Settled settled =
+      pool.account.end_settlement(settlement, reserved, spare_bytes);
   shm::Tenant& tenant = Limiter::active()->tenant();
-  if (missing != 0) tenant.charge(pool.gpu, missing);
-  if (released != 0) tenant.release(pool.gpu, released);
+  if (settled.missing_bytes != 0) tenant.charge(pool.gpu, settled.missing_bytes);
+  if (settled.released_bytes != 0) tenant.release(pool.gpu, settled.released_bytes);
+  return settled.is_done;
 }
 
 // What this process's pools on a GPU hold, and what they were asked until then.
@@ -156,9 +156,9 @@ bool read_quiet(int gpu, Reading& reading, std::uint64_t& release_bytes) {
 
 }  // namespace
 
-void settle_pool(Pool& pool, std::uint64_t spare_bytes) {
+bool settle_pool(Pool& pool, std::uint64_t spare_bytes) {
   RelaxedCapture relaxed;
-  settle_pool_relaxed(pool, spare_bytes);
+  return settle_pool_relaxed(pool, spare_bytes);
 }
 
 void settle_changed_pools() {

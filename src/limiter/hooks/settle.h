@@ -16,8 +16,9 @@ namespace vgpu::limiter {
 // Everything of this process on a GPU. False: nothing was unsettled, so asking the ledger again
 // can't help.
 bool settle(int gpu);
-// `spare_bytes` may stay charged for requests to come.
-void settle_pool(Pool& pool, std::uint64_t spare_bytes = 0);
+// `spare_bytes` may stay charged for requests to come. False: the pool isn't known to be as this
+// call found it, because another settlement came in between or it couldn't be read.
+bool settle_pool(Pool& pool, std::uint64_t spare_bytes = 0);
 // Pools only, and only if something changed since: what views and synchronising calls can afford.
 void settle_changed_pools();
 

@@ -41,6 +41,14 @@ class PoolAccount {
     std::uint64_t bytes = 0;
     std::uint32_t version = 0;
   };
+  // What a settlement leaves to its caller.
+  struct Settled {
+    std::uint64_t released_bytes = 0;
+    // To be charged without asking, because the pool holds more than was foreseen (0 but for growth
+    // behind our back).
+    std::uint64_t missing_bytes = 0;
+    bool is_done = false;  // else it was out of date, and said nothing
+  };
   // Where an allocation came to lie.
   enum class Landing : std::uint8_t {
     in_freed,   // in what was known to be free: nothing grew
@@ -143,14 +151,12 @@ class PoolAccount {
     SpinGuard guard(lock_);
     return {done_bytes_, version_};
   }
-  // `reserved_bytes` was read after begin_settlement. Returns what the caller releases, which
-  // leaves up to `spare_bytes` for requests to come; `missing` is what it has to charge without
-  // asking, because the pool holds more than was foreseen (0 but for growth behind our back).
-  std::uint64_t end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
-                               std::uint64_t& missing, std::uint64_t spare_bytes = 0) {
+  // `reserved_bytes` was read after begin_settlement. Up to `spare_bytes` stay charged for requests
+  // to come.
+  Settled end_settlement(const Settlement& settlement, std::uint64_t reserved_bytes,
+                         std::uint64_t spare_bytes = 0) {
     SpinGuard guard(lock_);
-    missing = 0;
-    if (settlement.version != version_) return 0;  // it is out of date
+    if (settlement.version != version_) return {};
     ++version_;
     if (!is_foreseen(reserved_bytes)) freed_.doubt();
     if (reserved_bytes == 0) freed_.clear();
@@ -161,11 +167,11 @@ class PoolAccount {
     // The charge so far and the reading plus what is still in flight are both bounds: the lower one
     // holds.
     if (reserved_bytes > charged_bytes_) {
-      missing = reserved_bytes - charged_bytes_;
+      const std::uint64_t missing = reserved_bytes - charged_bytes_;
       set_charged(reserved_bytes);
-      return 0;
+      return {.missing_bytes = missing, .is_done = true};
     }
-    return lower_charge(spare_bytes);
+    return {.released_bytes = lower_charge(spare_bytes), .is_done = true};
   }
 
   // Around the driver's call that gives back what the pool has unused. The next reading that begins
@@ -311,10 +317,9 @@ class PoolAccount {
   }
 
   // Growth that was charged for explains a larger reading, where nothing can have gone unnoticed
-  // beside it.
+  // beside it; where something can, growth may also hide it.
   bool is_foreseen(std::uint64_t reserved_bytes) const {
-    if (may_be_trimmed()) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
-    if (!keeps()) return reserved_bytes == reserved_bytes_;
+    if (may_be_trimmed() || !keeps()) return reserved_bytes == reserved_bytes_ && asked_bytes_ == 0;
     return reserved_bytes >= reserved_bytes_ && reserved_bytes - reserved_bytes_ <= asked_bytes_;
   }
 
