@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "node_state.h"
+#include "peer_process.h"
 #include "vgpu/survey/causes.h"
 #include "vgpu/survey/quotas.h"
 
@@ -27,6 +28,7 @@ struct Asker {
   std::optional<pid_t> pid;
   std::string origin;           // for the log: "socket", "rest"
   std::vector<gid_t> groups{};  // all that it is in
+  std::shared_ptr<const PeerProcess> process{};
 };
 
 enum class RefusalKind : unsigned char {
@@ -80,9 +82,10 @@ struct Patience {
 };
 
 enum class Lifetime : unsigned char {
-  kept,  // until it is ended
-  run,   // for a program that the asker starts: until the asker has gone without taken(), and
-         // after that as any tenant of `vgpu run`
+  kept,    // until it is ended
+  run,     // for a program that the asker starts: until the asker has gone without taken(), and
+           // after that as any tenant of `vgpu run`
+  joined,  // for processes that belong to it (Control::join): until the last of them has gone
 };
 
 struct WantedQuota {
@@ -145,6 +148,18 @@ struct CreatedTenant {
 struct TakenTenant {
   std::string id;
 };
+// A process with the limiter and without a tenant of its own asks where it belongs.
+struct JoinRequest {
+  std::string tenant;  // of the pod that it has proved to be in; empty: it said nothing
+};
+struct JoinedTenant {
+  std::string id;
+  std::string own_id;  // empty: it belongs nowhere, or, with a rule, its user has no directory yet
+  std::string name;
+  std::string rule;
+  std::string state_directory;
+  std::string quota_directory;
+};
 struct ChangedTenant {
   std::string id;
   std::string name;
@@ -196,6 +211,9 @@ class Control {
   virtual Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) = 0;
   // The asker holds the tenant of Lifetime::run itself from now on.
   virtual Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) = 0;
+  // The asker's tenant: its pod's, or that of the first rule that matches it, which is made where
+  // it isn't there yet. By the asker's process, which has to live still when it is answered.
+  virtual Outcome<JoinedTenant> join(const Asker& asker, const JoinRequest& request) = 0;
   virtual Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                         const ChangeRequest& request) = 0;
   virtual Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,

@@ -264,6 +264,7 @@ void Daemon::beat() {
   remember(*next);
   next->last_event = events_.last();
   publish(std::move(next));
+  if (before->sequence != 0) judge_uninvited(*before);
   const std::lock_guard lock(change_mutex_);
   look_after_made();
   serve_waiting();

@@ -22,6 +22,7 @@
 #include "history.h"
 #include "hosting.h"
 #include "process_facts.h"
+#include "quota_rules.h"
 #include "sampler.h"
 #include "segments.h"
 #include "state_directories.h"
@@ -58,6 +59,7 @@ class Daemon final : public Control {
   std::vector<survey::Explanation> explain(std::string_view tenant_id) const override;
   Outcome<CreatedTenant> create(const Asker& asker, const CreateRequest& request) override;
   Outcome<TakenTenant> taken(const Asker& asker, std::string_view tenant) override;
+  Outcome<JoinedTenant> join(const Asker& asker, const JoinRequest& request) override;
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest& request) override;
   Outcome<EndedTenant> end(const Asker& asker, std::string_view tenant,
@@ -91,6 +93,7 @@ class Daemon final : public Control {
     std::optional<survey::TenantHold> hold;  // none: of Lifetime::run, and taken
     pid_t asker = 0;                         // of Lifetime::run, until it is taken
     std::uint64_t asker_start_ticks = 0;
+    std::uint64_t unused_since_ns = 0;  // of Lifetime::joined
   };
   // What somebody asks for, ready to be made where admission says.
   struct Wanted {
@@ -133,6 +136,7 @@ class Daemon final : public Control {
   void finish_endings(std::uint64_t now_ns);
   void remember(const NodeState& state);
   void publish(std::shared_ptr<NodeState> state);
+  void judge_uninvited(const NodeState& before);
   void say(NodeState& state, EventKind kind, std::string subject, std::string text);
   void beat_soon();
 
@@ -143,6 +147,16 @@ class Daemon final : public Control {
   // With change_mutex_ held. Throw survey::Problem.
   const std::vector<DirectoryPointer>& directories();
   DirectoryPointer directory_for(const Asker& asker, const std::string& wanted);
+  DirectoryPointer directory_to_join(const Asker& asker);
+  Outcome<JoinedTenant> join_by_rule(const Asker& asker, const AskingProcess& who);
+  // What a tenant that was made without asking here may have, as a request for each GPU whose quota
+  // is to be another.
+  struct Judged {
+    std::vector<ChangeRequest> changes;
+    std::string why;
+  };
+  Judged judge(const TenantState& tenant);
+  Quota quota_by(const QuotaRule& rule) const;
   // The directory of a tenant that is meant, and what is to be looked for there.
   Whereabouts find_place(std::string_view typed);
   admission::User user_of(const Asker& asker) const;

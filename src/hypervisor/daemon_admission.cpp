@@ -56,22 +56,6 @@ void check_exact(const Quota& quota) {
     throw survey::Problem(survey::kExitFailed, "VG1004", "a percent above 100");
 }
 
-// A request for exact quotas lets a rule speak where nobody set a quantity.
-Quota with_rule(Quota quota, const Quota& by_rule) {
-  if (quota.memory_source == Source::none && by_rule.memory_source != Source::none) {
-    quota.memory_limit_bytes = by_rule.memory_limit_bytes;
-    quota.memory_source = by_rule.memory_source;
-  }
-  if (quota.compute_source == Source::none && by_rule.compute_source != Source::none) {
-    const std::uint64_t memory = quota.memory_limit_bytes;
-    const Source memory_source = quota.memory_source;
-    quota = by_rule;
-    quota.memory_limit_bytes = memory;
-    quota.memory_source = memory_source;
-  }
-  return quota;
-}
-
 bool any_for_one_gpu(const survey::QuotaFlags& flags) {
   const auto names_gpu = [](const std::string& text) {
     return text.find('=') != std::string::npos;
@@ -232,6 +216,14 @@ Refusal Daemon::refusal_of_room(const admission::Refusal& refusal, const admissi
   return out;
 }
 
+Quota Daemon::quota_by(const QuotaRule& rule) const {
+  survey::TenantRequest request;
+  request.program = "tenant";
+  fill_from(rule, request);
+  return common_of(
+      survey::plan_tenant(request, driver_of(*state()), NoVariables(), Source::daemon).spec);
+}
+
 Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& request) {
   const StatePointer now = state();
   const DaemonOptions chosen = options();
@@ -258,25 +250,21 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
   const bool exactly = !request.exact.empty() || request.exact_each.has_value();
   survey::TenantRequest typed = request;
   if (typed.program.empty()) typed.program = "tenant";
-  survey::TenantRequest by_rule;
-  by_rule.program = typed.program;
-  if (const QuotaRule* rule =
-          matching_rule(chosen.admission.quota_rules, asking_process(asker.uid, asker.pid))) {
+  const QuotaRule* const rule =
+      matching_rule(chosen.admission.quota_rules, asking_process(asker.uid, asker.pid));
+  if (rule != nullptr) {
     wanted.rule = rule->name;
-    fill_from(*rule, by_rule);
     if (!exactly) fill_from(*rule, typed);
   }
   const survey::Driver driver = driver_of(*now);
   if (exactly) {
-    const survey::PlannedTenant rules =
-        survey::plan_tenant(by_rule, driver, NoVariables(), Source::daemon);
     survey::TenantRequest bare;
     bare.name = request.name;
     bare.program = typed.program;
     survey::PlannedTenant planned =
         survey::plan_tenant(bare, driver, NoVariables(), Source::daemon);
     if (request.exact_each) check_exact(*request.exact_each);
-    set_exactly(planned.spec, request, common_of(rules.spec));
+    set_exactly(planned.spec, request, rule != nullptr ? quota_by(*rule) : Quota());
     wanted.spec = planned.spec;
   } else {
     survey::PlannedTenant planned =

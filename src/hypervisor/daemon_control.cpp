@@ -15,6 +15,7 @@
 
 #include "daemon.h"
 #include "refusals.h"
+#include "times.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
 #include "vgpu/platform/process.h"
@@ -24,6 +25,21 @@
 
 namespace vgpu::hypervisor {
 namespace {
+
+// How long a tenant of processes that join stays without one: they come one after the other.
+constexpr std::uint64_t kJoinedStayNs = 5 * kSecondNs;
+
+const char* name_of(Lifetime lifetime) {
+  switch (lifetime) {
+    case Lifetime::kept:
+      return "kept";
+    case Lifetime::run:
+      return "run";
+    case Lifetime::joined:
+      return "joined";
+  }
+  return "kept";
+}
 
 std::string made_file(const shm::StateDir& dir) {
   return fmt::format("{}/hypervisor.tenants", dir.path.view());
@@ -261,6 +277,14 @@ void Daemon::unmake(const std::string& id) {
 
 // Those of Lifetime::run whose asker went before it took them, and those that are gone.
 void Daemon::look_after_made() {
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  // Whoever was told where it belongs is there before that.
+  const auto is_left = [this](const std::string& id, Made& made, std::uint64_t now) {
+    const auto seen = segments_.tenants().find(id);
+    const bool is_used = seen != segments_.tenants().end() && !seen->second.processes.empty();
+    if (is_used || made.unused_since_ns == 0) made.unused_since_ns = now;
+    return now >= made.unused_since_ns + kJoinedStayNs;
+  };
   std::vector<std::string> abandoned;
   bool some_gone = false;
   for (auto at = made_.begin(); at != made_.end();) {
@@ -273,15 +297,20 @@ void Daemon::look_after_made() {
     if (made.hold && made.lifetime == Lifetime::run &&
         platform::life_of(made.asker, made.asker_start_ticks) == platform::Life::gone)
       abandoned.push_back(id);
+    if (made.hold && made.lifetime == Lifetime::joined && is_left(id, at->second, now_ns))
+      abandoned.push_back(id);
     ++at;
   }
-  for (const std::string& id : abandoned) unmake(id);
+  for (const std::string& id : abandoned) {
+    unmake(id);
+    book_.remove(id, now_ns);
+  }
   if (some_gone) write_made_tenants();
 }
 
 // Those that an earlier daemon made, by a list beside the segments. A line: own id, inode, owner,
-// whether that one is trusted (1), whether the daemon keeps it (kept) or only knows whose it is
-// (run), and its directory where that isn't the daemon's own.
+// whether that one is trusted (1), whether the daemon keeps it (kept, joined) or only knows whose
+// it is (run), and its directory where that isn't the daemon's own.
 void Daemon::adopt_made_tenants() {
   const std::lock_guard lock(change_mutex_);
   std::ifstream list(made_file(dir_));
@@ -302,8 +331,10 @@ void Daemon::adopt_made_tenants() {
     if (at == known.end()) continue;
     made.place = {*at, id};
     if (made.inode == 0 || made.place.inode() != made.inode) continue;
-    made.lifetime = lifetime == "run" ? Lifetime::run : Lifetime::kept;
-    if (made.lifetime == Lifetime::kept) {
+    made.lifetime = lifetime == "run"      ? Lifetime::run
+                    : lifetime == "joined" ? Lifetime::joined
+                                           : Lifetime::kept;
+    if (made.lifetime != Lifetime::run) {
       auto hold = survey::TenantHold::acquire(made.place.dir(), id);
       if (!hold) continue;
       made.hold.emplace(std::move(*hold));
@@ -319,7 +350,7 @@ void Daemon::write_made_tenants() const {
     std::ofstream list(fresh, std::ios::trunc);
     for (const auto& [id, made] : made_) {
       list << made.place.own_id << ' ' << made.inode << ' ' << made.owner.uid << ' '
-           << made.owner.trusted << ' ' << (made.lifetime == Lifetime::kept ? "kept" : "run");
+           << made.owner.trusted << ' ' << name_of(made.lifetime);
       if (!made.place.directory->is_own) list << ' ' << made.place.dir().path.view();
       list << '\n';
     }

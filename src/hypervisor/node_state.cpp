@@ -80,6 +80,8 @@ std::string_view event_name(EventKind kind) {
       return "process_ended";
     case EventKind::quota_restored:
       return "quota_restored";
+    case EventKind::quota_judged:
+      return "quota_judged";
     case EventKind::quota_changed:
       return "quota_changed";
     case EventKind::memory_refused:

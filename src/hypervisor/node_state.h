@@ -168,6 +168,7 @@ enum class EventKind : unsigned char {
   process_ended,
   quota_changed,
   quota_restored,  // somebody had written it past the daemon
+  quota_judged,    // a tenant that asked nobody got what a rule or its user's allowance says
   memory_refused,
   unlimited_found,  // a process on a GPU without the limiter
   unlimited_gone,

@@ -81,6 +81,32 @@ AskingProcess asking_process(uid_t user, std::optional<pid_t> pid) {
   return who;
 }
 
+std::string scope_of(const QuotaRule& rule, const AskingProcess& who) {
+  constexpr std::size_t kShownDigits = 12;  // as docker ps shows them
+  if (rule.container.empty()) return "";
+  for (const std::string& path : who.cgroups) {
+    const std::string id = container_of(path);
+    if (!id.empty() && (rule.container == "*" || id.starts_with(rule.container)))
+      return id.substr(0, kShownDigits);
+  }
+  return "";
+}
+
+Quota with_rule(Quota quota, const Quota& by_rule) {
+  if (quota.memory_source == Source::none && by_rule.memory_source != Source::none) {
+    quota.memory_limit_bytes = by_rule.memory_limit_bytes;
+    quota.memory_source = by_rule.memory_source;
+  }
+  if (quota.compute_source == Source::none && by_rule.compute_source != Source::none) {
+    const std::uint64_t memory = quota.memory_limit_bytes;
+    const Source memory_source = quota.memory_source;
+    quota = by_rule;
+    quota.memory_limit_bytes = memory;
+    quota.memory_source = memory_source;
+  }
+  return quota;
+}
+
 const QuotaRule* matching_rule(const std::vector<QuotaRule>& rules, const AskingProcess& who) {
   const auto found = std::find_if(rules.begin(), rules.end(),
                                   [&](const QuotaRule& rule) { return matches(rule, who); });

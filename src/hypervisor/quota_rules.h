@@ -39,8 +39,15 @@ std::vector<std::string> cgroups_in(std::string_view text);
 // name them: 64 hexadecimal digits. Empty: none. Pure.
 std::string container_of(std::string_view cgroup);
 
+// The part of a user's processes that share the rule's tenant: the container where the rule looks
+// at containers, by the beginning of its id; empty: all of them. Pure.
+std::string scope_of(const QuotaRule& rule, const AskingProcess& who);
+
 // The first rule that matches; null: none. Pure.
 const QuotaRule* matching_rule(const std::vector<QuotaRule>& rules, const AskingProcess& who);
+
+// Lets a rule speak where nobody set a quantity; as fill_from(). Pure.
+Quota with_rule(Quota quota, const Quota& by_rule);
 
 // Fills what `flags` leaves open from the rule. What belongs together stays together: a request
 // with a share, a limit or a policy of its own gets none of the rule's. Pure.

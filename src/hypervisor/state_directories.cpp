@@ -91,6 +91,28 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
   found.push_back(std::make_shared<UserDirectory>(fresh));
 }
 
+bool StateDirectories::make_for(uid_t user) {
+  constexpr std::string_view kByUser = "/vgpu-*";
+  for (const std::string& pattern : patterns_) {
+    if (!pattern.ends_with(kByUser)) continue;
+    const std::string folder = pattern.substr(0, pattern.size() - kByUser.size());
+    struct stat facts {};
+    const bool is_safe =
+        lstat(folder.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode) && facts.st_uid == 0 &&
+        ((facts.st_mode & S_ISVTX) != 0 || (facts.st_mode & (S_IWGRP | S_IWOTH)) == 0);
+    if (!is_safe) continue;
+    const std::string path = fmt::format("{}/vgpu-{}", folder, user);
+    if (mkdir(path.c_str(), 0700) != 0) continue;  // what is there isn't touched
+    if (lchown(path.c_str(), user, static_cast<gid_t>(-1)) != 0) {
+      rmdir(path.c_str());
+      continue;
+    }
+    look_anew();
+    return true;
+  }
+  return false;
+}
+
 const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns) {
   if (looked_ns_ != 0 && now_ns < looked_ns_ + kDirectoriesEveryNs) return directories_;
   looked_ns_ = now_ns;

@@ -38,6 +38,11 @@ class StateDirectories {
   // What is there now, the daemon's own first; the file system is asked every quarter of a second.
   // A directory that is there again is the same object.
   const std::vector<DirectoryPointer>& look(std::uint64_t now_ns);
+  // The next look asks the file system.
+  void look_anew() { looked_ns_ = 0; }
+  // Makes one for a user who has none, where a pattern names it after its user ("/dev/shm/vgpu-*")
+  // in a folder of root's in which nobody can take it away. False: it isn't made.
+  bool make_for(uid_t user);
   // Those that match and can't be trusted, in words.
   const std::vector<std::string>& notes() const { return notes_; }
 

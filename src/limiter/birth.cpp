@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "environment.h"
+#include "joining.h"
 #include "log.h"
 #include "vgpu/core/driver_model.h"
 #include "vgpu/driver/dispatch.h"
@@ -191,11 +192,22 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
   // A shell in a container that doesn't carry the container's variables still belongs to it.
   std::optional<FirstProcessEnvironment> first;
   if (!has_id && !settings::any_limit_set(own)) first.emplace();
-  if (first.has_value() && !settings::any_limit_set(*first)) return Phase::unlimited;
+  std::optional<Membership> membership;
+  if (first.has_value() && !settings::any_limit_set(*first)) {
+    // Nothing is said here: the node's daemon may know better.
+    membership.emplace(ask_for_membership());
+    if (membership->answer == Membership::Answer::nobody) *membership = last_membership();
+    if (membership->answer == Membership::Answer::refused)
+      return give_up(own, {membership->why.view()});
+    if (membership->answer != Membership::Answer::joined) return Phase::unlimited;
+  }
   const settings::Environment& environment =
       first.has_value() ? static_cast<const settings::Environment&>(*first) : own;
 
-  const TenantId id = has_id ? TenantId(id_variable) : bare_tenant_id();
+  const bool by_daemon = membership.has_value();
+  const TenantId id = by_daemon ? membership->id
+                      : has_id  ? TenantId(id_variable)
+                                : bare_tenant_id();
   if (id.truncated()) {
     Reason reason("VGPU_TENANT=\"");
     return give_up(
@@ -203,9 +215,11 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
         {reason.append(id.view()).append("...\": longer than a tenant's name can be").view()});
   }
   const char* acknowledge = own.get("VGPU_ACK");
-  const bool must_exist = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
+  const bool is_of_run = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
+  const bool must_exist = is_of_run || by_daemon;
 
-  const shm::StateDir directory = shm::state_dir(own_variable);
+  const shm::StateDir directory = by_daemon ? membership->directory : shm::state_dir(own_variable);
+  limiter.directory_ = directory;
   shm::Status status = directory.error == 0
                            ? shm::Tenant::open(directory, id.view(), limiter.tenant_)
                            : shm::Status::unavailable;
@@ -238,14 +252,15 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
     }
   }
   if (status == shm::Status::ok) status = limiter.tenant_.join();
-  if (status == shm::Status::not_found && !must_exist && tries > 0)
+  // A tenant that others may remove; the daemon names it anew.
+  if (status == shm::Status::not_found && !is_of_run && tries > 0)
     return of(limiter, inventory, tries - 1);
   if (status != shm::Status::ok) {
     return give_up(environment, {tenant_reason(id.view(), status, directory.error).view()});
   }
 
   const shm::TenantSpec spec = limiter.tenant_.spec();
-  if (!spec.made_by_run) {
+  if (!spec.made_by_run && !by_daemon) {
     const settings::HookSwitches switches = settings::hook_switches(environment);
     limiter.hooks_cuda_ = switches.cuda;
     limiter.hooks_nvml_ = switches.nvml;

@@ -41,6 +41,8 @@ class Limiter {
   static void stop();
 
   shm::Tenant& tenant() { return tenant_; }
+  // Where its tenant's segment is, and the node's.
+  const shm::StateDir& state_directory() const { return directory_; }
 
   static constexpr int kNoPosition = -1;
   // Position in the tenant of a CUDA ordinal, of the current context's device, of an NVML handle.
@@ -72,6 +74,7 @@ class Limiter {
   static std::atomic<Phase> phase_;
 
   shm::Tenant tenant_;
+  shm::StateDir directory_;
   bool hooks_cuda_ = true;
   bool hooks_nvml_ = true;
   std::atomic<std::uint8_t> nvml_state_{0};

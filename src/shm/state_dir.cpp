@@ -17,8 +17,8 @@
 namespace vgpu::shm {
 namespace {
 
-int check_directory(const char* path) {
-  if (::mkdir(path, 0700) != 0 && errno != EEXIST) {
+int check_directory(const char* path, bool may_make) {
+  if (may_make && ::mkdir(path, 0700) != 0 && errno != EEXIST) {
     const int error = errno;
     // A directory that is there may still be usable where mkdir says something else, as on a
     // read-only root.
@@ -45,7 +45,9 @@ constexpr std::size_t kNameAt = offsetof(DirectoryEntry, name);
 
 }  // namespace
 
-StateDir state_dir(const char* (*get_variable)(const char* name)) {
+namespace {
+
+StateDir find_state_dir(const char* (*get_variable)(const char* name), bool may_make) {
   StateDir dir;
   const auto value = [get_variable](const char* name) {
     const char* text = get_variable(name);
@@ -63,8 +65,18 @@ StateDir state_dir(const char* (*get_variable)(const char* name)) {
   if (const std::size_t slash = socket.rfind('/'); slash != std::string_view::npos)
     dir.quotas.append(socket.substr(0, slash)).append("/quotas");
   if (dir.quotas.truncated()) dir.quotas.clear();
-  dir.error = dir.path.truncated() ? ENAMETOOLONG : check_directory(dir.path.c_str());
+  dir.error = dir.path.truncated() ? ENAMETOOLONG : check_directory(dir.path.c_str(), may_make);
   return dir;
+}
+
+}  // namespace
+
+StateDir state_dir(const char* (*get_variable)(const char* name)) {
+  return find_state_dir(get_variable, true);
+}
+
+StateDir existing_state_dir(const char* (*get_variable)(const char* name)) {
+  return find_state_dir(get_variable, false);
 }
 
 std::size_t list_tenants(const StateDir& dir, std::span<FixedString<kMaxName>> ids) {

@@ -6,6 +6,7 @@ who is hostile, and a daemon that is killed. Needs root, to be several users; sk
   several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
 """
 import contextlib
+import ctypes
 import datetime
 import http.client
 import json
@@ -262,6 +263,107 @@ class Sharing(Users):
         wait_until("the change", lambda: self.tenant("job", BOB)["gpus"][0]["quota"]["share_percent"] == 55)
         listed = json.loads(self.vgpu(BOB, "ls", "--json").stdout)
         self.assertIn("55", json.dumps(listed))
+
+
+class Joining(Users):
+    """Programs that have the limiter and say nothing: the daemon says whose they are."""
+    RULES = f"""
+[[rule]]
+name = "of alice"
+user = {ALICE}
+memory = "4GiB"
+compute = 30
+"""
+
+    def setUp(self):
+        super().setUp()
+        with open(self.path("rules.toml"), "w") as file:
+            file.write(self.RULES)
+        self.daemon_flags = ["--config", self.path("rules.toml")]
+
+    def preloaded(self, uid, command, **variables):
+        started = self.as_user(uid, command)
+        started["env"].update({"LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
+                               "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so"), **variables})
+        return started
+
+    def seen_mib(self, uid, before=None, **variables):
+        """The memory of the GPU as nvidia-smi shows it to that user."""
+        command = self.preloaded(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables)
+        if before:
+            command.update(user=None, group=None, extra_groups=None, preexec_fn=before)
+        done = subprocess.run(**command, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return int(done.stdout)
+
+    def start_working(self, uid, name, **variables):
+        self.jobs.append(subprocess.Popen(**self.preloaded(
+            uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(LONG_S), "--rendezvous", self.path("meeting"),
+                  "--name", name], **variables)))
+
+    def test_whoever_says_nothing_is_in_the_tenant_that_a_rule_says(self):
+        self.start_daemon()
+        full = self.seen_mib(BOB)
+        self.assertGreater(full, 100_000)
+        self.assertFalse(os.path.exists(self.path(f"users/{BOB}/vgpu")), "whom no rule means leaves no trace")
+        self.assertEqual(self.seen_mib(ALICE), 4096)
+        self.start_working(ALICE, "one")
+        self.start_working(ALICE, "two")
+        wait_until("both in one tenant", lambda: (self.tenant("rule-of-alice", ALICE) or {}).get("process_count") == 2)
+        quota = self.tenant("rule-of-alice", ALICE)["gpus"][0]["quota"]
+        self.assertEqual((quota["memory_limit_bytes"], quota["share_percent"]), (4 << 30, 30))
+        self.assertEqual(self.seen_mib(ALICE, ENABLE_NVML_HOOKS="false"), 4096, "its variables switch nothing off")
+
+        # Without the daemon what it said last holds, for new processes too, and the next one knows it.
+        self.daemons[0].kill()
+        self.daemons[0].wait()
+        self.assertEqual(self.seen_mib(ALICE), 4096)
+        self.assertEqual(self.seen_mib(BOB), full)
+        self.start_daemon()
+        self.assertEqual(self.seen_mib(ALICE), 4096)
+        for job in self.jobs:
+            job.kill()
+        wait_until("the end of a tenant that nobody is in", lambda: self.tenant("rule-of-alice", ALICE) is None)
+        self.assertEqual(self.seen_mib(ALICE), 4096, "made anew")
+
+    def test_in_namespaces_of_its_own_a_process_finds_its_tenant(self):
+        def apart():
+            libc = ctypes.CDLL(None, use_errno=True)
+            new_mounts, new_pids, private = 0x20000, 0x20000000, 1 << 18 | 1 << 14
+            if libc.unshare(new_mounts | new_pids) != 0 or libc.mount(None, b"/", None, private, None) != 0 \
+                    or libc.mount(b"none", self.path("users").encode(), b"tmpfs", 0, b"mode=755") != 0:
+                os._exit(77)
+            child = os.fork()
+            if child != 0:
+                os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            os.setgroups([])
+            os.setgid(ALICE)
+            os.setuid(ALICE)
+
+        probe = subprocess.run(["/bin/true"], preexec_fn=apart)
+        if probe.returncode == 77:
+            self.skipTest("no namespaces can be made here")
+        self.start_daemon()
+        self.assertEqual(self.seen_mib(ALICE), 4096)  # makes her directory
+        self.assertEqual(self.seen_mib(ALICE, before=apart, XDG_RUNTIME_DIR="/nowhere"), 4096)
+        self.assertEqual(len([line for line in self.log().splitlines() if "tenant_began" in line]), 1, "one tenant for both")
+
+    def test_who_asked_nobody_gets_what_is_allowed(self):
+        self.start_daemon()
+        self.start_working(ALICE, "one")
+        wait_until("alice's tenant", lambda: self.tenant("rule-of-alice", ALICE))
+        self.start_working(BOB, "greedy", VGPU_COMPUTE="90", VGPU_MEMORY_LIMIT="130GiB")
+        wait_until("judgement", lambda: "quota_judged" in self.log())
+        greedy = next(t for t in self.ask("GET", "/api/v2/tenants")[1] if t["owner_uid"] == BOB)
+        self.assertEqual(greedy["gpus"][0]["quota"]["share_percent"], 50, "an equal part for each of two users")
+        self.assertLessEqual(greedy["gpus"][0]["quota"]["memory_limit_bytes"], 72 << 30)
+        self.assertIn(f"what user {BOB} may have", self.log())
+        # What she says herself wins over her rule; what she leaves open doesn't.
+        self.start_working(ALICE, "own", VGPU_MEMORY_LIMIT="2GiB")
+        own = lambda: next((t for t in self.ask("GET", "/api/v2/tenants")[1] if t["owner_uid"] == ALICE and t["name"] != "rule-of-alice"), None)
+        wait_until("the rule's share", lambda: own() and own()["gpus"][0]["quota"]["share_percent"] != 0)
+        self.assertEqual(own()["gpus"][0]["quota"]["memory_limit_bytes"], 2 << 30)
+        self.assertEqual(own()["gpus"][0]["quota"]["share_percent"], 20, "what her half leaves")
 
 
 class Hostile(Users):

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <stdexcept>
 
 #include "node_state_json.h"
+#include "predecessor.h"
 #include "vgpu/survey/json.h"
 
 namespace vgpu::hypervisor::http {
@@ -256,7 +258,8 @@ auto the_only(const List& list, Predicate is_it) -> decltype(&list.front()) {
 
 class Api {
  public:
-  Api(Control& control, uid_t own_uid) : control_(control), own_uid_(own_uid) {}
+  Api(Control& control, uid_t own_uid, std::vector<DeclaredPod> pods)
+      : control_(control), own_uid_(own_uid), pods_(std::move(pods)) {}
 
   Answer node() const { return answered(node_json(*control_.state())); }
   Answer state() const { return answered(state_json(*control_.state())); }
@@ -425,6 +428,39 @@ class Api {
     return outcome.ok() ? answered(renamed_json(outcome.value())) : refused(outcome.refusal());
   }
 
+  // Flat, and 200 also where the answer is no: a limiter reads it, with as little as it can.
+  Answer join(const Ask& ask) {
+    if (!ask.peer.by_unix_socket)
+      return bad_request("who joins asks over the Unix socket, where the kernel says who that is");
+    JoinRequest request;
+    if (ask.caller.pod) {
+      const TenantState* tenant = tenant_of(*control_.state(), *ask.caller.pod, pods_);
+      if (tenant != nullptr) request.tenant = tenant->id;
+    }
+    const auto outcome = control_.join(asker(ask), request);
+    if (!outcome.ok()) {
+      return answered({{"outcome", "refused"},
+                       {"code", outcome.refusal().code},
+                       {"message", outcome.refusal().what}});
+    }
+    const JoinedTenant& joined = outcome.value();
+    if (joined.own_id.empty())
+      return answered({{"outcome", joined.rule.empty() ? "none" : "no_directory"}});
+    Answer answer = answered({{"outcome", "joined"},
+                              {"tenant", joined.own_id},
+                              {"id", joined.id},
+                              {"rule", joined.rule},
+                              {"state_directory", joined.state_directory},
+                              {"quota_directory", joined.quota_directory}});
+    // Where the asker has another view of the file system, the names lead nowhere.
+    for (const std::string& path : {joined.state_directory, joined.quota_directory}) {
+      answer.files.push_back(std::make_shared<const platform::File>(
+          open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)));
+      if (!answer.files.back()->is_open()) answer.files.pop_back();
+    }
+    return answer;
+  }
+
   Answer events(const Ask& ask) const {
     const std::uint64_t after = number_parameter(ask, "after", 0);
     const std::uint64_t limit =
@@ -469,9 +505,9 @@ class Api {
   Asker asker(const Ask& ask) const {
     if (ask.peer.by_unix_socket) {
       const auto pid = ask.peer.pid > 0 ? std::optional(ask.peer.pid) : std::nullopt;
-      return {ask.peer.uid, pid, "socket", ask.peer.groups};
+      return {ask.peer.uid, pid, "socket", ask.peer.groups, ask.peer.process};
     }
-    return {own_uid_, std::nullopt, "rest, " + ask.caller.name, {}};
+    return {own_uid_, std::nullopt, "rest, " + ask.caller.name, {}, nullptr};
   }
   static Answer no_gpu(const std::string& typed) {
     return problem(404, "not_found", fmt::format("no GPU, or not only one, is called {}", typed));
@@ -483,6 +519,7 @@ class Api {
 
   Control& control_;
   const uid_t own_uid_;
+  const std::vector<DeclaredPod> pods_;
 };
 
 }  // namespace
@@ -520,8 +557,9 @@ std::uint64_t sequence_in(std::string_view event_id, std::string_view run) {
   return number_in(event_id.substr(colon + 1)).value_or(0);
 }
 
-void add_api_routes(Router& router, Control& control, uid_t own_uid) {
-  const auto api = std::make_shared<Api>(control, own_uid);
+void add_api_routes(Router& router, Control& control, uid_t own_uid,
+                    std::vector<DeclaredPod> declared) {
+  const auto api = std::make_shared<Api>(control, own_uid, std::move(declared));
   const auto add = [&](const char* method, const std::string& path, Access access, auto handle) {
     router.add({method, "/api/v2" + path, access, [api, handle](const Ask& ask) -> Answer {
                   try {
@@ -548,6 +586,7 @@ void add_api_routes(Router& router, Control& control, uid_t own_uid) {
   add("PUT", "/tenants/{tenant}/name", Access::write, &Api::rename);
   add("GET", "/tenants/{tenant}/history", Access::read, &Api::tenant_history);
   add("GET", "/tenants/{tenant}/why", Access::read, &Api::why);
+  add("POST", "/join", Access::write, &Api::join);
   add("GET", "/histories", Access::read, &Api::histories);
   add("GET", "/processes", Access::read, &Api::processes);
   add("GET", "/events", Access::read, &Api::events);

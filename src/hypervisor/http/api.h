@@ -2,13 +2,18 @@
 // Our own API under /api/v2, as openapi.yaml describes it.
 #pragma once
 
+#include <vector>
+
 #include "control.h"
+#include "http_options.h"
 #include "router.h"
 
 namespace vgpu::hypervisor::http {
 
-// `control` outlives the router. `own_uid`: for whom callers with a token act.
-void add_api_routes(Router& router, Control& control, uid_t own_uid);
+// `control` outlives the router. `own_uid`: for whom callers with a token act. `declared`: whose
+// tenants aren't called NAMESPACE.NAME.
+void add_api_routes(Router& router, Control& control, uid_t own_uid,
+                    std::vector<DeclaredPod> declared);
 
 // By id, name, or the unique beginning of one; null: none or several.
 const TenantState* find_tenant(const NodeState& state, std::string_view typed);

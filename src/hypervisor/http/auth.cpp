@@ -246,6 +246,9 @@ Caller identify(const Peer& peer, const Credentials& credentials, const AccessSe
   if (peer.by_unix_socket) {
     caller.name = fmt::format("uid {}", peer.uid);
     caller.role = Role::operate;
+    // A token adds which pod it is, if it holds; it takes nothing away.
+    if (!credentials.authorization.empty())
+      caller.pod = by_token(credentials.authorization, verifier, now_seconds).pod;
     return caller;
   }
   if (!credentials.authorization.empty())

@@ -163,6 +163,7 @@ class Conversation::Engine final : public httplib::Server {
     }
     if (!answer.stream) {
       response.set_content(answer.body, answer.type);
+      pass(answer.files);
       return;
     }
     PeerLimits& peers = of_.host_.peers;
@@ -186,6 +187,15 @@ class Conversation::Engine final : public httplib::Server {
         [&peers, key](bool) { peers.leave_stream(key); });
   }
 
+  // With the answer's first bytes; until then it keeps them open.
+  void pass(std::vector<std::shared_ptr<const platform::File>> files) {
+    if (!of_.peer_.by_unix_socket || files.empty()) return;
+    passed_ = std::move(files);
+    std::vector<int> descriptors;
+    for (const auto& file : passed_) descriptors.push_back(file->fd());
+    of_.wire_.pass(std::move(descriptors));
+  }
+
   void fail(const httplib::Request& request, httplib::Response& response,
             const std::exception_ptr& thrown) {
     std::string what = "unknown";
@@ -203,6 +213,7 @@ class Conversation::Engine final : public httplib::Server {
   Conversation& of_;
   const RequestHead& head_;
   bool understood_ = false;  // it was a request
+  std::vector<std::shared_ptr<const platform::File>> passed_;
 };
 
 void Conversation::say_no(int status, std::string_view kind, std::string_view message) {

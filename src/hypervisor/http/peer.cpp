@@ -124,6 +124,7 @@ std::optional<Peer> peer_of(int socket) {
     peer.gid = credentials.gid;
     peer.groups = groups_of(socket, credentials.gid);
     peer.pid = credentials.pid;
+    peer.process = PeerProcess::of(socket, credentials.pid);
     return peer;
   }
   if (getpeername(socket, reinterpret_cast<sockaddr*>(&remote), &remote_size) != 0) return {};

@@ -6,10 +6,13 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "peer_process.h"
 
 namespace vgpu::hypervisor::http {
 
@@ -19,6 +22,7 @@ struct Peer {
   gid_t gid = 0;
   std::vector<gid_t> groups;  // its supplementary ones (SO_PEERGROUPS) and `gid`
   pid_t pid = 0;
+  std::shared_ptr<const PeerProcess> process{};  // null: it can't be seen from here
   std::string address;  // "127.0.0.1", "2001:db8::1"; empty for a Unix socket
   std::uint16_t port = 0;
   std::uint16_t local_port = 0;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "auth.h"
+#include "vgpu/platform/file.h"
 
 namespace vgpu::hypervisor::http {
 
@@ -52,6 +53,8 @@ struct Answer {
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
   NextChunk stream;  // instead of a body
+  // Go along with it; over a Unix socket only.
+  std::vector<std::shared_ptr<const platform::File>> files{};
 };
 
 struct Route {

@@ -156,7 +156,7 @@ void add_all_routes(Router& router, Control& control, const HttpOptions& options
                     std::function<const Server*()> server) {
   add_page_routes(router);
   add_predecessor_routes(router, control, options.pods);
-  add_api_routes(router, control, geteuid());
+  add_api_routes(router, control, geteuid(), options.pods);
   router.add({"GET", "/metrics", Access::read, [&control, server = std::move(server)](const Ask&) {
                 const Server* serving = server();
                 Answer answer;

@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
@@ -126,12 +127,33 @@ bool Wire::wait_readable(Clock::time_point deadline) {
   return wait(Wanted::read, deadline, true);
 }
 
+long Wire::plain_write(std::string_view bytes) {
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostPassed * sizeof(int))> control{};
+  if (!passed_.empty()) {
+    const std::size_t size = std::min(passed_.size(), kMostPassed) * sizeof(int);
+    message.msg_control = control.data();
+    message.msg_controllen = CMSG_SPACE(size);
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(size);
+    std::memcpy(CMSG_DATA(header), passed_.data(), size);
+  }
+  const ssize_t sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  if (sent > 0) passed_.clear();
+  return sent;
+}
+
 bool Wire::write(std::string_view bytes, std::chrono::milliseconds patience) {
   while (!bytes.empty()) {
     Wanted wanted = Wanted::write;
     std::size_t sent = 0;
     if (tls_ == nullptr) {
-      const ssize_t result = send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const long result = plain_write(bytes);
       if (result < 0 && errno == EINTR) continue;
       if (result < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return false;
       if (result > 0) sent = static_cast<std::size_t>(result);

@@ -8,6 +8,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 struct ssl_ctx_st;
 struct ssl_st;
@@ -52,6 +54,9 @@ class Wire {
   bool wait_readable(Clock::time_point deadline);
   // All of it, with at most `patience` between two steps of progress.
   bool write(std::string_view bytes, std::chrono::milliseconds patience);
+  // Descriptors that go with the next bytes (SCM_RIGHTS), at most kMostPassed; of a Unix socket.
+  static constexpr std::size_t kMostPassed = 4;
+  void pass(std::vector<int> files) { passed_ = std::move(files); }
   // False once the peer has gone.
   bool is_open();
   // Says that nothing more comes, and reads away what is on its way, so that the peer sees the last
@@ -63,10 +68,12 @@ class Wire {
   enum class Wanted : unsigned char { read, write };
   bool wait(Wanted wanted, Clock::time_point deadline, bool until_stop);
   long plain_read(char* to, std::size_t size);
+  long plain_write(std::string_view bytes);
 
   Descriptor socket_;
   int stop_;
   ssl_st* tls_ = nullptr;
+  std::vector<int> passed_;
 };
 
 }  // namespace vgpu::hypervisor::http

@@ -67,7 +67,7 @@ shm::Node* Service::node() {
 
 void Service::open() {
   shm::Node* const node = new (g_node) shm::Node;
-  const shm::StateDir directory = shm::state_dir(own_variable);
+  const shm::StateDir& directory = Limiter::active()->state_directory();
   const bool opened = directory.error == 0 && shm::Node::open(directory, *node) == shm::Status::ok;
   new (g_host) host::Host(*node);
   const bool served = opened && begin_thread();

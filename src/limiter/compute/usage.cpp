@@ -29,7 +29,7 @@ std::uint64_t wall_clock_us(std::uint64_t at_ns, std::uint64_t now_ns) {
 TenantUse tenant_use(int position, std::span<ProcessUse> out) {
   TenantUse use;
   const shm::TenantSpec spec = Limiter::active()->tenant().spec();
-  const shm::StateDir directory = shm::state_dir(own_variable);
+  const shm::StateDir& directory = Limiter::active()->state_directory();
   shm::Node node;
   const shm::Status status =
       directory.error == 0 ? shm::Node::look(directory, node) : shm::Status::unavailable;

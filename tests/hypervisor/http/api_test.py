@@ -126,6 +126,10 @@ def by_hand():
         call(local, "POST", "/api/v2/tenants/{tenant}/taken", 200)
         call(local, "POST", "/api/v2/tenants/{tenant}/taken", 404, tenant="nobody")
         call(local, "POST", "/api/v2/tenants/{tenant}/taken", 400, body={"x": 1})
+        assert call(local, "POST", "/api/v2/join", 200, body={})["tenant"] == "rule-x"
+        assert call(local, "POST", "/api/v2/join", 200, headers=pod)["outcome"] == "refused", "a pod's token over the socket says which tenant"
+        assert call(local, "POST", "/api/v2/join", 200, headers={"Authorization": "Bearer x"})["tenant"] == "rule-x", "one that doesn't hold says nothing"
+        call(far, "POST", "/api/v2/join", 400, headers={"Authorization": "Bearer " + token(sub="x", scope="vgpu:write")})
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"compute": "40"})
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"memory": "1GiB", "when_free": True, "source": "run"})
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 400, body={"source": "HAMi"})

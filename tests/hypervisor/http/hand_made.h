@@ -184,6 +184,11 @@ class HandMadeControl final : public Control {
     if (state()->tenant(tenant) == nullptr) return unknown(tenant);
     return TakenTenant{std::string(tenant)};
   }
+  Outcome<JoinedTenant> join(const Asker& asker, const JoinRequest& request) override {
+    note(asker);
+    if (!request.tenant.empty()) return unknown(request.tenant);
+    return JoinedTenant{"rule-x@7", "rule-x", "rule-x", "x", "/", "/"};
+  }
   Outcome<ChangedTenant> change(const Asker& asker, std::string_view tenant,
                                 const ChangeRequest&) override {
     note(asker);

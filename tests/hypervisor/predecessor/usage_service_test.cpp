@@ -101,6 +101,7 @@ class OneMoment : public Control {
   std::vector<survey::Explanation> explain(std::string_view) const override { return {}; }
   Outcome<TakenTenant> taken(const Asker&, std::string_view) override { return Refusal{}; }
   Outcome<CreatedTenant> create(const Asker&, const CreateRequest&) override { return Refusal{}; }
+  Outcome<JoinedTenant> join(const Asker&, const JoinRequest&) override { return Refusal{}; }
   Outcome<ChangedTenant> change(const Asker&, std::string_view, const ChangeRequest&) override {
     return Refusal{};
   }

@@ -26,6 +26,8 @@ namespace vgpu::shm {
 inline constexpr std::uint32_t kMaxGpus = 32;
 inline constexpr std::uint32_t kMaxSlots = 1024;
 inline constexpr std::size_t kMaxName = 63;
+// Ids of tenants that a daemon makes for processes that ask where they belong.
+inline constexpr std::string_view kJoinedPrefix = "rule-";
 
 enum class [[nodiscard]] Status : std::uint8_t{
     ok = 0,
@@ -50,6 +52,8 @@ struct StateDir {
   std::int64_t owner = -1;  // the user whose the files in it must be; -1: the calling one
 };
 StateDir state_dir(const char* (*get_variable)(const char* name));
+// The same without making it: `error` where it isn't there.
+StateDir existing_state_dir(const char* (*get_variable)(const char* name));
 
 struct TenantGpu {
   GpuUuid uuid;
