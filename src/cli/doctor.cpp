@@ -21,6 +21,8 @@
 
 #include "tenant_environment.h"
 #include "verbs.h"
+#include "vgpu/client/address.h"
+#include "vgpu/client/daemon.h"
 #include "vgpu/core/driver_model.h"
 #include "vgpu/survey/gpus.h"
 #include "vgpu/survey/process_tree.h"
@@ -217,6 +219,50 @@ void check_state(const Snapshot& snapshot, Report& report) {
   }
 }
 
+// `silent`: those that are there and don't answer.
+void check_daemon(Report& report, std::optional<client::Daemon> daemon,
+                  const std::vector<std::string>& silent) {
+  for (const std::string& why : silent)
+    report.add("daemon", Health::problem, why, "look at its log, or start it again");
+  if (!daemon && silent.empty()) {
+    report.add("daemon", Health::info,
+               "none: quotas hold among the processes of this user, who could change them",
+               "where several users share the GPUs: hypervisor daemon, as root");
+  }
+  if (!daemon) return;
+  const std::string directory(state_directory(false).path.view());
+  const client::Json node = daemon->get("/api/v2/node");
+  const std::string who = fmt::format("{}, version {}", daemon->address().text(),
+                                      node.value("version", std::string("unknown")));
+  if (client::looks_after(node, directory)) {
+    report.add(
+        "daemon", Health::ok,
+        fmt::format("{}: looks after {}{}", who, directory,
+                    node.value("hosts_arbiter", false) ? " and hosts the arbiter"
+                                                       : "; a tenant's process hosts the arbiter"));
+  } else {
+    report.add("daemon", Health::warning,
+               fmt::format("{}: doesn't look after {}, so what is started here is found by it as "
+                           "a process without a tenant",
+                           who, directory),
+               "unset VGPU_STATE_DIR, or tenants.directories in the daemon's settings");
+  }
+  for (const auto& note : node.value("notes", client::Json::array()))
+    report.add("daemon", Health::warning, note.get<std::string>());
+}
+
+void check_daemon(Report& report) {
+  try {
+    std::vector<std::string> silent;
+    auto daemon = client::find_daemon(client::usual_addresses(), "", &silent);
+    check_daemon(report, std::move(daemon), silent);
+  } catch (const survey::Problem& problem) {  // VGPU_SOCKET
+    report.add("daemon", Health::problem, problem.what, problem.next);
+  } catch (const std::exception& trouble) {
+    report.add("daemon", Health::problem, trouble.what(), "look at its log, or start it again");
+  }
+}
+
 void check_watch(Report& report) {
   const int news = inotify_init1(IN_CLOEXEC);
   if (news < 0) {
@@ -291,8 +337,13 @@ void check_enforcement(const Snapshot& snapshot, Report& report) {
   report.add("enforced", Health::info,
              "static, setuid and foreign-libc programs can't be limited: vgpu run refuses them, ls "
              "shows them as UNLIMITED");
-  report.add("enforced", Health::info,
-             "other users' processes are not held by your limits: there is no daemon here");
+  const bool has_daemon = std::any_of(
+      report.checks.begin(), report.checks.end(),
+      [](const Check& check) { return check.about == "daemon" && check.health == Health::ok; });
+  if (!has_daemon) {
+    report.add("enforced", Health::info,
+               "other users' processes are not held by your limits: there is no daemon here");
+  }
   std::size_t processes = 0;
   for (const auto& gpu : driver.gpus) processes += gpu.processes.size();
   if (processes > 0)
@@ -360,6 +411,7 @@ int doctor_verb(const DoctorOptions& options) {
   check_gpus(driver, report);
   check_preload(installation, report);
   check_state(snapshot, report);
+  check_daemon(report);
   check_watch(report);
   check_variables(driver, report);
   check_enforcement(snapshot, report);

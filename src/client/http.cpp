@@ -17,6 +17,8 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <random>
+#include <thread>
 
 namespace vgpu::client {
 namespace {
@@ -63,6 +65,7 @@ struct Head {
   std::optional<std::size_t> length;
   bool in_chunks = false;
   bool closes = false;
+  bool names_a_time = false;  // when to come again
 };
 
 // `text`: up to the empty line. Nothing: it is no answer in HTTP/1.
@@ -85,6 +88,7 @@ std::optional<Head> read_head(std::string_view text) {
     const std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
     if (is_same_word(name, "content-length")) head.length = number(value, 10);
     if (is_same_word(name, "transfer-encoding")) head.in_chunks = is_same_word(value, "chunked");
+    if (is_same_word(name, "retry-after")) head.names_a_time = true;
     if (is_same_word(name, "connection") && is_same_word(value, "close")) head.closes = true;
   }
   return head;
@@ -98,6 +102,8 @@ class Connection::Attempt {
   Attempt(Connection& of) : of_(of), deadline_(Clock::now() + of.patience_) {}
 
   bool answered_anything() const { return !received_.empty(); }
+  // It has done nothing, and wants to be asked again later.
+  bool is_too_early() const { return is_too_early_; }
 
   Answer ask(std::string_view request, bool& closes) {
     send_all(request);
@@ -106,6 +112,9 @@ class Connection::Attempt {
       head = take_head();
     } while (head.status == 100);
     closes = head.closes || (!head.in_chunks && !head.length);
+    constexpr int kTooManyRequests = 429, kUnavailable = 503;
+    is_too_early_ =
+        head.names_a_time && (head.status == kTooManyRequests || head.status == kUnavailable);
     return {head.status, take_body(head)};
   }
 
@@ -204,6 +213,7 @@ class Connection::Attempt {
   Connection& of_;
   const Clock::time_point deadline_;
   std::string received_;
+  bool is_too_early_ = false;
 };
 
 Connection::Connection(Address address, std::chrono::milliseconds patience)
@@ -273,8 +283,24 @@ void Connection::connect_to() {
     throw Unreachable(fmt::format("{} can't be reached: {}", address_.text(), strerror(errno)));
 }
 
+// A daemon that many ask at once turns some away, before it reads what they want.
 Answer Connection::ask(std::string_view method, std::string_view target, std::string_view body,
                        const Headers& headers) {
+  using std::chrono::milliseconds;
+  constexpr milliseconds kFirst{20}, kLongest{640};
+  const auto deadline = Clock::now() + patience_;
+  std::minstd_rand random(static_cast<unsigned>(getpid()));
+  for (milliseconds between = kFirst;; between = std::min(2 * between, kLongest)) {
+    bool is_too_early = false;
+    Answer answer = ask_once(method, target, body, headers, is_too_early);
+    const milliseconds pause(between.count() / 2 + static_cast<long>(random()) % between.count());
+    if (!is_too_early || Clock::now() + pause >= deadline) return answer;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Answer Connection::ask_once(std::string_view method, std::string_view target, std::string_view body,
+                            const Headers& headers, bool& is_too_early) {
   const bool may_repeat = method == "GET";
   const bool reused = socket_ >= 0 && may_repeat;
   if (!reused) {
@@ -292,12 +318,13 @@ Answer Connection::ask(std::string_view method, std::string_view target, std::st
     bool closes = false;
     Answer answer = attempt.ask(request, closes);
     if (closes) disconnect();
+    is_too_early = attempt.is_too_early();
     return answer;
   } catch (const Unreachable&) {
     disconnect();
     if (!reused || attempt.answered_anything()) throw;
   }
-  return ask(method, target, body, headers);
+  return ask_once(method, target, body, headers, is_too_early);
 }
 
 }  // namespace vgpu::client

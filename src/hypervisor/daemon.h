@@ -168,6 +168,9 @@ class Daemon final : public Control {
   CreatedTenant make(const Wanted& wanted, const std::vector<admission::Part>& parts,
                      const BookedTenants& tenants);
   void unmake(const std::string& id);
+  void unmake_abandoned();
+  bool is_name_taken(const std::string& name, const DirectoryPointer& directory,
+                     const BookedTenants& tenants);
   void forget_untaken_of(const Wanted& wanted);
   Outcome<CreatedTenant> wait_for_room(std::unique_lock<std::mutex>& lock, Wanted wanted,
                                        const Patience& patience, const Refusal& refusal);

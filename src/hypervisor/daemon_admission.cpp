@@ -294,16 +294,27 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
   return wanted;
 }
 
+// One whose processes have all been killed, and whoever looked after it, is in nobody's way.
+bool Daemon::is_name_taken(const std::string& name, const DirectoryPointer& directory,
+                           const BookedTenants& tenants) {
+  const auto is_in = [&](const BookedTenants& among) {
+    return std::any_of(among.begin(), among.end(), [&](const auto& one) {
+      return user_in(one.first) == user_in(directory->public_id("-")) && one.second.name == name;
+    });
+  };
+  if (!is_in(tenants)) return false;
+  unmake_abandoned();
+  return is_in(booked(true));
+}
+
 CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Part>& parts,
                            const BookedTenants& tenants) {
   shm::TenantSpec spec = wanted.spec;
-  for (const auto& [id, tenant] : tenants) {
-    const bool is_near = user_in(id) == user_in(wanted.directory->public_id("-"));
-    if (is_near && tenant.name == spec.name.view()) {
-      throw survey::Problem(survey::kExitFailed, "VG1024",
-                            fmt::format("a tenant called {} is running", tenant.name),
-                            fmt::format("vgpu exec {} -- PROGRAM, or another --name", tenant.name));
-    }
+  if (const std::string wanted_name(spec.name.view());
+      is_name_taken(wanted_name, wanted.directory, tenants)) {
+    throw survey::Problem(survey::kExitFailed, "VG1024",
+                          fmt::format("a tenant called {} is running", wanted_name),
+                          fmt::format("vgpu exec {} -- PROGRAM, or another --name", wanted_name));
   }
   for (auto& gpu : spec.gpus) {
     const std::size_t place = admission_place(gpu.uuid);

@@ -275,7 +275,21 @@ void Daemon::unmake(const std::string& id) {
   write_made_tenants();
 }
 
-// Those of Lifetime::run whose asker went before it took them, and those that are gone.
+// Those of Lifetime::run whose asker went before it took them.
+void Daemon::unmake_abandoned() {
+  std::vector<std::string> abandoned;
+  for (const auto& [id, made] : made_) {
+    if (made.hold && made.lifetime == Lifetime::run &&
+        platform::life_of(made.asker, made.asker_start_ticks) == platform::Life::gone)
+      abandoned.push_back(id);
+  }
+  for (const std::string& id : abandoned) {
+    unmake(id);
+    book_.remove(id, platform::monotonic_ns());
+  }
+}
+
+// Those that nobody is in any more, and those that are gone.
 void Daemon::look_after_made() {
   const std::uint64_t now_ns = platform::monotonic_ns();
   // Whoever was told where it belongs is there before that.
@@ -285,7 +299,8 @@ void Daemon::look_after_made() {
     if (is_used || made.unused_since_ns == 0) made.unused_since_ns = now;
     return now >= made.unused_since_ns + kJoinedStayNs;
   };
-  std::vector<std::string> abandoned;
+  unmake_abandoned();
+  std::vector<std::string> left;
   bool some_gone = false;
   for (auto at = made_.begin(); at != made_.end();) {
     const auto& [id, made] = *at;
@@ -294,14 +309,11 @@ void Daemon::look_after_made() {
       some_gone = true;
       continue;
     }
-    if (made.hold && made.lifetime == Lifetime::run &&
-        platform::life_of(made.asker, made.asker_start_ticks) == platform::Life::gone)
-      abandoned.push_back(id);
     if (made.hold && made.lifetime == Lifetime::joined && is_left(id, at->second, now_ns))
-      abandoned.push_back(id);
+      left.push_back(id);
     ++at;
   }
-  for (const std::string& id : abandoned) {
+  for (const std::string& id : left) {
     unmake(id);
     book_.remove(id, now_ns);
   }

@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "vgpu/platform/process.h"
 #include "vgpu/survey/tenants.h"
 
 namespace vgpu::hypervisor {
@@ -55,11 +56,30 @@ std::map<std::string, TenantBook::Present> TenantBook::present() {
   return all;
 }
 
+namespace {
+
+// Tenants that have a process which lives at this instant, by the moment's word on who there was.
+std::set<std::string_view> alive_in(const NodeState& moment) {
+  std::set<std::string_view> alive;
+  for (const auto& process : moment.processes) {
+    if (process.tenant.empty() || alive.count(process.tenant) != 0) continue;
+    const bool is_dead =
+        process.host_pid &&
+        platform::life_of(*process.host_pid, process.start_time_ticks) == platform::Life::gone;
+    if (!is_dead) alive.insert(process.tenant);
+  }
+  return alive;
+}
+
+}  // namespace
+
 BookedTenants TenantBook::tenants(const NodeState& moment, bool without_left_behind) {
   std::erase_if(changes_,
                 [&](const auto& entry) { return entry.second.since_ns < moment.monotonic_ns; });
   std::map<std::string_view, const TenantState*> known;
   for (const auto& tenant : moment.tenants) known.emplace(tenant.id, &tenant);
+  const std::set<std::string_view> alive =
+      without_left_behind ? alive_in(moment) : std::set<std::string_view>();
   BookedTenants tenants;
   for (const auto& [id, place] : present()) {
     const auto change = changes_.find(id);
@@ -68,8 +88,7 @@ BookedTenants TenantBook::tenants(const NodeState& moment, bool without_left_beh
       continue;
     }
     const auto at = known.find(id);
-    const bool may_be_left = at == known.end() || at->second->process_count == 0;
-    if (at != known.end() && !(without_left_behind && may_be_left)) {
+    if (at != known.end() && (!without_left_behind || alive.count(id) != 0)) {
       tenants.emplace(id, booked_of(*at->second, owner_of_(id)));
       continue;
     }

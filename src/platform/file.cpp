@@ -72,15 +72,21 @@ ByteLock look_at_byte(int fd, std::uint64_t offset) {
   return range.l_type == F_UNLCK ? ByteLock::taken : ByteLock::held_elsewhere;
 }
 
-void* map_shared(int fd, std::size_t size) {
-  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  return address == MAP_FAILED ? nullptr : address;
+namespace {
+
+// Sparse files of which little is looked at: the kernel reads nothing ahead.
+void* map_file(int fd, std::size_t size, int protection) {
+  void* address = ::mmap(nullptr, size, protection, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return nullptr;
+  (void)::madvise(address, size, MADV_RANDOM);  // fails where the kernel has no such advice
+  return address;
 }
 
-void* map_shared_readonly(int fd, std::size_t size) {
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-  return address == MAP_FAILED ? nullptr : address;
-}
+}  // namespace
+
+void* map_shared(int fd, std::size_t size) { return map_file(fd, size, PROT_READ | PROT_WRITE); }
+
+void* map_shared_readonly(int fd, std::size_t size) { return map_file(fd, size, PROT_READ); }
 
 void* map_private_zeroed(std::size_t size) {
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -23,10 +23,16 @@ std::string segment_path(const shm::StateDir& dir, std::string_view id) {
   return fmt::format("{}/{}.tenant", dir.path.view(), id);
 }
 
+// Whoever else looks at this moment has the lock for an instant; a keeper has it for good.
 bool is_held(const shm::StateDir& dir, std::string_view id) {
+  constexpr int kLooks = 4;
   const int descriptor = open(segment_path(dir, id).c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return false;
-  const bool held = flock(descriptor, LOCK_EX | LOCK_NB) != 0;
+  bool held = true;
+  for (int look = 0; held && look < kLooks; ++look) {
+    if (look != 0) usleep(100);
+    held = flock(descriptor, LOCK_EX | LOCK_NB) != 0;
+  }
   close(descriptor);
   return held;
 }

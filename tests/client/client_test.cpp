@@ -175,6 +175,21 @@ TEST(ClientConnection, SendsAChangeOnce) {
   EXPECT_THAT(server.requests().back(), HasSubstr("Content-Length: 2\r\n\r\n{}"));
 }
 
+TEST(ClientConnection, ComesAgainWhereItIsTooEarly) {
+  const std::string busy =
+      "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
+      "Connection: close\r\n\r\n";
+  const std::string broken =
+      "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+  Scripted server({{busy}, {busy}, {with_length("made")}, {broken}, {busy}});
+  Connection patient(server.address(), kLong);
+  EXPECT_EQ(patient.ask("POST", "/", "{}").body, "made");
+  EXPECT_EQ(patient.ask("POST", "/", "{}").status, 503) << "no word of coming again";
+  EXPECT_EQ(server.requests().size(), 4U);
+  Connection hasty(server.address(), milliseconds(1));
+  EXPECT_EQ(hasty.ask("GET", "/").status, 503) << "its time is up";
+}
+
 TEST(ClientConnection, SaysWhoDoesNotAnswerAndHow) {
   Scripted server({{"220 mail.example ESMTP\r\n\r\n"}, {""}, {"HTTP/1.1 200 OK\r\nConte"}});
   for (const char* what : {"doesn't answer in HTTP", "doesn't answer", "has closed"}) {

@@ -289,5 +289,32 @@ TEST_F(SetWithDaemonTest, CtrlCPutsAllBack) {
   end(daemon);
 }
 
+TEST_F(ToolWithDaemonTest, DoctorSaysWhetherOneLooksAfterThisDirectory) {
+  const auto said = [&](int status) {
+    const Result doctor = vgpu({"doctor", "--json"});
+    EXPECT_EQ(doctor.exit_code, status) << doctor.out;
+    std::string text;
+    const json report = json::parse(doctor.out, nullptr, false);
+    for (const auto& check : report["checks"]) {
+      if (check["about"] == "daemon")
+        text += check["status"].get<std::string>() + ": " + check["text"].get<std::string>() + "\n";
+    }
+    return text;
+  };
+  EXPECT_THAT(said(0), HasSubstr("info: none"));
+  Running daemon = begin_daemon();
+  EXPECT_THAT(said(0), AllOf(HasSubstr("ok: unix:"), HasSubstr("looks after"),
+                             HasSubstr("hosts the arbiter")));
+  set("VGPU_SOCKET", folder() + "/state/hypervisor.sock");
+  set("VGPU_STATE_DIR", folder() + "/another");
+  EXPECT_THAT(said(0), AllOf(HasSubstr("warning: "), HasSubstr("doesn't look after")));
+  set("VGPU_STATE_DIR", folder() + "/state");
+  daemon.send(SIGSTOP);
+  EXPECT_THAT(said(1), HasSubstr("problem: "));
+  daemon.send(SIGCONT);
+  unset("VGPU_SOCKET");
+  end(daemon);
+}
+
 }  // namespace
 }  // namespace vgpu::cli_test

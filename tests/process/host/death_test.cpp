@@ -53,6 +53,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
       signal_at(GetParam().step, signal);
       StateDir own;
       own.path = FixedString<255>(scratch_.path() + "/own");
+      std::filesystem::remove_all(own.path.c_str());  // an earlier round's
       std::filesystem::create_directory(own.path.c_str());
       Node node;
       CHILD_EXPECT(Node::open(own, node) == Status::ok);

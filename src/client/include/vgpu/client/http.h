@@ -39,12 +39,16 @@ class Connection {
   const Address& address() const { return address_; }
 
   // Throws Unreachable. A GET that fails on a connection from an earlier request is tried once more
-  // on a fresh one; what changes something always goes out on a fresh one, once.
+  // on a fresh one; what changes something always goes out on a fresh one, once. Where the other
+  // end has no time yet (429 or 503 with Retry-After) it is asked again for as long as patience
+  // lasts.
   Answer ask(std::string_view method, std::string_view target, std::string_view body = "",
              const Headers& headers = {});
 
  private:
   class Attempt;
+  Answer ask_once(std::string_view method, std::string_view target, std::string_view body,
+                  const Headers& headers, bool& is_too_early);
   void connect_to();
   void disconnect();
 
