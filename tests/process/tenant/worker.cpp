@@ -6,6 +6,8 @@
 //                                         shows them
 //   KIND MIB                              takes memory by that kind of call (kinds: taking.h)
 //   free                                  gives back what was taken last
+//   total                                 NUMBER: bytes that cuMemGetInfo says there are
+//   devices                               NUMBER: how many CUDA shows
 //   rest                                  takes all that cuMemGetInfo says is free, in one piece;
 //                                         NUMBER: bytes
 //   fill MIB                              takes pieces until it is refused; NUMBER: how many
@@ -181,6 +183,17 @@ void obey(const std::string& line) {
     std::size_t total_bytes = 0;
     const CUresult code = cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
     return answer(code, charged_bytes());
+  }
+  if (verb == "total") {
+    std::size_t free_bytes = 0;
+    std::size_t total_bytes = 0;
+    const CUresult code = cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
+    return answer(code, static_cast<long>(total_bytes));
+  }
+  if (verb == "devices") {
+    int count = 0;
+    const CUresult code = cu.cuDeviceGetCount(&count);
+    return answer(code, count);
   }
   if (verb == "rest") {
     std::size_t free_bytes = 0;
