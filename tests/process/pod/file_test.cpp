@@ -71,6 +71,13 @@ TEST(PodFileProcess, AllProcessesOfThePodAreOneTenant) {
   EXPECT_EQ(rig.tenants(), 2u);
 }
 
+std::size_t count_of(const std::string& text, const std::string& what) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1))
+    ++count;
+  return count;
+}
+
 // Without a name the outermost process's identity is inherited.
 TEST(PodFileProcess, APodWithoutANameIsWhoeverInherits) {
   const PodRig rig;
@@ -80,8 +87,12 @@ TEST(PodFileProcess, APodWithoutANameIsWhoeverInherits) {
   environment.erase("POD_NAMESPACE");
   if (std::string(VGPU_LIMITER).empty()) GTEST_SKIP() << "needs the library in every program";
   const Outcome outcome = rig.run(
-      environment, "echo $VGPU_TENANT; nvidia-smi; nvidia-smi; VGPU_MEMORY_LIMIT=2GiB nvidia-smi");
+      environment,
+      "env; nvidia-smi; nvidia-smi; VGPU_MEMORY_LIMIT=2GiB sh -c \"env; nvidia-smi; nvidia-smi\"");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(count_of(outcome.out, "\nVGPU_TENANT="), 2u) << outcome.out;
+  EXPECT_EQ(count_of(outcome.out, "\nVGPU_TENANT=pod-"), 1u) << outcome.out;
+  EXPECT_EQ(count_of(outcome.out, "\nVGPU_TENANT=t-"), 1u) << outcome.out;
   EXPECT_EQ(outcome.err, "");
   EXPECT_THAT(outcome.out, HasSubstr("/   4096MiB"));
   EXPECT_THAT(outcome.out, HasSubstr("/   2048MiB"));
@@ -211,13 +222,15 @@ long limit_in_segment(const PodRig& rig) {
   return static_cast<long>(tenant.memory_limit_bytes(0));
 }
 
-TEST(PodFileProcess, AChildFollowsWhenItsParentIsGone) {
+class PodChild : public testing::TestWithParam<const char*> {};
+
+TEST_P(PodChild, FollowsWhenItsParentIsGone) {
   const PodRig rig;
   rig.write_file({{rig.uuid(0), 100, 4 * kGiB}});
   long child = 0;
   {
     Worker worker = in_context(rig.pod());
-    child = worker.ask("exec").number;
+    child = worker.ask(GetParam()).number;
     ASSERT_GT(child, 0);
   }
   rig.write_file({{rig.uuid(0), 100, 8 * kGiB}});
@@ -225,6 +238,10 @@ TEST(PodFileProcess, AChildFollowsWhenItsParentIsGone) {
             static_cast<long>(8 * kGiB));
   ::kill(static_cast<pid_t>(child), SIGKILL);
 }
+
+INSTANTIATE_TEST_SUITE_P(By, PodChild, testing::Values("exec", "fork-nvml"), [](const auto& how) {
+  return std::string(how.param) == "exec" ? "exec" : "fork";
+});
 
 // The arbiter's host dies while a program on another GPU runs freely: it waits for nobody, so
 // nobody but the file's follower finds out.

@@ -20,6 +20,7 @@
 //   graph fork | exec                           a child that holds on | that is this program again,
 //   with
 //                                         a context and 64 MiB; NUMBER: its pid
+//   fork-nvml                             a child that has asked NVML and holds on; NUMBER: its pid
 //   become                                this program anew in the same process
 //   driver                                bytes in use on GPU 0 by NVML
 // `worker start MIB`: at its start context and fill, then "CODE PIECES", and waits for its input's
@@ -71,7 +72,9 @@ constexpr unsigned kChildren = 0;
 constexpr unsigned kChildren = 8;
 #endif
 
-pid_t start_child(bool executes) {
+long driver_bytes();
+
+pid_t start_child(bool executes, bool uses_nvml) {
   int ready[2];
   if (pipe(ready) != 0) return -1;
   const pid_t child = fork();
@@ -81,6 +84,7 @@ pid_t start_child(bool executes) {
       execl("/proc/self/exe", "worker", "hold", "64", static_cast<char*>(nullptr));
       _exit(127);
     }
+    if (uses_nvml && driver_bytes() < 0) _exit(1);
     if (write(ready[1], "0\n", 2) != 2) _exit(1);
     for (;;) pause();
   }
@@ -174,8 +178,8 @@ void obey(const std::string& line) {
     _exit(127);
   }
   if (verb == "driver") return answer(CUDA_SUCCESS, driver_bytes());
-  if (verb == "fork" || verb == "exec") {
-    const pid_t child = start_child(verb == "exec");
+  if (verb == "fork" || verb == "fork-nvml" || verb == "exec") {
+    const pid_t child = start_child(verb == "exec", verb == "fork-nvml");
     return answer(child > 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN, child);
   }
   if (verb == "info") {
