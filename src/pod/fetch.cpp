@@ -243,8 +243,6 @@ bool send_all(const Connection& connection, std::string_view text, std::uint64_t
 bool receive(const Connection& connection, HttpReply& reply, std::uint64_t until_ns, Why& why) {
   char bytes[4096];
   while (reply.state() == HttpReply::State::more) {
-    // Asked each time: a peer that never stops sending is stopped here.
-    if (platform::monotonic_ns() >= until_ns) return refuse(why, "no answer in time");
     const ssize_t got = connection.is_ours() ? ::recv(connection.fd(), bytes, sizeof bytes, 0) : -1;
     const int error = errno;
     if (got > 0) {

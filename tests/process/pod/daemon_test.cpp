@@ -3,6 +3,7 @@
 // is asked, how often, what its answers do, and what happens when there is none.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -80,14 +81,17 @@ TEST_F(PodDaemon, GivesGpusAndMemoryAndIsAskedOnceATenant) {
 TEST_F(PodDaemon, IsToldOfEachProcess) {
   Worker first = in_context(pod());
   Worker second = in_context(pod());
-  const auto told = [&](const Worker& worker) {
+  const auto told = [&](long pid) {
     return eventually(1, [&] {
-      return daemon_.count("POST /api/v1/process?container_pid=" + std::to_string(worker.pid()) +
+      return daemon_.count("POST /api/v1/process?container_pid=" + std::to_string(pid) +
                            "&container_name=main%20one ");
     });
   };
-  EXPECT_EQ(told(first), 1);
-  EXPECT_EQ(told(second), 1);
+  EXPECT_EQ(told(first.pid()), 1);
+  EXPECT_EQ(told(second.pid()), 1);
+  const long child = second.ask("fork-nvml").number;
+  EXPECT_EQ(told(child), 1);
+  ::kill(static_cast<pid_t>(child), SIGKILL);
 }
 
 TEST_F(PodDaemon, OfOurKindGivesTheWholeQuota) {
@@ -153,6 +157,13 @@ TEST_F(PodDaemon, MakesTheFileThatIsReadThen) {
   EXPECT_EQ(daemon_.count("GET "), 1);
 }
 
+TEST_F(PodDaemon, MayMakeTheFileAndSayNothingElse) {
+  daemon_.set(ok(R"({"success":true,"data":null,"message":""})"));
+  daemon_.when_asked([&] { rig_.write_file({{rig_.uuid(0), 30, 5 * kGiB}}); });
+  Worker worker = in_context(pod());
+  EXPECT_EQ(worker.ask("total").number, static_cast<long>(5 * kGiB));
+}
+
 TEST_F(PodDaemon, IsntAskedForLimitsWhereThereIsAFile) {
   rig_.write_file({{rig_.uuid(0), 30, 5 * kGiB}});
   Worker worker = in_context(pod());
@@ -181,7 +192,7 @@ TEST_F(PodDaemon, IsRefusedWhereItDoesntAnswerAsOneWould) {
   expect_refusal(environment, "the answer is no HTTP");
   daemon_.set(ok(predecessors(kGiB)).substr(0, 90));
   expect_refusal(environment, "breaks off");
-  daemon_.set("HTTP/1.1 200 OK\r\nX: " + std::string(1000, 'x') + "\r\n", Way::endless);
+  daemon_.set("X: " + std::string(1000, 'x') + "\r\n", Way::endless);
   expect_refusal(environment, "the answer is no HTTP, too long");
   daemon_.set("", Way::silent);
   expect_refusal(environment, "no answer in time");

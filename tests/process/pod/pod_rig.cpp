@@ -210,6 +210,7 @@ void HandMadeDaemon::serve(int connection) {
       send(reply);
       break;
     case Way::endless:
+      send("HTTP/1.1 200 OK\r\n");
       while (!ends_ && send(reply)) {
       }
       break;

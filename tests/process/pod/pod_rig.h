@@ -62,7 +62,12 @@ class PodRig {
 // open or closed as that says.
 class HandMadeDaemon {
  public:
-  enum class Way { whole, endless, silent, drips };
+  enum class Way {
+    whole,
+    endless,  // a first line, and then what is said for ever
+    silent,
+    drips,  // a byte at a time
+  };
   HandMadeDaemon();
   ~HandMadeDaemon();
   HandMadeDaemon(const HandMadeDaemon&) = delete;
