@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,6 +132,11 @@ std::size_t PodRig::tenants() const {
   for (const auto& entry : fs::directory_iterator(folder_ + "/tenants"))
     count += entry.path().extension() == ".tenant" ? 1 : 0;
   return count;
+}
+
+Child::~Child() {
+  // Nothing below names one process, and -1 names all.
+  if (started()) ::kill(static_cast<pid_t>(pid_), SIGKILL);
 }
 
 HandMadeDaemon::HandMadeDaemon() {

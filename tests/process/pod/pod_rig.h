@@ -58,6 +58,21 @@ class PodRig {
   std::vector<std::string> uuids_;
 };
 
+// A child that a worker has left behind, as it answered; ended with this.
+class Child {
+ public:
+  explicit Child(const Answer& answer) : pid_(answer.code == 0 ? answer.number : 0) {}
+  ~Child();
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  // False: there is none.
+  bool started() const { return pid_ > 1; }
+  long pid() const { return pid_; }
+
+ private:
+  long pid_;
+};
+
 // Listens on loopback. Each connection is answered with what `answer` says of its request, and kept
 // open or closed as that says.
 class HandMadeDaemon {
