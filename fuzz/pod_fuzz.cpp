@@ -77,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto bytes = std::as_bytes(std::span(data, size));
   check(pod::parse_file(bytes, size, limits, why), limits, why);
   std::vector<std::byte> padded(pod::kReadBytes);
-  std::memcpy(padded.data(), data, std::min(size, padded.size()));
+  if (size > 0) std::memcpy(padded.data(), data, std::min(size, padded.size()));
   check(pod::parse_file(padded, 35'504, limits, why), limits, why);
 
   std::uint64_t ns = 0;
