@@ -22,17 +22,24 @@ std::string answer(const std::string& fields) {
          fields + R"("compute_shard":false},"message":"Pod \"found\""})";
 }
 
+// `body` with the UUID where "@" stands.
+std::string with_uuid(std::string body) {
+  for (std::size_t at = body.find('@'); at != std::string::npos; at = body.find('@'))
+    body.replace(at, 1, UUID);
+  return body;
+}
+
 Limits limits_of(const std::string& body) {
   Limits limits;
   Why why;
-  EXPECT_TRUE(parse_answer(body, limits, why)) << why.view() << "\n" << body;
+  EXPECT_TRUE(parse_answer(with_uuid(body), limits, why)) << why.view() << "\n" << body;
   return limits;
 }
 
 std::string why_not(const std::string& body) {
   Limits limits;
   Why why;
-  EXPECT_FALSE(parse_answer(body, limits, why)) << body;
+  EXPECT_FALSE(parse_answer(with_uuid(body), limits, why)) << body;
   EXPECT_FALSE(why.empty());
   return std::string(why.view());
 }
@@ -93,20 +100,20 @@ TEST(PodAnswer, GarbageIsNoAnswer) {
         R"({"success":true,"data":{"gpu_uuids":"GPU-x"}})",
         R"({"success":true,"data":{"gpu_uuids":["GPU-x"]}})",
         R"({"success":true,"data":{"gpu_uuids":[1]}})",
-        R"({"success":true,"data":{"gpu_uuids":[")" UUID R"(",")" UUID R"("]}})",
-        R"({"success":true,"data":{"gpu_uuids":[")" UUID R"("]})",
-        R"({"success":true,"data":{"gpu_uuids":[")" UUID R"("]}}})",
-        R"({"success":true,"data":{"gpu_uuids":[")" UUID R"("}}])"})
+        R"({"success":true,"data":{"gpu_uuids":["@","@"]}})",
+        R"({"success":true,"data":{"gpu_uuids":["@"]})",
+        R"({"success":true,"data":{"gpu_uuids":["@"]}}})",
+        R"({"success":true,"data":{"gpu_uuids":["@"}}])"})
     EXPECT_THAT(why_not(body), HasSubstr("isn't what such a daemon says")) << body;
-  for (const char* field :
-       {R"("vram_limit":-1,)", R"("vram_limit":0,)", R"("vram_limit":1.5,)", R"("vram_limit":"1",)",
-        R"("vram_limit":99999999999999999999,)", R"("vgpu":{"gpus":[]},)",
-        R"("vgpu":{"gpus":[{"quota":{}}]},)", R"("vgpu":{"gpus":[{"uuid":")" UUID R"("}]},)",
-        R"("vgpu":{"gpus":[1]},)"})
+  for (const char* field : {R"("vram_limit":-1,)", R"("vram_limit":0,)", R"("vram_limit":1.5,)",
+                            R"("vram_limit":"1",)", R"("vram_limit":99999999999999999999,)",
+                            R"("vgpu":{"gpus":[]},)", R"("vgpu":{"gpus":[{"quota":{}}]},)",
+                            R"("vgpu":{"gpus":[{"uuid":"@"}]},)", R"("vgpu":{"gpus":[1]},)"})
     EXPECT_THAT(why_not(answer(field)), HasSubstr("isn't what such a daemon says")) << field;
   const auto quota = [](const std::string& text) {
-    return answer(R"("vgpu":{"gpus":[{"uuid":")" UUID R"(","quota":)" + text + "}]},");
+    return answer(R"("vgpu":{"gpus":[{"uuid":"@","quota":)" + text + "}]},");
   };
+  EXPECT_EQ(limits_of(quota(R"({"share_percent":30})")).gpus[0].quota.compute_share_percent, 30);
   for (const char* text :
        {"7", R"({"share_percent":0})", R"({"share_percent":101})", R"({"share_percent":"30"})",
         R"({"limit_percent":1.5})", R"({"share_percent":60,"limit_percent":30})",
