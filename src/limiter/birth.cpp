@@ -147,10 +147,6 @@ void remove_abandoned(const shm::StateDir& directory) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 TenantId random_id(std::string_view prefix) {
   std::uint64_t number = 0;
   if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != static_cast<ssize_t>(sizeof(number))) {

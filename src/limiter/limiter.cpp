@@ -46,7 +46,7 @@ Phase Limiter::start() {
   if (phase == Phase::unstarted) phase = start_with_inventory();
   if (phase == Phase::limited && PodFollower::get().follows()) {
     ++t_depth;
-    static_cast<void>(Service::get().node());  // with its thread, which follows
+    Service::get().follow();
     --t_depth;
   }
   return phase;

@@ -91,6 +91,12 @@ shm::Node* Service::node() {
   }
 }
 
+void Service::follow() {
+  if (state_.load(std::memory_order_acquire) == State::unopened)
+    only_follows_.store(true, std::memory_order_relaxed);
+  static_cast<void>(node());
+}
+
 void Service::open() {
   shm::Node* const node = new (g_node) shm::Node;
   const shm::StateDir directory = shm::state_dir(own_variable);
@@ -118,7 +124,8 @@ void Service::serve() {
   }
   shm::Node& node = own_node();
   host::Host& host = own_host();
-  std::uint32_t answered = prods_.load(std::memory_order_acquire) - 1;
+  // Born with the first launch, it sees at once whether there is a host.
+  std::uint32_t answered = only_follows_.load(std::memory_order_relaxed) ? 0 : UINT32_MAX;
   for (;;) {
     const std::uint32_t prods = prods_.load(std::memory_order_acquire);
     const std::uint64_t look_ns = std::min(PodFollower::get().look(platform::monotonic_ns()),
@@ -174,6 +181,7 @@ void Service::reset_after_fork() {
   }
   state_.store(State::unopened, std::memory_order_relaxed);
   rung_ns_ = 0;
+  only_follows_.store(false, std::memory_order_relaxed);
   prods_.store(0, std::memory_order_relaxed);
   waiting_since_ns_.store(0, std::memory_order_relaxed);
 }

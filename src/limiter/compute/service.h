@@ -19,6 +19,8 @@ class Service {
   // The node segment; nullptr where there is none (said once): then nobody shares with this process
   // by agreement. The first call opens it and begins the thread.
   shm::Node* node();
+  // The same in a process that hasn't launched anything, for what it follows: it hosts nothing yet.
+  void follow();
   // Somebody has waited since then. Sees to it that a host answers: the present one, or this
   // process. Cheap where a host is in office.
   void expect_answer(std::uint64_t now_ns, std::uint64_t waiting_since_ns);
@@ -40,7 +42,8 @@ class Service {
   std::atomic<State> state_{State::unopened};
   std::atomic<std::uint32_t> prods_{0};  // futex: counts up when the thread is to look
   std::atomic<std::uint64_t> waiting_since_ns_{0};
-  std::uint64_t rung_ns_ = 0;  // of the thread; 0: nothing is to be looked after
+  std::atomic<bool> only_follows_{false};  // when the thread was born
+  std::uint64_t rung_ns_ = 0;              // of the thread; 0: nothing is to be looked after
 };
 
 // All signals blocked, nobody joins it.

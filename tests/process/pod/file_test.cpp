@@ -12,6 +12,9 @@
 #include <string>
 
 #include "pod_rig.h"
+#include "vgpu/core/hosting.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/shm/node.h"
 #include "vgpu/shm/tenant.h"
 
 namespace vgpu::test {
@@ -210,10 +213,15 @@ TEST(PodFileProcess, KeepsItsLimitsWhereTheFileIsNoneAnyMore) {
             static_cast<long>(5 * kGiB));
 }
 
-// What the segment says, which no process needs to be asked for.
-long limit_in_segment(const PodRig& rig) {
+shm::StateDir directory_of(const PodRig& rig) {
   shm::StateDir directory;
   directory.path.append(rig.folder()).append("/tenants");
+  return directory;
+}
+
+// What the segment says, which no process needs to be asked for.
+long limit_in_segment(const PodRig& rig) {
+  const shm::StateDir directory = directory_of(rig);
   shm::Tenant tenant;
   FixedString<shm::kMaxName> ids[2];
   if (shm::list_tenants(directory, ids) != 1 ||
@@ -280,6 +288,26 @@ TEST(PodFileProcess, ALimitComesIntoForceWhereTheHostHasDied) {
     fifth = std::min(fifth, done_under(20));
   }
   EXPECT_LT(fifth, 0.45 * all);
+}
+
+// A host that nobody needs sleeps, and stays the host.
+TEST(PodFileProcess, AProgramThatOnlyLooksHostsNothing) {
+  if (std::string(VGPU_LIMITER).empty()) GTEST_SKIP() << "needs the library in every program";
+  const PodRig rig;
+  rig.write_file({{rig.uuid(0), 100, 4 * kGiB}});
+  Worker worker = in_context(rig.pod());
+  ASSERT_EQ(worker.ask("work 10 kernel").code, 0);
+  shm::Node node;
+  ASSERT_EQ(shm::Node::look(directory_of(rig), node), shm::Status::ok);
+  const auto hosting = [&] { return core::Hosting::unpack(node.host().load()); };
+  EXPECT_EQ(
+      eventually(1,
+                 [&] { return hosting().may_be_taken_over(platform::monotonic_ns(), 0) ? 1 : 0; }),
+      1);
+  const auto before = hosting().epoch;
+  const Outcome outcome = rig.run(rig.pod());
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(hosting().epoch, before);
 }
 
 TEST(PodFileProcess, FollowsTheFileWithoutAStateDirectoryToo) {
