@@ -18,18 +18,19 @@ MAY_USE = {
     "src/host": ["base", "core", "platform", "shm"],
     "src/driver": ["base", "api"],
     "src/settings": ["base"],
-    "src/limiter": ["api", "base", "core", "platform", "shm", "host", "driver", "settings"],
+    "src/pod": ["base", "platform", "settings"],
+    "src/limiter": ["api", "base", "core", "platform", "shm", "host", "driver", "settings", "pod"],
     "src/add_path": [],
     "src/survey": ["api", "base", "core", "platform", "shm", "settings"],
     "src/admission": ["base"],
     "src/client": ["base", "shm", "settings", "survey"],
     "src/tui": ["base", "platform", "shm", "settings", "survey", "client"],
     "src/cli": ["admission", "base", "core", "platform", "shm", "settings", "survey", "client", "tui"],
-    "src/hypervisor": ["admission", "api", "base", "core", "platform", "shm", "host", "settings", "survey", "client", "tui"],
+    "src/hypervisor": ["admission", "api", "base", "core", "platform", "pod", "shm", "host", "settings", "survey", "client", "tui"],
     # Nothing of the limiter: the simulated GPU must not share its mistakes.
     "sim": ["api", "base"],
 }
-EMBEDDED = ["src/base", "src/core", "src/platform", "src/shm", "src/host", "src/driver", "src/settings", "src/limiter", "src/add_path"]
+EMBEDDED = ["src/base", "src/core", "src/platform", "src/shm", "src/host", "src/driver", "src/settings", "src/pod", "src/limiter", "src/add_path"]
 # Compiled away entirely: types, templates and constants.
 HEADER_ONLY = set(
     "algorithm array atomic bit cctype cerrno cinttypes climits compare concepts csignal cstdarg cstddef cstdint cstdio "

@@ -20,7 +20,7 @@
 namespace vgpu::limiter {
 namespace {
 
-using Reason = FixedString<400>;
+using Reason = FixedString<500>;
 using TenantId = FixedString<shm::kMaxName>;
 
 FixedString<16> hex(std::uint64_t number) {
@@ -35,7 +35,7 @@ Phase give_up(const settings::Environment& environment,
               std::initializer_list<std::string_view> reasons) {
   const bool open = settings::opens_on_error(environment);
   for (const std::string_view reason : reasons) {
-    FixedString<600> line(reason);
+    FixedString<700> line(reason);
     if (open) line.append(" (VGPU_ON_ERROR=open: this process runs without limits)");
     say(line.view());
   }
@@ -103,6 +103,31 @@ bool make_spec(const settings::Environment& environment, std::string_view id,
   return true;
 }
 
+// What the pod says of the GPUs into a spec that has none. Empty: done.
+Reason put_pod_limits(const pod::Limits& limits, const pod::Variables& variables,
+                      shm::TenantSpec& spec) {
+  Reason why;
+  bool has_any = false;
+  spec.name = pod::tenant_name(variables);
+  for (shm::TenantGpu& gpu : spec.gpus) {
+    const pod::GpuLimits* const said = find(limits, gpu.uuid);
+    gpu.in_set = said != nullptr;
+    if (said == nullptr) continue;
+    has_any = true;
+    gpu.quota = quota_of(*said, limits.has_compute, gpu.quota, gpu.total_bytes);
+    if (gpu.quota.memory_limit_bytes >= driver_model::kLeastLimitBytes) continue;
+    why.append("the pod's memory limit of ");
+    why.append(settings::format_size(gpu.quota.memory_limit_bytes).view());
+    why.append(" can't be met: one context needs ");
+    return why.append(settings::format_size(driver_model::kLeastLimitBytes).view());
+  }
+  if (!has_any) {
+    why.append("none of the pod's GPUs is here, the first being ");
+    why.append(limits.gpus[0].uuid.text().data());
+  }
+  return why;
+}
+
 // A tenant by bare variables has nobody who ends it, so whoever makes one removes those that nobody
 // is in any more. A process that still carries such a tenant's id makes it anew.
 void remove_abandoned(const shm::StateDir& directory) {
@@ -111,7 +136,9 @@ void remove_abandoned(const shm::StateDir& directory) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::string_view id = ids[i].view();
     const char* text = ids[i].c_str();
-    if (std::strncmp(text, "t-", 2) != 0 && std::strncmp(text, "container-", 10) != 0) continue;
+    if (std::strncmp(text, "t-", 2) != 0 && std::strncmp(text, "container-", 10) != 0 &&
+        !pod::is_tenant_id(id))
+      continue;
     shm::Tenant tenant;
     if (shm::Tenant::open(directory, id, tenant) != shm::Status::ok) continue;
     if (tenant.spec().made_by_run) continue;
@@ -121,26 +148,103 @@ void remove_abandoned(const shm::StateDir& directory) {
   }
 }
 
-}  // namespace
-
-FixedString<shm::kMaxName> bare_tenant_id() {
-  TenantId id;
-  const FirstProcessEnvironment first;
-  if (getpid() == 1 || (first.available() && settings::any_limit_set(first))) {
-    id.append("container-").append_number(platform::pid_namespace());
-    return id.append("-").append_number(platform::start_time_ticks(1));
-  }
+TenantId random_id(std::string_view prefix) {
   std::uint64_t number = 0;
   if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != static_cast<ssize_t>(sizeof(number))) {
     number =
         platform::monotonic_ns() * 0x9e3779b97f4a7c15ULL ^ static_cast<std::uint64_t>(getpid());
   }
-  return id.append("t-").append(hex(number).view());
+  return TenantId(prefix).append(hex(number).view());
 }
+
+TenantId container_id(std::string_view prefix) {
+  TenantId id(prefix);
+  id.append("container-").append_number(platform::pid_namespace());
+  return id.append("-").append_number(platform::start_time_ticks(1));
+}
+
+// Whose word holds in this process: limits by variables before a pod, its own environment before
+// that of the container's first process.
+struct Speaker {
+  enum class Kind { nobody, variables, pod };
+
+  Speaker() {
+    const char* const variable = own.get("VGPU_TENANT");
+    const bool has_id = variable != nullptr && *variable != '\0';
+    // One that only says in which pod this process is doesn't speak against it.
+    const bool is_pods = has_id && pod::is_tenant_id(variable);
+    if (has_id) id = variable;
+    kind = Kind::variables;
+    if (settings::any_limit_set(own)) {
+      if (is_pods) id = nullptr;
+      return;
+    }
+    if (has_id && !is_pods) return;
+    // A shell in a container that doesn't carry the container's variables still belongs to it.
+    first.emplace();
+    if (settings::any_limit_set(*first)) {
+      is_first = true;
+      if (is_pods) id = nullptr;
+      return;
+    }
+    kind = Kind::pod;
+    pod = pod::read_variables(own);
+    if (speaks(pod)) return;
+    pod = pod::read_variables(*first);
+    is_first = true;
+    if (speaks(pod)) return;
+    is_first = false;
+    kind = is_pods ? Kind::variables : Kind::nobody;
+  }
+  Speaker(const Speaker&) = delete;
+  Speaker& operator=(const Speaker&) = delete;
+
+  const settings::Environment& environment() const {
+    return is_first ? static_cast<const settings::Environment&>(*first) : own;
+  }
+  TenantId tenant_id() const {
+    if (kind == Kind::pod) {
+      const TenantId named = pod::tenant_id(pod);
+      if (!named.empty()) return named;
+      return id != nullptr ? TenantId(id) : pod_tenant_id();
+    }
+    return id != nullptr ? TenantId(id) : bare_tenant_id();
+  }
+
+  ProcessEnvironment own;
+  std::optional<FirstProcessEnvironment> first;
+  bool is_first = false;
+  Kind kind = Kind::nobody;
+  const char* id = nullptr;  // VGPU_TENANT, as far as it means something
+  pod::Variables pod;
+};
+
+bool is_deserted(const shm::Tenant& tenant) {
+  shm::ProcessView one[1];
+  return tenant.processes(one) == 0;
+}
+
+}  // namespace
+
+FixedString<shm::kMaxName> bare_tenant_id() {
+  const FirstProcessEnvironment first;
+  if (getpid() == 1 || (first.available() && settings::any_limit_set(first)))
+    return container_id("");
+  return random_id("t-");
+}
+
+FixedString<shm::kMaxName> pod_tenant_id() {
+  const FirstProcessEnvironment first;
+  if (getpid() == 1 || (first.available() && pod::read_variables(first).speaks()))
+    return container_id(pod::kTenantIdPrefix);
+  return random_id(pod::kTenantIdPrefix);
+}
+
+namespace {
 
 GpuInventory list_gpus() {
   GpuInventory inventory;
-  Reason& why = inventory.why;
+  auto& why = inventory.why;
   const driver::NvmlDispatch& nvml = real_nvml();
   if (nvml.nvmlInit_v2 == nullptr || nvml.nvmlDeviceGetCount_v2 == nullptr ||
       nvml.nvmlDeviceGetHandleByIndex_v2 == nullptr || nvml.nvmlDeviceGetUUID == nullptr ||
@@ -185,44 +289,68 @@ GpuInventory list_gpus() {
   return inventory;
 }
 
-Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
-  const ProcessEnvironment own;
-  const char* id_variable = own.get("VGPU_TENANT");
-  const bool has_id = id_variable != nullptr && *id_variable != '\0';
-  // A shell in a container that doesn't carry the container's variables still belongs to it.
-  std::optional<FirstProcessEnvironment> first;
-  if (!has_id && !settings::any_limit_set(own)) first.emplace();
-  std::optional<Membership> membership;
-  if (first.has_value() && !settings::any_limit_set(*first)) {
-    // Nothing is said here: the node's daemon may know better.
-    membership.emplace(ask_for_membership());
-    if (membership->answer == Membership::Answer::nobody) *membership = last_membership();
-    if (membership->answer == Membership::Answer::refused)
-      return give_up(own, {membership->why.view()});
-    if (membership->answer != Membership::Answer::joined) return Phase::unlimited;
-  }
-  const settings::Environment& environment =
-      first.has_value() ? static_cast<const settings::Environment&>(*first) : own;
+}  // namespace
 
-  const bool by_daemon = membership.has_value();
-  const TenantId id = by_daemon ? membership->id
-                      : has_id  ? TenantId(id_variable)
-                                : bare_tenant_id();
+GpuInventory take_inventory() {
+  GpuInventory inventory = list_gpus();
+  const Speaker speaker;
+  if (speaker.kind == Speaker::Kind::pod && inventory.why.empty())
+    inventory.pod = find_pod_limits(speaker.pod);
+  return inventory;
+}
+
+namespace {
+
+// Where no variable sets a limit the node's daemon may know better, also what a pod's tenant is.
+Membership membership_of(const Speaker& speaker) {
+  Membership membership;
+  if (speaker.kind == Speaker::Kind::variables) return membership;
+  membership = ask_for_membership();
+  const bool may_be_old =
+      membership.answer == Membership::Answer::nobody && speaker.kind == Speaker::Kind::nobody;
+  return may_be_old ? last_membership() : membership;
+}
+
+}  // namespace
+
+Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
+  const Speaker speaker;
+  const Membership membership = membership_of(speaker);
+  const bool by_daemon = membership.answer == Membership::Answer::joined;
+  if (membership.answer == Membership::Answer::refused)
+    return give_up(speaker.own, {membership.why.view()});
+  if (speaker.kind == Speaker::Kind::nobody && !by_daemon) return Phase::unlimited;
+  const bool in_pod = speaker.kind == Speaker::Kind::pod && !by_daemon;
+  const bool has_id = speaker.kind == Speaker::Kind::variables && speaker.id != nullptr;
+  const settings::Environment& environment = speaker.environment();
+  const TenantId id = by_daemon ? membership.id : speaker.tenant_id();
   if (id.truncated()) {
     Reason reason("VGPU_TENANT=\"");
     return give_up(
         environment,
         {reason.append(id.view()).append("...\": longer than a tenant's name can be").view()});
   }
-  const char* acknowledge = own.get("VGPU_ACK");
+  const char* acknowledge = speaker.own.get("VGPU_ACK");
   const bool is_of_run = has_id && acknowledge != nullptr && std::strcmp(acknowledge, "1") == 0;
   const bool must_exist = is_of_run || by_daemon;
 
-  const shm::StateDir directory = by_daemon ? membership->directory : shm::state_dir(own_variable);
+  const shm::StateDir directory = by_daemon ? membership.directory : shm::state_dir(own_variable);
   limiter.directory_ = directory;
   shm::Status status = directory.error == 0
                            ? shm::Tenant::open(directory, id.view(), limiter.tenant_)
                            : shm::Status::unavailable;
+  // Nobody is in it, and what the pod's limits were then may be old. Only at the first look:
+  // another process that makes it anew meanwhile isn't in it yet.
+  if (in_pod && inventory == nullptr && status == shm::Status::ok) {
+    limiter.tenant_.reap();
+    if (is_deserted(limiter.tenant_)) {
+      limiter.tenant_ = shm::Tenant();
+      if (shm::Tenant::remove(directory, id.view()) == shm::Status::ok)
+        status = shm::Status::not_found;
+      else
+        status = shm::Tenant::open(directory, id.view(), limiter.tenant_);
+    }
+  }
   if (status == shm::Status::not_found && !must_exist && has_id &&
       !settings::any_limit_set(environment)) {
     return give_up(environment, {tenant_reason(id.view(), status, 0).view()});
@@ -234,6 +362,25 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
     settings::Messages messages;
     if (!make_spec(environment, id.view(), *inventory, spec, messages))
       return give_up(environment, messages);
+    if (in_pod) {
+      if (!inventory->pod.has_value())
+        return give_up(environment, {"the program changed its environment while it was read"});
+      const PodFindings& found = *inventory->pod;
+      Reason why;
+      if (found.limits.gpus.empty())
+        why.append("the pod's limits aren't known: ").append(found.why.view());
+      if (!found.limits.gpus.empty()) why = put_pod_limits(found.limits, speaker.pod, spec);
+      if (!why.empty()) return give_up(environment, {why.view()});
+      if (!speaker.pod.unread.empty()) {
+        settings::Line line(speaker.pod.unread);
+        messages.notices.push_back(
+            line.append(" is no time as in 30s or 1m 30s: the default holds"));
+      }
+      if (found.limits.has_tflops && !found.limits.has_compute)
+        messages.notices.push_back(
+            settings::Line("the pod's limit in TFLOPS is not enforced: what the GPU has of them "
+                           "isn't known here"));
+    }
     const bool shared = status == shm::Status::not_found;
     if (shared) remove_abandoned(directory);
     status =
@@ -248,6 +395,8 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
       status = shm::Tenant::create_private(spec, limiter.tenant_);
     }
     if (made) {
+      if (in_pod && inventory->pod->from_daemon)
+        limiter.tenant_.take_question(platform::monotonic_ns(), 0);
       for (const settings::Line& notice : messages.notices) say(notice.view());
     }
   }
@@ -265,6 +414,7 @@ Phase Birth::of(Limiter& limiter, const GpuInventory* inventory, int tries) {
     limiter.hooks_cuda_ = switches.cuda;
     limiter.hooks_nvml_ = switches.nvml;
   }
+  if (in_pod && !spec.made_by_run) PodFollower::get().begin(speaker.pod, limiter.tenant_);
   Reason line("tenant.joined id=");
   log(LogLevel::info, "VG2001", line.append(id.view()).view());
   return Phase::limited;

@@ -78,8 +78,13 @@ bool add_to_environment(char* entry) {
   const std::size_t count = entry_count();
   auto** entries = static_cast<char**>(map((count + 2) * sizeof(char*)));
   if (entries == nullptr) return false;
-  entries[0] = entry;
-  for (std::size_t i = 0; i < count; ++i) entries[i + 1] = environ[i];
+  const char* const equals = std::strchr(entry, '=');
+  const std::size_t length = equals == nullptr ? 0 : static_cast<std::size_t>(equals - entry) + 1;
+  std::size_t kept = 0;
+  entries[kept++] = entry;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (std::strncmp(environ[i], entry, length) != 0 || length == 0) entries[kept++] = environ[i];
+  }
   environ = entries;
   return true;
 }

@@ -36,7 +36,8 @@ class FirstProcessEnvironment final : public settings::Environment {
 
 const char* own_variable(const char* name);
 
-// Puts "NAME=value" (kept by reference) in front of a copy of `environ`. Nothing is freed or
+// Puts "NAME=value" (kept by reference) in front of a copy of `environ`, in the place of what that
+// held for NAME. Nothing is freed or
 // reused, so whoever holds the old array goes on reading it. The array isn't setenv's either:
 // shells define their own setenv.
 bool add_to_environment(char* entry);

@@ -8,9 +8,11 @@
 #include <new>
 
 #include "birth.h"
+#include "compute/service.h"
 #include "compute/submit.h"
 #include "enter.h"
 #include "ledger/process_ledger.h"
+#include "pod.h"
 #include "vgpu/driver/dispatch.h"
 
 namespace vgpu::limiter {
@@ -40,8 +42,14 @@ GpuUuid uuid_of(const CUuuid& uuid) {
 Limiter* Limiter::instance() { return std::launder(reinterpret_cast<Limiter*>(g_storage)); }
 
 Phase Limiter::start() {
-  const Phase phase = start_alone(nullptr);
-  return phase == Phase::unstarted ? start_with_inventory() : phase;
+  Phase phase = start_alone(nullptr);
+  if (phase == Phase::unstarted) phase = start_with_inventory();
+  if (phase == Phase::limited && PodFollower::get().follows()) {
+    ++t_depth;
+    Service::get().follow();
+    --t_depth;
+  }
+  return phase;
 }
 
 // NVML is asked before this thread is one that others wait for: opening a library waits for a
@@ -49,7 +57,7 @@ Phase Limiter::start() {
 // Threads that come at the same time all ask; one makes the tenant. Out of line for its stack.
 [[gnu::noinline]] Phase Limiter::start_with_inventory() {
   ++t_depth;  // what NVML and the dynamic linker do meanwhile isn't the program's doing
-  const GpuInventory inventory = list_gpus();
+  const GpuInventory inventory = take_inventory();
   --t_depth;
   return start_alone(&inventory);
 }
@@ -96,6 +104,7 @@ void Limiter::after_fork_in_child() {
 Phase Limiter::rejoin() {
   ledger().reset_after_fork();
   reset_compute_after_fork();
+  PodFollower::get().reset_after_fork();
   nvml_state_.store(0, std::memory_order_relaxed);  // NVML isn't initialised in a child
   return tenant_.join() == shm::Status::ok ? Phase::limited : Phase::refused;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What happens in every program that this library is preloaded into, GPU or not: the constructor
-// gives a tenant by bare variables its identity, and tells the tenant of a `vgpu run` that the
-// library is here. No driver call, no thread, no signal, nothing written.
+// gives a tenant by bare variables (or by a pod's that has no name) its identity, and tells the
+// tenant of a `vgpu run` that the library is here. No driver call, no thread, no signal, nothing
+// written.
 #include <unistd.h>
 
 #include <cstring>
@@ -9,6 +10,7 @@
 #include "birth.h"
 #include "environment.h"
 #include "limiter.h"
+#include "vgpu/pod/variables.h"
 #include "vgpu/settings/settings.h"
 #include "vgpu/shm/tenant.h"
 
@@ -19,9 +21,8 @@ namespace {
 
 bool is_set(const char* value) { return value != nullptr && *value != '\0'; }
 
-void name_tenant() {
+void name_tenant(const FixedString<shm::kMaxName>& id) {
   static char entry[kTenantEntryBytes] = "VGPU_TENANT=";  // `environ` refers to it for good
-  const FixedString<shm::kMaxName> id = bare_tenant_id();
   std::strcpy(entry + std::strlen(entry), id.c_str());
   add_to_environment(entry);
 }
@@ -35,8 +36,12 @@ void acknowledge(const char* id) {
 
 __attribute__((constructor)) void at_load() {
   const char* id = own_variable("VGPU_TENANT");
-  if (!is_set(id)) {
-    if (settings::any_limit_set(environ)) name_tenant();
+  if (!is_set(id) || pod::is_tenant_id(id)) {
+    if (settings::any_limit_set(environ)) {
+      name_tenant(bare_tenant_id());
+    } else if (!is_set(id) && pod::is_pod_without_name(environ)) {
+      name_tenant(pod_tenant_id());
+    }
     return;
   }
   const char* wanted = own_variable("VGPU_ACK");

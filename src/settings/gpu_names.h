@@ -7,7 +7,7 @@
 #include <span>
 #include <string_view>
 
-#include "text.h"
+#include "vgpu/settings/text.h"
 
 namespace vgpu::settings {
 

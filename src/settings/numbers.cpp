@@ -2,7 +2,7 @@
 // Sizes, percents and words: each reader says at which character a text stops being right, and what
 // would be. No floating point: a size is exact to the byte, and what it is shown as reads back as
 // the same number.
-#include "text.h"
+#include "vgpu/settings/text.h"
 
 namespace vgpu::settings {
 namespace {

@@ -4,7 +4,7 @@
 // quantities are combined and held against each other. Nothing is guessed: whatever can't be read
 // or met is one line in `errors`.
 #include "gpu_names.h"
-#include "json_object.h"
+#include "vgpu/settings/json_object.h"
 
 namespace vgpu::settings {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What isn't a quota: hooks on or off, what to do at an error, where to log. A value that can't be
 // read falls back to the safe side here; check_syntax and resolve_quotas are who refuse it.
-#include "text.h"
+#include "vgpu/settings/text.h"
 
 namespace vgpu::settings {
 namespace {

@@ -2,7 +2,7 @@
 // The table as data, and how one of its rows is described to people. Messages are composed here
 // too, so that every refusal has one shape: NAME="text", column N: what is wrong; what would be
 // right.
-#include "text.h"
+#include "vgpu/settings/text.h"
 
 namespace vgpu::settings {
 namespace {

@@ -30,7 +30,8 @@ namespace vgpu::shm {
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::uint64_t kMagic = 0x31544e4554555047;  // "GPUTENT1"
 inline constexpr std::uint32_t kMajor = 1;
-inline constexpr std::uint32_t kMinor = 2;  // 1: GpuRecord::paid_until_ns; 2: its held_ns
+inline constexpr std::uint32_t kMinor =
+    3;  // 1: GpuRecord::paid_until_ns; 2: its held_ns; 3: asked_ns
 inline constexpr std::uint32_t kMaxObjects = 4096;
 inline constexpr std::uint32_t kAcknowledgementWays = 8;
 inline constexpr std::uint32_t kAcknowledgementRows = 4096;
@@ -61,14 +62,17 @@ struct alignas(kCacheLine) Header {
   std::uint8_t reserved1[52];
   Word anomalies;        // times that a process released more than it was charged, or the like
   HalfWord quota_pages;  // counts the quota pages of this tenant; 0: there never was one
-  std::uint8_t reserved2[52];
+  std::uint8_t reserved2[4];
+  Word asked_ns;  // when a process last asked the pod's daemon for all of them; by CAS
+  std::uint8_t reserved3[40];
   char id[kMaxName + 1];
   char name[kMaxName + 1];
-  std::uint8_t reserved3[3776];
+  std::uint8_t reserved4[3776];
 };
 static_assert(sizeof(Header) == 4096 && std::is_standard_layout_v<Header>);
 static_assert(offsetof(Header, ready) == 24 && offsetof(Header, slot_high_water) == 64);
 static_assert(offsetof(Header, anomalies) == 128 && offsetof(Header, id) == 192);
+static_assert(offsetof(Header, asked_ns) == 144);
 
 // Quotas may change while processes run: the limit is one word; the rest is another (see
 // pack_terms).

@@ -270,6 +270,16 @@ void Tenant::announce_quota_page() {
   if (state_ != nullptr) state_->segment.header().quota_pages.fetch_add(1);
 }
 
+bool Tenant::take_question(std::uint64_t now_ns, std::uint64_t every_ns) {
+  if (state_ == nullptr) return false;
+  Word& asked = state_->segment.header().asked_ns;
+  std::uint64_t last = asked.load(std::memory_order_relaxed);
+  // A time to come is somebody else's clock, or nobody's.
+  if (last != 0 && last <= now_ns && now_ns - last < every_ns) return false;
+  // Relaxed: the word is all there is.
+  return asked.compare_exchange_strong(last, now_ns, std::memory_order_relaxed);
+}
+
 void Tenant::rename(std::string_view name) {
   if (state_ == nullptr) return;
   char text[kMaxName + 1] = {};

@@ -88,9 +88,14 @@ std::string pod_body(const NodeState& state, const PodIdentity& pod,
   if (tenant == nullptr) return failure(no_tenant(pod));
   if (tenant->gpus.empty()) return failure("the tenant has no GPU");
   Json gpus = Json::array();
-  for (const auto& gpu : tenant->gpus) gpus.push_back(gpu.uuid_text());
+  Json quotas = Json::array();
+  for (const auto& gpu : tenant->gpus) {
+    gpus.push_back(gpu.uuid_text());
+    quotas.push_back({{"uuid", gpu.uuid_text()}, {"quota", quota_json(gpu.quota)}});
+  }
   // The predecessor knows one limit for all GPUs of a pod; its limiter reads the shared memory
-  // for more. TFLOPS aren't what we count in: null, which it takes for "not limited by this".
+  // for more, ours what stands under `vgpu`. TFLOPS aren't what we count in: null, which it takes
+  // for "not limited by this".
   const Quota& quota = tenant->gpus.front().quota;
   const Json data = {
       {"pod_name", pod.name},
@@ -100,7 +105,8 @@ std::string pod_body(const NodeState& state, const PodIdentity& pod,
       {"vram_limit", quota.limits_memory() ? Json(quota.memory_limit_bytes) : Json(nullptr)},
       {"qos_level", qos_of(quota.priority)},
       {"compute_shard", false},
-      {"isolation", "soft"}};
+      {"isolation", "soft"},
+      {"vgpu", {{"gpus", quotas}}}};
   return dumped({{"success", true}, {"data", data}, {"message", "Pod information retrieved"}});
 }
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "mapped_file.h"
-#include "pod_file_layout.h"
+#include "vgpu/pod/file_layout.h"
 
 namespace vgpu::hypervisor {
 

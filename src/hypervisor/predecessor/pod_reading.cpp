@@ -15,7 +15,7 @@
 #include <stdexcept>
 
 #include "mapped_file.h"
-#include "pod_file_layout.h"
+#include "vgpu/pod/file_layout.h"
 
 namespace vgpu::hypervisor {
 namespace {

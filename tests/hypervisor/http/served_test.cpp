@@ -9,6 +9,7 @@
 #include "http/api.h"
 #include "http/metrics.h"
 #include "http/predecessor.h"
+#include "vgpu/pod/answer.h"
 
 namespace vgpu::hypervisor::http {
 namespace {
@@ -23,7 +24,31 @@ TEST(Predecessor, APodLearnsItsGpusAndLimitsFieldForField) {
             R"({"success":true,"data":{"pod_name":"trainer","namespace":"ml","gpu_uuids":)"
             R"(["GPU-00000000-0000-0000-0000-000000000001"],"tflops_limit":null,)"
             R"("vram_limit":8589934592,"qos_level":"High","compute_shard":false,)"
-            R"("isolation":"soft"},"message":"Pod information retrieved"})");
+            R"("isolation":"soft","vgpu":{"gpus":[{"uuid":)"
+            R"("GPU-00000000-0000-0000-0000-000000000001","quota":{"memory_limit_bytes":)"
+            R"(8589934592,"share_percent":30,"limit_percent":50,"policy":"elastic",)"
+            R"("priority":"high","memory_source":"run","compute_source":"run"}}]}},)"
+            R"("message":"Pod information retrieved"})");
+}
+
+TEST(Predecessor, OurLimiterReadsTheWholeQuotaFromTheSameAnswer) {
+  const NodeState state = full_state();
+  pod::Limits limits;
+  pod::Why why;
+  ASSERT_TRUE(pod::parse_answer(pod_body(state, {"ml", "trainer"}, {}), limits, why)) << why.view();
+  ASSERT_EQ(limits.gpus.size(), state.tenants[0].gpus.size());
+  EXPECT_TRUE(limits.has_compute);
+  for (const auto& gpu : state.tenants[0].gpus) {
+    const pod::GpuLimits* const read = find(limits, gpu.gpu);
+    ASSERT_NE(read, nullptr);
+    EXPECT_EQ(read->quota.memory_limit_bytes, gpu.quota.memory_limit_bytes);
+    EXPECT_EQ(read->quota.compute_share_percent, gpu.quota.compute_share_percent);
+    EXPECT_EQ(read->quota.compute_limit_percent, gpu.quota.compute_limit_percent);
+    EXPECT_EQ(read->quota.policy, gpu.quota.policy);
+    EXPECT_EQ(read->quota.priority, gpu.quota.priority);
+  }
+  EXPECT_FALSE(pod::parse_answer(pod_body(state, {"ml", "other"}, {}), limits, why));
+  EXPECT_THAT(std::string(why.view()), HasSubstr("isn't a tenant"));
 }
 
 TEST(Predecessor, APodThatIsNoTenantIsAnsweredWith200AndFalse) {

@@ -17,8 +17,8 @@
 #include <random>
 #include <thread>
 
-#include "pod_file_layout.h"
 #include "scratch.h"
+#include "vgpu/pod/file_layout.h"
 
 namespace vgpu::hypervisor::testing {
 namespace {

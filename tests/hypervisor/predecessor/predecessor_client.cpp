@@ -17,11 +17,11 @@
 #include <cstdlib>
 #include <deque>
 
-#include "pod_file_layout.h"
+#include "vgpu/pod/file_layout.h"
 
 namespace {
 
-using vgpu::hypervisor::pod_file::V2;
+using vgpu::pod_file::V2;
 
 std::int64_t now_ns() {
   timespec now{};

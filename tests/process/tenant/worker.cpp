@@ -6,6 +6,8 @@
 //                                         shows them
 //   KIND MIB                              takes memory by that kind of call (kinds: taking.h)
 //   free                                  gives back what was taken last
+//   total                                 NUMBER: bytes that cuMemGetInfo says there are
+//   devices                               NUMBER: how many CUDA shows
 //   rest                                  takes all that cuMemGetInfo says is free, in one piece;
 //                                         NUMBER: bytes
 //   fill MIB                              takes pieces until it is refused; NUMBER: how many
@@ -18,6 +20,7 @@
 //   graph fork | exec                           a child that holds on | that is this program again,
 //   with
 //                                         a context and 64 MiB; NUMBER: its pid
+//   fork-nvml                             a child that has asked NVML and holds on; NUMBER: its pid
 //   become                                this program anew in the same process
 //   driver                                bytes in use on GPU 0 by NVML
 // `worker start MIB`: at its start context and fill, then "CODE PIECES", and waits for its input's
@@ -69,7 +72,9 @@ constexpr unsigned kChildren = 0;
 constexpr unsigned kChildren = 8;
 #endif
 
-pid_t start_child(bool executes) {
+long driver_bytes();
+
+pid_t start_child(bool executes, bool uses_nvml) {
   int ready[2];
   if (pipe(ready) != 0) return -1;
   const pid_t child = fork();
@@ -79,6 +84,7 @@ pid_t start_child(bool executes) {
       execl("/proc/self/exe", "worker", "hold", "64", static_cast<char*>(nullptr));
       _exit(127);
     }
+    if (uses_nvml && driver_bytes() < 0) _exit(1);
     if (write(ready[1], "0\n", 2) != 2) _exit(1);
     for (;;) pause();
   }
@@ -172,8 +178,8 @@ void obey(const std::string& line) {
     _exit(127);
   }
   if (verb == "driver") return answer(CUDA_SUCCESS, driver_bytes());
-  if (verb == "fork" || verb == "exec") {
-    const pid_t child = start_child(verb == "exec");
+  if (verb == "fork" || verb == "fork-nvml" || verb == "exec") {
+    const pid_t child = start_child(verb == "exec", verb == "fork-nvml");
     return answer(child > 0 ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN, child);
   }
   if (verb == "info") {
@@ -181,6 +187,17 @@ void obey(const std::string& line) {
     std::size_t total_bytes = 0;
     const CUresult code = cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
     return answer(code, charged_bytes());
+  }
+  if (verb == "total") {
+    std::size_t free_bytes = 0;
+    std::size_t total_bytes = 0;
+    const CUresult code = cu.cuMemGetInfo_v2(&free_bytes, &total_bytes);
+    return answer(code, static_cast<long>(total_bytes));
+  }
+  if (verb == "devices") {
+    int count = 0;
+    const CUresult code = cu.cuDeviceGetCount(&count);
+    return answer(code, count);
   }
   if (verb == "rest") {
     std::size_t free_bytes = 0;

@@ -123,6 +123,9 @@ class Tenant {
   void announce_quota_page();
   // Whether the quota is a daemon's.
   bool is_governed() const;
+  // Whether it is the caller, of all processes of the tenant, who asks for news of its quotas now;
+  // nobody else does before `every_ns` is over.
+  bool take_question(std::uint64_t now_ns, std::uint64_t every_ns);
   // What people type. Readers may see some of each for an instant.
   void rename(std::string_view name);
   std::uint32_t compute_limit_percent(std::uint32_t gpu) const;  // 0: none; for each launch

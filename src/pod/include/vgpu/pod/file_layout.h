@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace vgpu::hypervisor::pod_file {
+namespace vgpu::pod_file {
 
 inline constexpr std::uint32_t kMaxDevices = 16;  // by the host's NVML index
 inline constexpr std::uint32_t kMaxPids = 2048;
@@ -99,4 +99,4 @@ static_assert(offsetof(V1, padding2) == 8 + 34'472);
 // The limiter takes a device for abandoned when the heartbeat is older, and then lets all through.
 inline constexpr std::uint64_t kHealthySeconds = 2;
 
-}  // namespace vgpu::hypervisor::pod_file
+}  // namespace vgpu::pod_file

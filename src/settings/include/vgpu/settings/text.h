@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading of values with the place where they went wrong, and the one line that a bad value is
-// refused with. Private to settings; pure.
+// refused with. Pure.
 #pragma once
 
 #include <cstddef>
