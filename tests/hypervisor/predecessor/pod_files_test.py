@@ -143,6 +143,11 @@ def is_limited(folder, daemon, path):
     assert any("best effort" in note and "predecessor's limiter" in note for note in notes), notes
     alone = subprocess.run([BIN / "vgpu", "ls"], env={**folder.environment, "VGPU_SOCKET": "none"}, stdout=subprocess.PIPE, text=True, check=True)
     assert "best effort" in alone.stdout and str(program.pid) in alone.stdout, alone.stdout
+    doctor = subprocess.run([BIN / "vgpu", "doctor"], env=folder.environment, stdout=subprocess.PIPE, text=True, check=False)
+    assert "best effort" in doctor.stdout and str(program.pid) in doctor.stdout, doctor.stdout
+    run = subprocess.run([BIN / "vgpu", "run", "--gpu", str(GPU), "--compute", "20", "--require-share", "--", "/bin/true"], env=folder.environment,
+                         stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 125 and str(program.pid) in run.stderr, run
     daemon.change(10)
     wait_for(lambda: limit_of(path) == 10, "the new limit is in the file")
     holds(program, 10, "after a change")
