@@ -275,7 +275,7 @@ std::vector<PodGpu> pod_gpus_of(const TenantState& tenant) {
   return gpus;
 }
 
-std::unique_ptr<Service> start_pod_files(Control& control, PodFilesOptions options,
+std::unique_ptr<Service> start_pod_files(Control& control, const PodFilesOptions& options,
                                          std::function<void(const std::string&)> say) {
   return std::make_unique<PodFiles>(control, options, std::move(say));
 }

@@ -21,7 +21,7 @@ namespace vgpu::hypervisor {
 std::vector<PodGpu> pod_gpus_of(const TenantState& tenant);
 
 // `say` gets what is worth a line in the daemon's log; it is called from the thread.
-std::unique_ptr<Service> start_pod_files(Control& control, PodFilesOptions options,
+std::unique_ptr<Service> start_pod_files(Control& control, const PodFilesOptions& options,
                                          std::function<void(const std::string&)> say);
 
 }  // namespace vgpu::hypervisor

@@ -96,7 +96,7 @@ TEST(BusyLooks, CountWhereTheDriverTakesItsTime) {
 
 TEST(BusyLooks, NoSampleIsIdlenessOnlyOnceOneWouldHaveCome) {
   BusyLooks looks;
-  const auto look = [&](std::uint64_t ms, std::vector<BusySample> samples) {
+  const auto look = [&](std::uint64_t ms, const std::vector<BusySample>& samples) {
     looks.look(kEpochUs + ms * 1000, ms * kMsNs, samples);
   };
   look(1'000, {{1, kEpochUs, 50}});
