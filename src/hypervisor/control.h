@@ -175,6 +175,17 @@ struct RenamedTenant {
   std::string after;
 };
 
+// A process under the predecessor's limiter, as its pod's verified token names it.
+struct PodProcessRequest {
+  std::string name_space;
+  std::string name;
+  std::string uid;    // the pod's
+  pid_t own_pid = 0;  // in its container
+};
+struct FoundProcess {
+  pid_t host_pid = 0;
+};
+
 struct EventBatch {
   std::vector<Event> events;  // in order
   std::uint64_t next = 0;     // ask with this the next time
@@ -220,6 +231,8 @@ class Control {
                                    const EndRequest& request) = 0;
   virtual Outcome<RenamedTenant> rename(const Asker& asker, std::string_view tenant,
                                         const std::string& name) = 0;
+  // Its work and memory count as its pod's from now on. Only of pods whose files are kept.
+  virtual Outcome<FoundProcess> found_in_pod(const PodProcessRequest& request) = 0;
 };
 
 }  // namespace vgpu::hypervisor

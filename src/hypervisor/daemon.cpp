@@ -106,6 +106,23 @@ std::string quotas_folder(const shm::StateDir& dir, const DaemonOptions& options
   return fmt::format("{}/quotas", dir.path.view());
 }
 
+// Of the last `within_ns` that are known, how much kernels of the process ran.
+double percent_of(const BusyWindows& windows, pid_t pid, std::uint64_t within_ns) {
+  if (windows.empty()) return 0;
+  const std::uint64_t until_ns = windows.back().until_ns;
+  const std::uint64_t from_ns =
+      std::max(windows.front().from_ns, until_ns > within_ns ? until_ns - within_ns : 0);
+  double busy_ns = 0;
+  for (const BusyWindow& window : windows) {
+    if (window.until_ns <= from_ns) continue;
+    const auto inside = static_cast<double>(window.until_ns - std::max(window.from_ns, from_ns));
+    for (const auto& [process, fraction] : window.by_process) {
+      if (process == pid) busy_ns += fraction * inside;
+    }
+  }
+  return until_ns > from_ns ? 100 * busy_ns / static_cast<double>(until_ns - from_ns) : 0;
+}
+
 std::string library_of(bool simulated) {
   return survey::nvml_library(survey::find_installation(), simulated);
 }
@@ -123,6 +140,10 @@ Daemon::Daemon(DaemonOptions options)
       directories_(dir_, options_.users_directories, quotas_folder(dir_, options_)),
       book_([this] { return directories(); },
             [this](std::string_view tenant) { return owner_of(tenant); }) {
+  if (options_.pod_files) {
+    pod_processes_ = std::make_unique<PodProcesses>(
+        fmt::format("{}/hypervisor.pod-processes", dir_.path.view()), options_.pod_files->proc);
+  }
   auto first = std::make_shared<NodeState>();
   first->node_name = options_.node_name.empty() ? host_name() : options_.node_name;
   first->daemon_version = VGPU_VERSION;
@@ -248,6 +269,7 @@ void Daemon::beat() {
     }
   }
   read_tenants(*readings, *next, now_ns);
+  read_pod_processes(*readings, *next, now_ns);
   read_outsiders(*readings, *next, now_ns);
   processes_.tidy();
   if (now_ns >= judged_ns_ + kSharesEveryNs) {
@@ -335,6 +357,7 @@ void Daemon::read_gpus(const Readings& readings, NodeState& state) {
     gpu.sampled_ns = reading.sampled_ns;
     gpu.mig_enabled = reading.mig_enabled;
     gpu.mig_devices = reading.mig_devices;
+    gpu.busy_windows = reading.busy_windows;
     if (const auto at = xids_.find(gpu.uuid); at != xids_.end()) gpu.xid_counts = at->second;
     if (const auto at = last_xid_.find(gpu.uuid); at != last_xid_.end()) {
       gpu.last_xid = at->second.first;
@@ -502,6 +525,66 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
   }
 }
 
+// Those under the predecessor's limiter, which have no slot: the driver says what they hold and
+// run.
+void Daemon::read_pod_processes(const Readings& readings, NodeState& state, std::uint64_t now_ns) {
+  const DaemonOptions chosen = options();
+  if (pod_processes_ == nullptr || !chosen.pod_files) return;
+  std::set<pid_t> has_slot;
+  for (const auto& process : state.processes) {
+    if (process.host_pid) has_slot.insert(*process.host_pid);
+  }
+  std::set<GpuUuid> wanted;
+  for (const PodProcess& known : pod_processes_->living()) {
+    const KeptPod* const pod = chosen.pod_files->pod(known.name_space, known.pod);
+    const TenantState* const of = pod == nullptr ? nullptr : state.tenant_named(pod->tenant);
+    if (of == nullptr || has_slot.count(known.pid) != 0) continue;
+    auto& tenant = *std::find_if(state.tenants.begin(), state.tenants.end(),
+                                 [&](const TenantState& each) { return each.id == of->id; });
+    ProcessState process;
+    process.tenant = tenant.id;
+    process.host_pid = known.pid;
+    process.own_pid = known.own_pid;
+    process.start_time_ticks = known.start_ticks;
+    process.limiter = LimiterPresence::predecessor;
+    if (const auto* facts = processes_.of(known.pid, known.start_ticks, now_ns, chosen)) {
+      process.owner = facts->owner;
+      process.user = facts->user;
+      process.program = facts->program;
+      process.command_line = facts->command_line;
+    }
+    for (auto& own : tenant.gpus) {
+      wanted.insert(own.gpu);
+      const auto reading =
+          std::find_if(readings.gpus.begin(), readings.gpus.end(),
+                       [&](const GpuReading& gpu) { return gpu.identity.uuid == own.gpu; });
+      if (reading == readings.gpus.end()) continue;
+      const auto there = std::find_if(
+          reading->processes.begin(), reading->processes.end(),
+          [&](const NvmlProcess& on) { return static_cast<pid_t>(on.pid) == known.pid; });
+      if (there == reading->processes.end()) continue;
+      ProcessGpuState on{own.gpu, std::nullopt, there->used_bytes, std::nullopt};
+      if (reading->busy_windows != nullptr) {
+        on.got_percent_1s = percent_of(*reading->busy_windows, known.pid, kSecondNs);
+        own.got_percent_1s += *on.got_percent_1s;
+        for (auto& gpu : state.gpus) {
+          if (gpu.uuid == own.gpu) gpu.got_percent_1s += *on.got_percent_1s;
+        }
+        own.got_percent_10s += percent_of(*reading->busy_windows, known.pid, 10 * kSecondNs);
+      }
+      if (!there->used_bytes) own.driver_bytes.reset();
+      if (own.driver_bytes) *own.driver_bytes += *there->used_bytes;
+      process.gpus.push_back(on);
+    }
+    ++tenant.process_count;
+    const auto after =
+        std::find_if(state.processes.begin(), state.processes.end(),
+                     [&](const ProcessState& other) { return other.tenant > process.tenant; });
+    state.processes.insert(after, std::move(process));
+  }
+  sampler_.want_busy(std::move(wanted));
+}
+
 // Whoever is on a GPU and in no tenant.
 void Daemon::read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns) {
   const DaemonOptions chosen = options();
@@ -564,8 +647,11 @@ survey::Snapshot Daemon::snapshot_of(const NodeState& state) const {
     snapshot.tenants.push_back(std::move(listed));
   }
   for (const auto& process : state.processes) {
-    if (!process.tenant.empty()) continue;
+    // The arbiter sees nothing of one that the predecessor limits, tenant or not.
+    const bool is_apart = process.limiter == LimiterPresence::predecessor;
+    if (!process.tenant.empty() && !is_apart) continue;
     survey::Limiter limiter = survey::Limiter::unknown;
+    if (is_apart) limiter = survey::Limiter::predecessor;
     if (process.limiter == LimiterPresence::absent) limiter = survey::Limiter::absent;
     if (process.limiter == LimiterPresence::present) limiter = survey::Limiter::present;
     for (const auto& on : process.gpus) {

@@ -21,6 +21,7 @@
 #include "guard.h"
 #include "history.h"
 #include "hosting.h"
+#include "pod_processes.h"
 #include "process_facts.h"
 #include "quota_rules.h"
 #include "sampler.h"
@@ -66,6 +67,7 @@ class Daemon final : public Control {
                            const EndRequest& request) override;
   Outcome<RenamedTenant> rename(const Asker& asker, std::string_view tenant,
                                 const std::string& name) override;
+  Outcome<FoundProcess> found_in_pod(const PodProcessRequest& request) override;
 
  private:
   using Place = std::pair<std::string, GpuUuid>;  // a tenant on a GPU
@@ -123,6 +125,7 @@ class Daemon final : public Control {
   void read_gpus(const Readings& readings, NodeState& state);
   void read_use(const Readings& readings, std::uint64_t now_ns);
   void read_tenants(const Readings& readings, NodeState& state, std::uint64_t now_ns);
+  void read_pod_processes(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   void read_outsiders(const Readings& readings, NodeState& state, std::uint64_t now_ns);
   survey::Snapshot snapshot_of(const NodeState& state) const;
   std::uint64_t since_seen_apart(pid_t pid, std::uint64_t start_ticks, std::uint64_t now_ns);
@@ -134,6 +137,7 @@ class Daemon final : public Control {
   void tell_processes(const NodeState& before, NodeState& state);
   void guard(NodeState& state, std::uint64_t now_ns);
   void finish_endings(std::uint64_t now_ns);
+  std::size_t pod_processes_in(std::string_view tenant) const;
   void remember(const NodeState& state);
   void publish(std::shared_ptr<NodeState> state);
   void judge_uninvited(const NodeState& before);
@@ -199,6 +203,7 @@ class Daemon final : public Control {
   Segments segments_;
   Counters counters_;
   ProcessBook processes_;
+  std::unique_ptr<PodProcesses> pod_processes_;  // null: no pod's file is kept
   Guard guard_;
   EventLog events_;
   std::map<Place, Use> use_;

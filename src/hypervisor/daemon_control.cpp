@@ -163,13 +163,14 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
     place.own_id = known.spec.id.view();
     EndedTenant ended{place.public_id(), 0};
     if (auto refused = refuse_stranger(asker, ended.id, known.spec.name.view())) return *refused;
-    const auto processes = survey::processes_of(known.tenant);
-    if (!processes.empty() && !request.with_processes) {
+    const std::size_t processes =
+        survey::processes_of(known.tenant).size() + pod_processes_in(ended.id);
+    if (processes != 0 && !request.with_processes) {
       return Refusal{
           RefusalKind::conflict,
           "VG1063",
           "has_processes",
-          fmt::format("{} processes are in tenant {}", processes.size(), known.spec.name.view()),
+          fmt::format("{} processes are in tenant {}", processes, known.spec.name.view()),
           "end it with its processes",
           {}};
     }
@@ -179,7 +180,7 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
           send_signal(*process.host_pid, process.start_time_ticks, SIGTERM))
         ++ended.processes_signalled;
     }
-    if (!processes.empty()) {
+    if (processes != 0) {
       endings_[ended.id] = {
           platform::monotonic_ns() + static_cast<std::uint64_t>(request.grace.count()) * 1'000'000,
           false};
@@ -232,13 +233,46 @@ Outcome<RenamedTenant> Daemon::rename(const Asker& asker, std::string_view tenan
   }
 }
 
+Outcome<FoundProcess> Daemon::found_in_pod(const PodProcessRequest& request) {
+  const DaemonOptions chosen = options();
+  const auto refused = [](RefusalKind kind, std::string what) {
+    Refusal refusal;
+    refusal.kind = kind;
+    refusal.what = std::move(what);
+    return refusal;
+  };
+  const KeptPod* const pod =
+      chosen.pod_files ? chosen.pod_files->pod(request.name_space, request.name) : nullptr;
+  if (pod == nullptr || pod_processes_ == nullptr)
+    return refused(RefusalKind::not_found, "no file is kept for the pod");
+  if (request.uid.empty()) {
+    return refused(RefusalKind::bad_request,
+                   "the token doesn't say the pod's uid, by which its processes are found");
+  }
+  auto result = pod_processes_->enlist(request);
+  if (auto* const why = std::get_if<std::string>(&result))
+    return refused(RefusalKind::not_found, std::move(*why));
+  beat_soon();
+  return FoundProcess{std::get<PodProcess>(result).pid};
+}
+
+// Those that no slot tells of.
+std::size_t Daemon::pod_processes_in(std::string_view tenant) const {
+  const StatePointer now = state();
+  return static_cast<std::size_t>(
+      std::count_if(now->processes.begin(), now->processes.end(), [&](const ProcessState& process) {
+        return process.tenant == tenant && process.limiter == LimiterPresence::predecessor;
+      }));
+}
+
 // Tenants that are being ended: SIGKILL when their time is up, and away with those that are empty.
 void Daemon::finish_endings(std::uint64_t now_ns) {
   const std::lock_guard lock(change_mutex_);
   for (auto at = endings_.begin(); at != endings_.end();) {
     const auto& [id, ending] = *at;
     const auto seen = segments_.tenants().find(id);
-    if (seen != segments_.tenants().end() && !seen->second.processes.empty()) {
+    if (seen != segments_.tenants().end() &&
+        (!seen->second.processes.empty() || pod_processes_in(id) != 0)) {
       if (now_ns >= ending.kill_at_ns && !ending.killed) {
         at->second.killed = true;
         const StatePointer now = state();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "http/http_options.h"
+#include "predecessor/pod_files_options.h"
 #include "predecessor/usage_options.h"
 #include "quota_rules.h"
 #include "vgpu/admission/admission.h"
@@ -55,7 +56,8 @@ struct DaemonOptions {
 
   AdmissionOptions admission;
   HttpOptions http;
-  std::optional<UsageOptions> usage_log;  // none: it isn't written
+  std::optional<UsageOptions> usage_log;     // none: it isn't written
+  std::optional<PodFilesOptions> pod_files;  // none: none is kept
 };
 
 // What serves displays and monitors machines; without it nobody could log in to look.

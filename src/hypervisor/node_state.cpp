@@ -54,6 +54,8 @@ std::string_view presence_name(LimiterPresence presence) {
       return "present";
     case LimiterPresence::elsewhere:
       return "elsewhere";
+    case LimiterPresence::predecessor:
+      return "predecessor";
     case LimiterPresence::unknown:
       return "unknown";
   }
@@ -146,6 +148,16 @@ const TenantState* NodeState::tenant(std::string_view id) const {
   const auto at = std::find_if(tenants.begin(), tenants.end(),
                                [&](const TenantState& each) { return each.id == id; });
   return at == tenants.end() ? nullptr : &*at;
+}
+
+const TenantState* NodeState::tenant_named(std::string_view name) const {
+  const TenantState* found = nullptr;
+  for (const auto& each : tenants) {
+    if (each.name != name) continue;
+    if (each.directory == nullptr || each.directory->is_own) return &each;
+    if (found == nullptr) found = &each;
+  }
+  return found;
 }
 
 const GpuState* NodeState::gpu(const GpuUuid& uuid) const {

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "state_directories.h"
@@ -64,6 +65,15 @@ struct GpuSample {
 // hold nothing back.
 std::vector<std::string> throttle_names(std::uint64_t reasons);
 
+// Of the time between two moments (CLOCK_MONOTONIC), how much a kernel of each process ran, by the
+// driver's count; who isn't in it ran none. Fractions, 0 to 1.
+struct BusyWindow {
+  std::uint64_t from_ns = 0;
+  std::uint64_t until_ns = 0;
+  std::vector<std::pair<pid_t, double>> by_process;  // as the daemon sees them
+};
+using BusyWindows = std::vector<BusyWindow>;
+
 struct GpuState {
   GpuUuid uuid;
   std::uint32_t index = 0;  // NVML's
@@ -83,6 +93,8 @@ struct GpuState {
   double got_percent_1s = 0;             // all tenants together
   unsigned promised_percent = 0;         // shares of live tenants, added up
   std::vector<std::string> share_notes;  // why shares can't be vouched for, or are scaled
+  // The last seconds, in order; null: nobody asked for them.
+  std::shared_ptr<const BusyWindows> busy_windows;
   std::string uuid_text() const { return uuid.text().data(); }
 };
 
@@ -132,7 +144,8 @@ enum class LimiterPresence : unsigned char {
   absent,
   present,
   unknown,
-  elsewhere,  // there, and the process is in no tenant though this daemon knows all users'
+  elsewhere,    // there, and the process is in no tenant though this daemon knows all users'
+  predecessor,  // its pod's file limits it (predecessor/pod_files.h); the arbiter doesn't see it
 };
 std::string_view presence_name(LimiterPresence presence);
 
@@ -232,6 +245,8 @@ struct NodeState {
 
   const TenantState* tenant(std::string_view id) const;
   const GpuState* gpu(const GpuUuid& uuid) const;
+  // By its name; of several users', that of the daemon's own.
+  const TenantState* tenant_named(std::string_view name) const;
   // Processes of no tenant that have no limiter: what the guard is there for.
   static bool is_unlimited(const ProcessState& process) {
     return process.tenant.empty() && !process.exempt &&

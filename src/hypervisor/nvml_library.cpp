@@ -209,6 +209,29 @@ nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) 
   return first_error;
 }
 
+nvmlReturn_t Nvml::busy_samples(std::size_t device, std::uint64_t newer_than_us,
+                                std::vector<BusySample>& out) const {
+  out.clear();
+  auto* get = call<nvmlReturn_t(nvmlDevice_t, nvmlProcessUtilizationSample_t*, unsigned*,
+                                unsigned long long)>("nvmlDeviceGetProcessUtilization");
+  if (get == nullptr) return NVML_ERROR_FUNCTION_NOT_FOUND;
+  if (samples_room_.empty()) samples_room_.resize(128);
+  nvmlReturn_t result = NVML_ERROR_INSUFFICIENT_SIZE;
+  auto count = static_cast<unsigned>(samples_room_.size());
+  for (;;) {
+    count = static_cast<unsigned>(samples_room_.size());
+    result = get(devices_[device], samples_room_.data(), &count, newer_than_us);
+    if (result != NVML_ERROR_INSUFFICIENT_SIZE || samples_room_.size() >= kMostProcesses) break;
+    samples_room_.resize(std::min(samples_room_.size() * 2, kMostProcesses));
+  }
+  if (result == NVML_ERROR_NOT_FOUND) return NVML_SUCCESS;
+  if (result != NVML_SUCCESS) return result;
+  for (const auto& sample :
+       std::span(samples_room_).first(std::min<std::size_t>(count, samples_room_.size())))
+    out.push_back({sample.pid, sample.timeStamp, sample.smUtil});
+  return NVML_SUCCESS;
+}
+
 void Nvml::sample(std::size_t device, GpuSample& out) const {
   if (const auto rates = ask<nvmlUtilization_t>("nvmlDeviceGetUtilizationRates", device)) {
     out.busy_percent = rates->gpu;

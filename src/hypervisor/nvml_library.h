@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "busy_looks.h"
 #include "node_state.h"
 #include "vgpu/api/nvml_abi.h"
 
@@ -52,6 +53,9 @@ class Nvml {
 
   nvmlReturn_t identity(std::size_t device, NvmlIdentity& out) const;
   nvmlReturn_t processes(std::size_t device, std::vector<NvmlProcess>& out) const;
+  // What is newer than that; nothing ran is no error.
+  nvmlReturn_t busy_samples(std::size_t device, std::uint64_t newer_than_us,
+                            std::vector<BusySample>& out) const;
   nvmlReturn_t memory(std::size_t device, std::uint64_t& total, std::uint64_t& used) const;
   // Everything of the sample but used_bytes and PCIe's rates, which take 20 ms each.
   void sample(std::size_t device, GpuSample& out) const;
@@ -76,6 +80,7 @@ class Nvml {
   std::vector<nvmlDevice_t> devices_;
   void* events_ = nullptr;
   mutable std::vector<nvmlProcessInfo_t> room_;  // as many as any GPU ever had
+  mutable std::vector<nvmlProcessUtilizationSample_t> samples_room_;
 };
 
 }  // namespace vgpu::hypervisor

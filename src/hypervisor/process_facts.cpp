@@ -29,6 +29,7 @@ LimiterPresence presence(survey::Limiter limiter) {
       return LimiterPresence::absent;
     case survey::Limiter::present:
       return LimiterPresence::present;
+    case survey::Limiter::predecessor:
     case survey::Limiter::unknown:
       break;
   }

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "busy_looks.h"
 #include "pace.h"
 #include "times.h"
 #include "vgpu/platform/clock.h"
@@ -40,6 +41,8 @@ struct Sampler::Inside {
   struct Device {
     GpuUuid uuid;
     Backoff backoff;
+    Backoff busy_backoff;
+    std::optional<BusyLooks> busy;  // while somebody wants to know
   };
 
   Inside(std::string library, bool is_simulated)
@@ -83,7 +86,7 @@ struct Sampler::Inside {
     for (std::size_t i = 0; i < nvml.count(); ++i) {
       NvmlIdentity identity;
       const nvmlReturn_t result = nvml.identity(i, identity);
-      devices.push_back({identity.uuid, {}});
+      devices.push_back({identity.uuid, {}, {}, std::nullopt});
       if (result != NVML_SUCCESS) continue;
       if (GpuReading* known = reading(identity.uuid)) {
         known->identity = identity;
@@ -117,6 +120,7 @@ struct Sampler::Inside {
     if (health == GpuHealth::ok) return;
     gpu.processes.clear();
     gpu.sample = {};
+    gpu.busy_windows.reset();
   }
 
   void look(std::size_t i, bool slow, bool rare, std::uint64_t monotonic_ns) {
@@ -151,10 +155,36 @@ struct Sampler::Inside {
       gpu->sampled_ns = realtime_ns();
     }
     if (rare) gpu->mig_enabled = nvml.mig(i, gpu->mig_devices);
+    look_at_busy(i, *gpu, monotonic_ns);
+  }
+
+  void look_at_busy(std::size_t i, GpuReading& gpu, std::uint64_t monotonic_ns) {
+    Device& device = devices[i];
+    if (busy_wanted.count(device.uuid) == 0) {
+      device.busy.reset();
+      device.busy_backoff = {};
+      gpu.busy_windows.reset();
+      return;
+    }
+    if (monotonic_ns < device.busy_backoff.again_ns) return;
+    if (!device.busy) device.busy.emplace();
+    std::vector<BusySample> samples;
+    if (nvml.busy_samples(i, device.busy->seen_us(), samples) != NVML_SUCCESS) {
+      device.busy_backoff.again_ns =
+          monotonic_ns + backoff_ns(++device.busy_backoff.failures, 200, 60'000, random());
+      return;
+    }
+    device.busy_backoff = {};
+    device.busy->look(realtime_ns() / 1'000, platform::monotonic_ns(), samples);
+    gpu.busy_windows = std::make_shared<const BusyWindows>(device.busy->windows());
   }
 
   void turn() {
     const std::uint64_t monotonic_ns = platform::monotonic_ns();
+    {
+      const std::lock_guard lock(mutex);
+      busy_wanted = busy_wanted_next;
+    }
     const bool any_lost = std::any_of(now.gpus.begin(), now.gpus.end(), [](const GpuReading& gpu) {
       return gpu.health == GpuHealth::lost;
     });
@@ -205,12 +235,14 @@ struct Sampler::Inside {
   Backoff start_backoff, lost_backoff;
   std::uint64_t slow_ns = 0, rare_ns = 0;
   std::size_t pcie_next = 0;
+  std::set<GpuUuid> busy_wanted;
   bool is_dear = false;  // the last turn was: a GPU's memory is then asked for once a second
 
   mutable std::mutex mutex;  // of what follows
   std::condition_variable changed;
   std::shared_ptr<const Readings> published;
   std::vector<XidSeen> xids;
+  std::set<GpuUuid> busy_wanted_next;
   bool stopping = false;
   bool stopped = false;
 };
@@ -249,6 +281,11 @@ std::shared_ptr<const Readings> Sampler::readings() const {
 std::vector<XidSeen> Sampler::take_xids() {
   const std::lock_guard lock(inside_->mutex);
   return std::exchange(inside_->xids, {});
+}
+
+void Sampler::want_busy(std::set<GpuUuid> gpus) {
+  const std::lock_guard lock(inside_->mutex);
+  inside_->busy_wanted_next = std::move(gpus);
 }
 
 bool Sampler::stop() {

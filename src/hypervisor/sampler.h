@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one thread of the node that asks NVML: processes and memory every 100 ms (pace.h), slow
-// figures every second, MIG devices and the number of GPUs every ten. It backs off from what
+// figures every second, MIG devices and the number of GPUs every ten, and what each process runs
+// where somebody wants to know. It backs off from what
 // answers with errors, with jitter, and starts NVML anew where a GPU is lost. NVML may hang:
 // readers get what was read last, and when.
 #pragma once
@@ -12,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,6 +32,7 @@ struct GpuReading {
   std::vector<NvmlProcess> processes;
   bool mig_enabled = false;
   std::vector<MigDevice> mig_devices;
+  std::shared_ptr<const BusyWindows> busy_windows;  // null: nobody wants them
 };
 
 struct Readings {
@@ -49,6 +52,8 @@ class Sampler {
   // Never null, never waits for NVML.
   std::shared_ptr<const Readings> readings() const;
   std::vector<XidSeen> take_xids();
+  // The GPUs of which somebody wants to know what each process runs: a dear question.
+  void want_busy(std::set<GpuUuid> gpus);
   // False: it sits in NVML and is left behind, to end with the process.
   bool stop();
 

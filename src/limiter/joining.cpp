@@ -16,14 +16,13 @@
 #include "environment.h"
 #include "vgpu/platform/clock.h"
 #include "vgpu/platform/file.h"
+#include "vgpu/pod/variables.h"
 
 namespace vgpu::limiter {
 namespace {
 
 constexpr std::uint64_t kAtMostNs = 10'000'000'000;
 constexpr std::size_t kMostFiles = 4;
-// Where a pod's programs have the token that says which pod they are in.
-constexpr const char* kTokenPath = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 using SocketPath = FixedString<sizeof(sockaddr_un::sun_path) - 1>;
 
@@ -164,7 +163,9 @@ std::string_view text_of(std::string_view body, std::string_view key) {
 
 FixedString<4096> pods_token() {
   FixedString<4096> token;
-  const platform::File file(::open(kTokenPath, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+  const pod::Variables variables = pod::read_variables(ProcessEnvironment());
+  const platform::File file(
+      ::open(variables.token_file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   char text[4096];
   const ssize_t got = file.is_open() ? ::read(file.fd(), text, sizeof text) : 0;
   for (ssize_t i = 0; i < got; ++i) {

@@ -32,6 +32,8 @@ std::string outsider_text(const Outsider& outsider) {
       return who + " is on it without the limiter";
     case Limiter::present:
       return who + " is on it under limits that aren't yours";
+    case Limiter::predecessor:
+      return who + " is on it under the predecessor's limiter, which takes no turns";
     case Limiter::unknown:
       break;
   }

@@ -107,6 +107,7 @@ Quota quota_of(const Json& json) {
 
 Limiter limiter_of(const std::string& word) {
   if (word == "absent") return Limiter::absent;
+  if (word == "predecessor") return Limiter::predecessor;
   return word == "present" ? Limiter::present : Limiter::unknown;
 }
 

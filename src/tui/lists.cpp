@@ -49,6 +49,7 @@ std::string limiter_text(const Process& process) {
   switch (process.limiter) {
     case Limiter::absent:
       return "UNLIMITED";
+    case Limiter::predecessor:
     case Limiter::present:
       return "(another's)";
     case Limiter::unknown:

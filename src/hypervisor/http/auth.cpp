@@ -91,6 +91,14 @@ bool is_label(const std::string& text) {
          });
 }
 
+// Of a pod: a UUID, or the hash of a file's.
+bool is_uid(const std::string& text) {
+  constexpr std::size_t kLongest = 64;
+  return text.size() <= kLongest && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+         });
+}
+
 std::optional<PodIdentity> pod_in(const nlohmann::json& claims) {
   const auto found = claims.find("kubernetes.io");
   if (found == claims.end() || !found->is_object()) return std::nullopt;
@@ -98,7 +106,9 @@ std::optional<PodIdentity> pod_in(const nlohmann::json& claims) {
   if (pod == found->end() || !pod->is_object()) return std::nullopt;
   const auto name_space = text_at(*found, "namespace"), name = text_at(*pod, "name");
   if (!name_space || !name || !is_label(*name_space) || !is_label(*name)) return std::nullopt;
-  return PodIdentity{*name_space, *name};
+  std::string uid = text_at(*pod, "uid").value_or("");
+  if (!is_uid(uid)) uid.clear();
+  return PodIdentity{*name_space, *name, std::move(uid)};
 }
 
 Claims claims_of(const nlohmann::json& json) {

@@ -21,6 +21,7 @@ enum class Role : unsigned char { nobody, reader, operate };
 struct PodIdentity {
   std::string name_space;
   std::string name;
+  std::string uid{};  // empty: its token doesn't say
   std::string tenant_name() const { return name_space + "/" + name; }
 };
 

@@ -76,10 +76,7 @@ const TenantState* tenant_of(const NodeState& state, const PodIdentity& pod,
   for (const auto& one : declared) {
     if (one.name_space == pod.name_space && one.name == pod.name) name = one.tenant;
   }
-  for (const auto& tenant : state.tenants) {
-    if (tenant.name == name) return &tenant;
-  }
-  return nullptr;
+  return state.tenant_named(name);
 }
 
 std::string pod_body(const NodeState& state, const PodIdentity& pod,
@@ -110,27 +107,36 @@ std::string pod_body(const NodeState& state, const PodIdentity& pod,
   return dumped({{"success", true}, {"data", data}, {"message", "Pod information retrieved"}});
 }
 
-std::string process_body(const NodeState& state, const PodIdentity& pod,
+std::string process_body(Control& control, const PodIdentity& pod,
                          const std::vector<DeclaredPod>& declared,
                          const std::string& container_name, std::uint32_t container_pid) {
-  const TenantState* tenant = tenant_of(state, pod, declared);
+  const StatePointer state = control.state();
+  const TenantState* tenant = tenant_of(*state, pod, declared);
   if (tenant == nullptr) return failure(no_tenant(pod));
-  const ProcessState* found = nullptr;
-  for (const auto& process : state.processes) {
+  std::optional<pid_t> host_pid;
+  for (const auto& process : state->processes) {
     if (process.tenant != tenant->id || !process.host_pid ||
+        process.limiter == LimiterPresence::predecessor ||
         static_cast<std::uint32_t>(process.own_pid) != container_pid)
       continue;
-    if (found != nullptr)
+    if (host_pid)
       return failure(fmt::format("several processes of the pod have the pid {} in their containers",
                                  container_pid));
-    found = &process;
+    host_pid = process.host_pid;
   }
-  if (found == nullptr)
-    return failure(
-        fmt::format("no process of the pod has the pid {} in its container", container_pid));
+  if (!host_pid) {
+    // It has no slot of ours: the pod's limiter may be the predecessor's.
+    const Outcome<FoundProcess> outcome = control.found_in_pod(
+        {pod.name_space, pod.name, pod.uid, static_cast<pid_t>(container_pid)});
+    if (!outcome.ok())
+      return failure(
+          fmt::format("no process of the pod is known by the pid {} in its container: {}",
+                      container_pid, outcome.refusal().what));
+    host_pid = outcome.value().host_pid;
+  }
   return dumped({{"success", true},
                  {"data",
-                  {{"host_pid", *found->host_pid},
+                  {{"host_pid", *host_pid},
                    {"container_pid", container_pid},
                    {"container_name", container_name},
                    {"pod_name", pod.name},
@@ -138,8 +144,7 @@ std::string process_body(const NodeState& state, const PodIdentity& pod,
                  {"message", "Process found"}});
 }
 
-void add_predecessor_routes(Router& router, const Control& control,
-                            std::vector<DeclaredPod> declared) {
+void add_predecessor_routes(Router& router, Control& control, std::vector<DeclaredPod> declared) {
   const auto pods = std::make_shared<const std::vector<DeclaredPod>>(std::move(declared));
   router.add({"GET", "/healthz", Access::open, [](const Ask&) { return plain_text(200, "ok"); }});
   router.add({"GET", "/readyz", Access::open, [&control](const Ask&) {
@@ -149,18 +154,18 @@ void add_predecessor_routes(Router& router, const Control& control,
   router.add({"GET", "/api/v1/pod", Access::self, [&control, pods](const Ask& ask) {
                 return with_body(pod_body(*control.state(), *ask.caller.pod, *pods));
               }});
-  router.add(
-      {"POST", "/api/v1/process", Access::self, [&control, pods](const Ask& ask) {
-         const auto name = ask.parameter("container_name");
-         const std::string digits = ask.parameter("container_pid").value_or("");
-         std::uint32_t pid = 0;
-         const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), pid);
-         if (!name || digits.empty() || parsed.ec != std::errc{} ||
-             parsed.ptr != digits.data() + digits.size())
-           return problem(400, "bad_request",
-                          "container_name and a numeric container_pid are needed");
-         return with_body(process_body(*control.state(), *ask.caller.pod, *pods, *name, pid));
-       }});
+  router.add({"POST", "/api/v1/process", Access::self, [&control, pods](const Ask& ask) {
+                const auto name = ask.parameter("container_name");
+                const std::string digits = ask.parameter("container_pid").value_or("");
+                std::uint32_t pid = 0;
+                const auto parsed =
+                    std::from_chars(digits.data(), digits.data() + digits.size(), pid);
+                if (!name || digits.empty() || parsed.ec != std::errc{} ||
+                    parsed.ptr != digits.data() + digits.size())
+                  return problem(400, "bad_request",
+                                 "container_name and a numeric container_pid are needed");
+                return with_body(process_body(control, *ask.caller.pod, *pods, *name, pid));
+              }});
   constexpr const char* kNoTraps =
       "traps aren't handled: a call beyond the memory limit fails at once, as the driver's would";
   constexpr const char* kNoCommands =

@@ -21,14 +21,13 @@ std::string not_ready(const NodeState& state, std::uint64_t now_ns);
 const TenantState* tenant_of(const NodeState& state, const PodIdentity& pod,
                              const std::vector<DeclaredPod>& declared);
 
-// Bodies of `GET /api/v1/pod` and `POST /api/v1/process`. Pure.
+// Bodies of `GET /api/v1/pod`, purely, and `POST /api/v1/process`.
 std::string pod_body(const NodeState& state, const PodIdentity& pod,
                      const std::vector<DeclaredPod>& declared);
-std::string process_body(const NodeState& state, const PodIdentity& pod,
+std::string process_body(Control& control, const PodIdentity& pod,
                          const std::vector<DeclaredPod>& declared,
                          const std::string& container_name, std::uint32_t container_pid);
 
-void add_predecessor_routes(Router& router, const Control& control,
-                            std::vector<DeclaredPod> declared);
+void add_predecessor_routes(Router& router, Control& control, std::vector<DeclaredPod> declared);
 
 }  // namespace vgpu::hypervisor::http

@@ -53,15 +53,41 @@ void put_uuid(char (&field)[pod_file::kUuidSize], const std::string& uuid) {
   for (std::size_t i = 0; i < std::size(words); ++i) put(to[i], words[i]);
 }
 
-// Every folder that is missing, as its maker's alone to write: limiters need the file, not the
-// folder. Those that are there keep their modes.
+bool has_uuid(char (&field)[pod_file::kUuidSize], const std::string& uuid) {
+  std::uint64_t words[pod_file::kUuidSize / 8] = {};
+  std::memcpy(words, uuid.data(), std::min(uuid.size(), sizeof words - 1));
+  auto* at = reinterpret_cast<std::uint64_t*>(field);
+  for (std::size_t i = 0; i < std::size(words); ++i) {
+    if (get(at[i]) != words[i]) return false;
+  }
+  return true;
+}
+
+// Every folder that is missing, as its maker's alone to write and for everybody to pass, whatever
+// the umask is: limiters need the file, not the folder. Those that are there keep their modes.
 void make_folders(const std::string& path) {
   for (std::size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1)) {
     const std::string folder = path.substr(0, at);
-    if (::mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) {
+    if (::mkdir(folder.c_str(), 0755) == 0 ? ::chmod(folder.c_str(), 0755) != 0 : errno != EEXIST) {
       fail_with_errno(folder, "can't be made");
     }
   }
+}
+
+// The mode while it is ours: of another's file only who has CAP_FOWNER changes it.
+bool hand_over(int fd, const PodFileAccess& access) {
+  constexpr auto kAsIs = static_cast<uid_t>(-1);
+  if (access.owner && ::fchown(fd, ::geteuid(), kAsIs) != 0) return false;
+  if (::fchmod(fd, access.mode) != 0) return false;
+  return (!access.owner && !access.group) ||
+         ::fchown(fd, access.owner.value_or(kAsIs), access.group.value_or(kAsIs)) == 0;
+}
+
+// Of one that is there: the predecessor's are for everybody to write.
+bool is_handed_over(const struct stat& facts, const PodFileAccess& access) {
+  return (facts.st_mode & 07777) == access.mode &&
+         facts.st_uid == access.owner.value_or(::geteuid()) &&
+         (!access.group || facts.st_gid == *access.group);
 }
 
 }  // namespace
@@ -76,10 +102,10 @@ PodFile::PodFile(const std::string& path, const PodFileAccess& access, std::span
   }
   make_folders(path);
   gpus_.assign(gpus.begin(), gpus.end());
-  if (!take_over()) {
+  if (!take_over(access)) {
     make(access, now_s);
     // Somebody else's that came up meanwhile is taken over like any other.
-    if (!file_.is_open() && !take_over()) fail(path_, "it comes and goes");
+    if (!file_.is_open() && !take_over(access)) fail(path_, "it comes and goes");
   }
   if (!set_gpus(gpus)) restore(now_s);
 }
@@ -105,12 +131,7 @@ void PodFile::make(const PodFileAccess& access, std::uint64_t now_s) {
   const bool written = set_gpus(gpus_);
   std::swap(file_, file);
   // By its descriptor, after all is in it, and whatever the umask is.
-  const bool handed_over = written &&
-                           (!access.owner && !access.group
-                                ? true
-                                : ::fchown(fd, access.owner.value_or(static_cast<uid_t>(-1)),
-                                           access.group.value_or(static_cast<gid_t>(-1))) == 0) &&
-                           ::fchmod(fd, access.mode) == 0;
+  const bool handed_over = written && hand_over(fd, access);
   const int failure = handed_over && ::link(temporary.c_str(), path_.c_str()) == 0 ? 0 : errno;
   ::unlink(temporary.c_str());
   if (failure == 0) {
@@ -121,7 +142,7 @@ void PodFile::make(const PodFileAccess& access, std::uint64_t now_s) {
   }
 }
 
-bool PodFile::take_over() {
+bool PodFile::take_over(const PodFileAccess& access) {
   const int fd = ::open(path_.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) {
     if (errno == ENOENT) return false;
@@ -146,6 +167,13 @@ bool PodFile::take_over() {
   });
   if (!whole || discriminant != static_cast<std::uint32_t>(V2::kVersion)) {
     fail(path_, "is no V2 file, and isn't replaced while somebody may use it");
+  }
+  if (!is_handed_over(facts, access)) {
+    // By another name it may be a file of somebody else's.
+    if (facts.st_nlink != 1) fail(path_, "has another name, and isn't given to its pod's user");
+    const bool is_others = !access.owner && facts.st_uid != ::geteuid();
+    if (is_others || !hand_over(file.fd(), access))
+      fail(path_, is_others ? "belongs to another user" : "can't be given to its pod's user");
   }
   std::copy(std::begin(limited), std::end(limited), was_limited_);
   file_ = std::move(file);
@@ -187,14 +215,51 @@ bool PodFile::has_our_limits() const {
   bool same = true;
   const bool whole = file_.touch([&](std::byte* base) {
     V2& layout = layout_at(base);
-    same = get(layout.discriminant) == static_cast<std::uint32_t>(V2::kVersion);
+    same = get(layout.discriminant) == static_cast<std::uint32_t>(V2::kVersion) &&
+           get(layout.device_count) == gpus_.size();
+    bool is_ours[kMaxDevices] = {};
     for (const auto& gpu : gpus_) {
       pod_file::V2Device& device = layout.devices[gpu.index];
+      is_ours[gpu.index] = true;
       same = same && get(device.up_limit) == shown_[gpu.index] &&
-             get(device.mem_limit) == gpu.memory_limit_bytes && get(device.is_active) == 1;
+             get(device.mem_limit) == gpu.memory_limit_bytes && get(device.is_active) == 1 &&
+             has_uuid(device.uuid, gpu.uuid);
     }
+    for (std::uint32_t i = 0; i < kMaxDevices; ++i)
+      same = same && (is_ours[i] || get(layout.devices[i].is_active) == 0);
   });
   return whole && same;
+}
+
+bool PodFile::mend(std::uint64_t now_s) {
+  const bool whole = file_.touch([=](std::byte* base) {
+    V2& layout = layout_at(base);
+    put(layout.discriminant, static_cast<std::uint32_t>(V2::kVersion));
+    put(layout.last_heartbeat, now_s);
+    put(layout.pids.lock, std::uint64_t{0});
+    put(layout.pids.creator_pid, static_cast<std::uint64_t>(::getpid()));
+    for (std::uint32_t i = pod_file::kBitmapWords; i < std::size(layout.pids.bitmap); ++i)
+      put(layout.pids.bitmap[i], std::uint64_t{0});
+    for (auto& device : layout.devices) {
+      if (get(device.is_active) == 1) continue;
+      put(device.up_limit, 0U);
+      put(device.mem_limit, std::uint64_t{0});
+      put(device.total_cuda_cores, 0U);
+      put(device.pod_memory_used, std::uint64_t{0});
+      put(device.refill_rate, 0.0);
+      put(device.capacity, 0.0);
+      put(device.tokens, 0.0);
+      put(device.last_update_s, 0.0);
+      put_uuid(device.uuid, "");
+    }
+  });
+  return whole && set_gpus(gpus_);
+}
+
+bool PodFile::is_same(const struct stat& other) const {
+  struct stat facts {};
+  return ::fstat(file_.fd(), &facts) == 0 && facts.st_dev == other.st_dev &&
+         facts.st_ino == other.st_ino;
 }
 
 bool PodFile::is_whole() const {
@@ -267,14 +332,10 @@ void PodFile::restore(std::uint64_t now_s) {
   if (::ftruncate(file_.fd(), pod_file::kFileSize) != 0)
     fail_with_errno(path_, "can't be restored");
   const bool whole = file_.touch([=](std::byte* base) {
-    V2& layout = layout_at(base);
-    put(layout.discriminant, static_cast<std::uint32_t>(V2::kVersion));
-    put(layout.last_heartbeat, now_s);
-    put(layout.pids.creator_pid, static_cast<std::uint64_t>(::getpid()));
-    for (auto& device : layout.devices) put(device.tokens, 0.0);
+    for (auto& device : layout_at(base).devices) put(device.tokens, 0.0);
   });
   // Cut again at this very moment: the next step tries again.
-  if (whole) static_cast<void>(set_gpus(gpus_));
+  if (whole) static_cast<void>(mend(now_s));
 }
 
 }  // namespace vgpu::hypervisor

@@ -5,6 +5,7 @@
 // One thread.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -37,18 +38,22 @@ struct PodFileAccess {
 
 class PodFile {
  public:
-  // Makes the file and the folders above it, or takes over the V2 file that is there. Throws
+  // Makes the file and the folders above it, or takes over the V2 file that is there, which is its
+  // owner's alone from then on too. Throws
   // std::runtime_error with one line that names the path.
   PodFile(const std::string& path, const PodFileAccess& access, std::span<const PodGpu> gpus,
           std::uint64_t now_s);
 
   bool was_there() const { return was_there_; }
+  bool is_same(const struct stat& other) const;
   const std::string& path() const { return path_; }
 
   // Limits of all GPUs; those that aren't among them become inactive.
   bool set_gpus(std::span<const PodGpu> gpus);
   // False as well where somebody else has changed what set_gpus() wrote.
   bool has_our_limits() const;
+  // Everything that only we write but PIDs, which the caller sets again. Tokens stay.
+  bool mend(std::uint64_t now_s);
   // Its length is right. What lies behind a cut reads as zero when it is brought back.
   bool is_whole() const;
   bool set_memory_used(std::uint32_t index, std::uint64_t bytes);
@@ -66,7 +71,7 @@ class PodFile {
 
  private:
   void make(const PodFileAccess& access, std::uint64_t now_s);
-  bool take_over();
+  bool take_over(const PodFileAccess& access);
   std::uint32_t shown_percent(const PodGpu& gpu);
 
   std::string path_;

@@ -83,8 +83,9 @@ void PodKeeper::set_memory_used(std::uint32_t index, std::uint64_t bytes) {
 
 void PodKeeper::measured(std::uint32_t index, const BusyTime& busy, const Now& now) {
   const auto found = devices_.find(index);
-  if (found != devices_.end() && found->second.supply) {
-    found->second.supply->measured(busy, now.monotonic_ns);
+  if (found != devices_.end() && found->second.supply &&
+      found->second.supply->measured(busy, now.monotonic_ns)) {
+    found->second.unmeasured_since_ns = 0;
   }
 }
 
@@ -97,6 +98,8 @@ bool PodKeeper::supply_tokens(Device& device, const Now& now) {
       if (!(tokens <= device.supply->in_bucket() + 1e-6)) {
         say_once("tokens", fmt::format("{}: somebody else writes its tokens", file_.path()));
       }
+      if (tokens < device.supply->in_bucket() && device.unmeasured_since_ns == 0)
+        device.unmeasured_since_ns = now.monotonic_ns;
       wanted = device.supply->level(now.monotonic_ns, tokens, pids_.size() > 1);
     }
     const auto result = file_.exchange_tokens(device.gpu.index, tokens, wanted);
@@ -114,7 +117,8 @@ std::vector<std::string> PodKeeper::step(const Now& now) {
   bool whole = true;
   for (auto& [index, device] : devices_) {
     whole = whole && supply_tokens(device, now);
-    const bool is_blind = device.supply && device.supply->blind_ns(now.monotonic_ns) > kSaidBlindNs;
+    const bool is_blind = device.supply && device.unmeasured_since_ns != 0 &&
+                          now.monotonic_ns > device.unmeasured_since_ns + kSaidBlindNs;
     if (is_blind && !device.is_blind) {
       say_once(fmt::format("blind{}", index),
                fmt::format("{}: GPU {} gives no figures of what its processes use; its limit of {} "
@@ -129,19 +133,19 @@ std::vector<std::string> PodKeeper::step(const Now& now) {
     for (const auto& [index, device] : devices_) {
       whole = whole && file_.set_memory_used(index, device.memory_used_bytes);
     }
-    if (pids_changed_) pids_changed_ = !file_.set_pids(pids_);
     if (whole && !file_.has_our_limits()) {
       say_once("limits", fmt::format("{}: somebody else has changed its limits; they are put back",
                                      file_.path()));
-      std::vector<PodGpu> gpus;
-      for (const auto& [index, device] : devices_) gpus.push_back(device.gpu);
-      whole = file_.set_gpus(gpus);
+      whole = file_.mend(whole_seconds(now));
+      pids_changed_ = true;
     }
   }
   if (now.monotonic_ns >= beat_at_ns_ + kBeatNs || beat_at_ns_ == 0) {
     beat_at_ns_ = now.monotonic_ns;
     whole = whole && file_.beat(whole_seconds(now));
+    pids_changed_ = true;  // by somebody else, maybe
   }
+  if (pids_changed_ && whole) pids_changed_ = !file_.set_pids(pids_);
   if (!whole) {
     say_once("short",
              fmt::format("{}: somebody else has cut it short; it is restored", file_.path()));

@@ -45,7 +45,8 @@ class PodKeeper {
   struct Device {
     PodGpu gpu;
     std::uint64_t memory_used_bytes = 0;
-    std::optional<TokenSupply> supply;  // none: no limit
+    std::optional<TokenSupply> supply;      // none: no limit
+    std::uint64_t unmeasured_since_ns = 0;  // something was taken then; 0: all is measured
     bool is_blind = false;
   };
 

@@ -69,7 +69,14 @@ void add_worker(const NodeState* before, const NodeState& now, const TenantState
                 {"pool", options.pool},
                 {"uuid", gpu.uuid_text()},
                 {"worker", tenant.name}};
-  usage.memory_bytes = static_cast<double>(gpu.charged_bytes);
+  // Who has the predecessor's limiter is charged nothing in a ledger of ours.
+  std::uint64_t held_bytes = gpu.charged_bytes;
+  for (const auto& process : now.processes) {
+    if (process.tenant != tenant.id || process.limiter != LimiterPresence::predecessor) continue;
+    for (const auto& on : process.gpus)
+      held_bytes += on.gpu == gpu.gpu ? on.driver_bytes.value_or(0) : 0;
+  }
+  usage.memory_bytes = static_cast<double>(held_bytes);
   if (gpu.quota.limits_memory() && gpu.quota.memory_limit_bytes > 0) {
     usage.memory_percentage =
         *usage.memory_bytes * 100 / static_cast<double>(gpu.quota.memory_limit_bytes);

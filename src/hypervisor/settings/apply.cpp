@@ -12,11 +12,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "http/listener.h"
+#include "predecessor/pod_reading.h"
+#include "predecessor/scheduling.h"
 #include "state_directories.h"
 #include "vgpu/survey/problem.h"
 #include "vgpu/survey/quotas.h"
@@ -172,6 +175,35 @@ shm::OnDaemonLoss on_loss_of(const std::string& word) {
   return word == "stop" ? shm::OnDaemonLoss::stop : shm::OnDaemonLoss::hold;
 }
 
+// What stands in the way of keeping pods' files; asked for only where some are.
+void check_pods(Loaded& loaded) {
+  const Values& values = loaded.values;
+  if (values.pod_files_base.front() != '/') {
+    fault(loaded, "pod-files.base-path",
+          fmt::format("\"{}\" is no absolute path", values.pod_files_base));
+  }
+  std::map<std::string, const Pod*> by_tenant;
+  for (const Pod& pod : values.pods) {
+    try {
+      (void)pod_file_path(values.pod_files_base, pod.name_space, pod.name);
+    } catch (const std::invalid_argument& reason) {
+      loaded.faults.push_back({pod.place, reason.what()});
+    }
+    const auto [other, is_first] = by_tenant.try_emplace(pod.tenant, &pod);
+    if (!is_first) {
+      loaded.faults.push_back(
+          {pod.tenant_place,
+           fmt::format("pod.tenant: pod {}/{} is tenant {} already, and each of two files would "
+                       "give all that the tenant may have",
+                       other->second->name_space, other->second->name, pod.tenant)});
+    }
+  }
+  if (values.pods.empty())
+    loaded.notices.push_back(
+        fmt::format("{}: pod-files.base-path keeps no file: no [[pod]] is declared",
+                    origin_of(loaded, "pod-files.base-path").place.text()));
+}
+
 SocketAccess access_of(const std::string& word) {
   if (word == "group") return SocketAccess::group;
   return word == "all" ? SocketAccess::all : SocketAccess::owner;
@@ -222,6 +254,31 @@ void check_meaning(Loaded& loaded) {
     capacity_of(values.usage_gpu_info);
   } catch (const CapacityError& reason) {
     fault(loaded, "usage-log.gpu-info", reason.what);
+  }
+  for (const Pod& pod : values.pods) {
+    if (pod.user.empty()) continue;
+    if (!user_of(pod.user))
+      loaded.faults.push_back(
+          {pod.user_place, fmt::format("pod.user: there is no user {}", pod.user)});
+    if (values.pod_files_base.empty())
+      loaded.faults.push_back(
+          {pod.user_place, "pod.user: says something only beside pod-files.base-path"});
+  }
+  if (!values.pod_files_base.empty()) {
+    check_pods(loaded);
+  } else if (const Source source = origin_of(loaded, "pod-files.scheduling").source;
+             source == Source::flag || source == Source::file) {
+    fault(loaded, "pod-files.scheduling",
+          fmt::format("says something only beside {}",
+                      name_beside(loaded, "pod-files.base-path", "pod-files.scheduling")));
+  }
+  try {
+    Scheduling scheduling = parse_scheduling(values.pod_files_scheduling);
+    if (!values.pod_files_base.empty())
+      std::move(scheduling.notices.begin(), scheduling.notices.end(),
+                std::back_inserter(loaded.notices));
+  } catch (const SchedulingError& reason) {
+    fault(loaded, "pod-files.scheduling", reason.what);
   }
   bool allowance_is_right = false;
   (void)allowance_of(values.authority_allowance, allowance_is_right);
@@ -296,6 +353,15 @@ DaemonOptions options_of(const Loaded& loaded) {
     };
   }
   for (const Pod& pod : values.pods) http.pods.push_back({pod.name_space, pod.name, pod.tenant});
+  if (!values.pod_files_base.empty()) {
+    PodFilesOptions& files = options.pod_files.emplace();
+    files.base_path = values.pod_files_base;
+    files.supply = parse_scheduling(values.pod_files_scheduling).supply;
+    for (const Pod& pod : values.pods) {
+      files.pods.push_back({pod.name_space, pod.name, pod.tenant,
+                            pod.user.empty() ? std::nullopt : user_of(pod.user)});
+    }
+  }
   return options;
 }
 

@@ -385,12 +385,16 @@ class Reader {
 
   Pod read_pod(const toml::table& table) {
     Pod pod;
+    pod.place = place_of(table.source());
     for (const auto& [key, node] : table) {
       std::string* field = nullptr;
 #define VGPU_DAEMON_SETTING(...)
 #define VGPU_DAEMON_FOREIGN(...)
 #define VGPU_DAEMON_POD(member, name, kind, needed, text) \
-  if (key.str() == name) field = &pod.member;
+  if (key.str() == name) {                                \
+    field = &pod.member;                                  \
+    pod.member##_place = place_of(node.source());         \
+  }
 #include "settings.def"
 #undef VGPU_DAEMON_SETTING
 #undef VGPU_DAEMON_FOREIGN
@@ -402,14 +406,7 @@ class Reader {
         unknown(key, full, known);
         continue;
       }
-      const Row as_text{full, "", "", Kind::text, "", "", Change::restart, ""};
-      std::string why = wanted(Kind::text) + " is wanted";
-      const auto text = node.value_exact<std::string>();
-      if (text && text->empty()) {
-        fault(place_of(node.source()), full + " is empty");
-      } else if (!text || !parse(as_text, *text, *field, why)) {
-        fault(place_of(node.source()), fmt::format("{}: {}", full, why));
-      }
+      take_table_text(full, node, *field);
     }
     for (const PodRow& row : pod_rows()) {
       if (row.needed && !table.contains(row.key))

@@ -174,7 +174,8 @@ The state directory is `VGPU_STATE_DIR`, as for `vgpu`.
 
 ## Pods
 
-Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is.
+Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is. With `pod-files.base-path`, a file is kept for each of them while
+its tenant is there ([page](predecessor-files.md)); a tenant is one pod then.
 
 | key | |
 |---|---|
@@ -258,7 +259,8 @@ std::string shown(const Loaded& loaded) {
   });
   std::string out = survey::table(lines, "");
   for (const Pod& pod : loaded.values.pods)
-    out += fmt::format("# pod {}/{} is tenant {}\n", pod.name_space, pod.name, pod.tenant);
+    out += fmt::format("# pod {}/{} is tenant {}{}\n", pod.name_space, pod.name, pod.tenant,
+                       pod.user.empty() ? "" : fmt::format(", of user {}", pod.user));
   for (const Rule& rule : loaded.values.rules)
     out += fmt::format("# rule{}{} at {}\n", rule.name.empty() ? "" : " ", rule.name,
                        rule.place.text());
@@ -286,8 +288,10 @@ std::string shown_json(const Loaded& loaded) {
   });
   out["pods"] = Json::array();
   for (const Pod& pod : loaded.values.pods)
-    out["pods"].push_back(
-        {{"namespace", pod.name_space}, {"name", pod.name}, {"tenant", pod.tenant}});
+    out["pods"].push_back({{"namespace", pod.name_space},
+                           {"name", pod.name},
+                           {"tenant", pod.tenant},
+                           {"user", pod.user.empty() ? Json() : Json(pod.user)}});
   out["rules"] = Json::array();
   for (const Rule& rule : loaded.values.rules) {
     Json one;

@@ -74,16 +74,34 @@ struct PodRow {
 };
 std::span<const PodRow> pod_rows();
 
+// Where something stands. `line` 0: not in a file.
+struct Place {
+  std::string name;  // the file, the flag or the variable
+  unsigned line = 0;
+  unsigned column = 0;
+  std::string text() const;  // "/etc/vgpu/hypervisor.toml:3:9", "--guard-grace"
+};
+
 // One [[pod]] of the file.
 struct Pod {
+  Place place;
 #define VGPU_DAEMON_SETTING(...)
 #define VGPU_DAEMON_FOREIGN(...)
-#define VGPU_DAEMON_POD(field, key, kind, needed, text) kinds::kind field{};
+#define VGPU_DAEMON_POD(field, key, kind, needed, text) \
+  kinds::kind field{};                                  \
+  Place field##_place{};
+#include "settings.def"
+#undef VGPU_DAEMON_POD
+  // Wherever it stands.
+  friend bool operator==(const Pod& a, const Pod& b) {
+#define VGPU_DAEMON_POD(field, ...) \
+  if (a.field != b.field) return false;
 #include "settings.def"
 #undef VGPU_DAEMON_SETTING
 #undef VGPU_DAEMON_FOREIGN
 #undef VGPU_DAEMON_POD
-  friend bool operator==(const Pod&, const Pod&) = default;
+    return true;
+  }
 };
 
 enum class RuleRole : unsigned char { label, match, quota };
@@ -93,14 +111,6 @@ struct RuleRow {
   std::string_view text;
 };
 std::span<const RuleRow> rule_rows();
-
-// Where something stands. `line` 0: not in a file.
-struct Place {
-  std::string name;  // the file, the flag or the variable
-  unsigned line = 0;
-  unsigned column = 0;
-  std::string text() const;  // "/etc/vgpu/hypervisor.toml:3:9", "--guard-grace"
-};
 
 // One [[rule]] of the file.
 struct Rule {

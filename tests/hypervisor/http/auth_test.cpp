@@ -244,6 +244,19 @@ TEST_F(Tokens, NamePodsOnlyByProperNames) {
   }
 }
 
+TEST_F(Tokens, SayThePodsUidWhereItIsOne) {
+  const TokenVerifier verifier = by_key(kSecret);
+  const auto uid_of = [&](const char* uid) {
+    auto claims = good_claims();
+    claims["kubernetes.io"]["pod"]["uid"] = uid;
+    const auto verified = verifier.verify(sign(claims, JWT_ALG_HS256, kSecret), kNow);
+    return verified.claims && verified.claims->pod ? verified.claims->pod->uid : "no pod";
+  };
+  EXPECT_EQ(uid_of("0a1b2c3d-1111-2222-3333-444455556666"), "0a1b2c3d-1111-2222-3333-444455556666");
+  for (const char* odd : {"", "../x", "A", "a b", "a/b", "a\nb"}) EXPECT_EQ(uid_of(odd), "") << odd;
+  EXPECT_EQ(uid_of(std::string(65, 'a').c_str()), "");
+}
+
 TEST_F(Tokens, AreVerifiedByTheKeyOfASetThatTheyName) {
   const KeyPair one = make_rsa(), two = make_curve();
   const TokenVerifier verifier =

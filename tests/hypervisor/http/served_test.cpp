@@ -15,6 +15,7 @@ namespace vgpu::hypervisor::http {
 namespace {
 
 using http_test::full_state;
+using http_test::HandMadeControl;
 using Json = nlohmann::ordered_json;
 using testing::HasSubstr;
 
@@ -68,7 +69,8 @@ TEST(Predecessor, DeclaredPodsComeBeforeNames) {
 
 TEST(Predecessor, AProcessLearnsItsPidOnTheNode) {
   const auto ask = [](const NodeState& state, std::uint32_t pid) {
-    return Json::parse(process_body(state, {"ml", "trainer"}, {}, "main", pid));
+    HandMadeControl control(state);
+    return Json::parse(process_body(control, {"ml", "trainer"}, {}, "main", pid));
   };
   EXPECT_EQ(ask(full_state(), 7)["data"].dump(),
             R"({"host_pid":4711,"container_pid":7,"container_name":"main","pod_name":"trainer",)"
@@ -81,6 +83,23 @@ TEST(Predecessor, AProcessLearnsItsPidOnTheNode) {
   NodeState foreign = full_state();
   foreign.processes[0].tenant = "odd-bbbb";
   EXPECT_EQ(ask(foreign, 7)["success"], false) << "another tenant's";
+}
+
+TEST(Predecessor, AProcessWithoutASlotIsLookedForInItsPod) {
+  HandMadeControl control;
+  const auto ask = [&](const char* uid, std::uint32_t pid) {
+    return Json::parse(process_body(control, {"ml", "trainer", uid}, {}, "main", pid));
+  };
+  EXPECT_EQ(ask("its-uid", 9)["data"]["host_pid"], 4799);
+  EXPECT_EQ(ask("its-uid", 7)["data"]["host_pid"], 4711) << "one that has a slot";
+  EXPECT_EQ(ask("", 9)["message"],
+            "no process of the pod is known by the pid 9 in its container: no file is kept for the "
+            "pod");
+  NodeState state = full_state();
+  state.processes[0].limiter = LimiterPresence::predecessor;
+  state.processes[0].own_pid = 9;
+  control.set(state);
+  EXPECT_EQ(ask("its-uid", 9)["data"]["host_pid"], 4799) << "one that has asked before";
 }
 
 TEST(Readiness, MeansWhatItSays) {

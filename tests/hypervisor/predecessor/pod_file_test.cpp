@@ -74,6 +74,19 @@ TEST(PodFile, IsWholeWhenItAppearsAndWritableByItsOwnerAlone) {
   EXPECT_EQ(facts.st_mode & 0777, 0755U);
 }
 
+TEST(PodFile, CanBeReachedWhateverTheUmaskIs) {
+  const Scratch scratch;
+  const std::string path = pod_file_path(scratch.folder(), "ns", "pod");
+  const mode_t before = ::umask(0077);
+  const PodFile file(path, {}, std::vector{gpu_of(30)}, static_cast<std::uint64_t>(kEpoch));
+  ::umask(before);
+  struct stat facts {};
+  for (const char* folder : {"/ns", "/ns/pod"}) {
+    ASSERT_EQ(::stat((scratch.folder() + folder).c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, 0755U) << folder;
+  }
+}
+
 TEST(PodFile, IsTakenOverNotReplaced) {
   const Scratch scratch;
   const std::string path = scratch.path("shm");
@@ -156,6 +169,57 @@ TEST(PodKeeper, PutsBackWhatATenantChanges) {
     EXPECT_LE(layout.devices[3].tokens, 11.0);
   }
   EXPECT_EQ(lines.size(), 2U) << "each is said once";
+}
+
+TEST(PodKeeper, RestoresAFileFullOfGarbage) {
+  const Scratch scratch;
+  const std::string path = scratch.path("shm");
+  PodKeeper keeper(path, {}, {}, {gpu_of(20)}, at(0));
+  keeper.set_pids({5});
+  std::uint64_t now = kSecond;
+  keeper.step(at(now));
+  std::vector<std::string> lines;
+  for (const char byte : {'\xff', '\x7f', '\x01', '\0'}) {
+    {
+      std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+      file << std::string(pod_file::kFileSize, byte);
+    }
+    for (int i = 0; i < 20; ++i) {
+      now += PodKeeper::kUsageNs;
+      for (auto& line : keeper.step(at(now))) lines.push_back(line);
+    }
+    const PodReading reading = reading_of(path, at(now).real_s);
+    EXPECT_THAT(reading.faults, IsEmpty()) << static_cast<int>(byte);
+    EXPECT_EQ(reading.health, PodHealth::healthy) << static_cast<int>(byte);
+    EXPECT_THAT(reading.pids, ElementsAre(5)) << static_cast<int>(byte);
+    ASSERT_EQ(reading.devices.size(), 1U) << static_cast<int>(byte);
+    EXPECT_EQ(reading.devices[0].up_limit_percent, 20U);
+    EXPECT_EQ(reading.devices[0].uuid, gpu_of(20).uuid);
+    EXPECT_LE(std::get<PodTokens>(reading.devices[0].compute).tokens, 11.0);
+  }
+  EXPECT_LE(lines.size(), 2U) << "each is said once";
+}
+
+TEST(PodKeeper, SaysThatItIsBlindOnlyWhileSomebodyTakes) {
+  const Scratch scratch;
+  const std::string path = scratch.path("shm");
+  PodKeeper keeper(path, {}, {}, {gpu_of(20)}, at(0));
+  const MappedFile tenant(::open(path.c_str(), O_RDWR), pod_file::kFileSize,
+                          MappedFile::Access::write);
+  auto& tokens = reinterpret_cast<pod_file::V2*>(tenant.base())->devices[3].tokens;
+  std::uint64_t now = kSecond;
+  const auto said_in = [&](std::uint64_t for_ns, bool takes) {
+    std::size_t said = 0;
+    for (const std::uint64_t end = now + for_ns; now < end; now += PodKeeper::kStepNs) {
+      if (takes) tokens = 0;
+      for (const auto& line : keeper.step(at(now)))
+        said += line.find("no figures") != std::string::npos ? 1 : 0;
+    }
+    return said;
+  };
+  EXPECT_EQ(said_in(60 * kSecond, false), 0U) << "nobody is there";
+  EXPECT_EQ(said_in(9 * kSecond, true), 0U);
+  EXPECT_EQ(said_in(20 * kSecond, true), 1U);
 }
 
 TEST(PodKeeper, SurvivesAFileThatIsCutShort) {

@@ -10,6 +10,7 @@
 #include <iterator>
 #include <memory>
 
+#include "quiet_control.h"
 #include "scratch.h"
 #include "usage_log.h"
 
@@ -69,6 +70,16 @@ TEST(Usage, WritesWhatIsKnownAndNothingElse) {
       "compute_percentage=20,compute_throttled_cnt=3u,memory_bytes=100u,memory_percentage=25 1\n");
 }
 
+TEST(Usage, HasWhatTheDriverCountsForThePredecessorsLimiter) {
+  NodeState now = busy_node();
+  ProcessState process;
+  process.tenant = "a";
+  process.limiter = LimiterPresence::predecessor;
+  process.gpus = {{kGpu, std::nullopt, 60, std::nullopt}};
+  now.processes = {process};
+  EXPECT_THAT(lines_of(nullptr, now, {}), HasSubstr("memory_bytes=160u,memory_percentage=40 "));
+}
+
 TEST(Usage, HasTflopsOfModelsThatAreInTheTable) {
   UsageOptions options;
   options.capacity =
@@ -85,37 +96,9 @@ TEST(Usage, AGpuThatCannotBeReadHasNoFields) {
   EXPECT_THAT(lines_of(nullptr, state, {}), Not(HasSubstr("tf_gpu_usage")));
 }
 
-// What a service asks of the daemon: the latest moment.
-class OneMoment : public Control {
- public:
-  StatePointer state() const override { return std::make_shared<const NodeState>(busy_node()); }
-  StatePointer state_after(std::uint64_t, std::chrono::milliseconds) const override {
-    return state();
-  }
-  EventBatch events_after(std::uint64_t, std::size_t, std::chrono::milliseconds) const override {
-    return {};
-  }
-  std::vector<HistoryPoint> history(const GpuUuid&, std::string_view, Resolution) const override {
-    return {};
-  }
-  std::vector<survey::Explanation> explain(std::string_view) const override { return {}; }
-  Outcome<TakenTenant> taken(const Asker&, std::string_view) override { return Refusal{}; }
-  Outcome<CreatedTenant> create(const Asker&, const CreateRequest&) override { return Refusal{}; }
-  Outcome<JoinedTenant> join(const Asker&, const JoinRequest&) override { return Refusal{}; }
-  Outcome<ChangedTenant> change(const Asker&, std::string_view, const ChangeRequest&) override {
-    return Refusal{};
-  }
-  Outcome<EndedTenant> end(const Asker&, std::string_view, const EndRequest&) override {
-    return Refusal{};
-  }
-  Outcome<RenamedTenant> rename(const Asker&, std::string_view, const std::string&) override {
-    return Refusal{};
-  }
-};
-
 TEST(Usage, WhatWasSampledIsWrittenAtTheLatestWhenItStops) {
   const Scratch scratch;
-  OneMoment control;
+  QuietControl control(busy_node());
   UsageOptions options;
   options.path = scratch.path("metrics.log");
   options.format = UsageFormat::json;

@@ -28,6 +28,7 @@
 namespace vgpu::hypervisor {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 struct Result {
@@ -209,6 +210,40 @@ TEST_F(ReloadingDaemon, WritesAUsageLogWhereItIsAskedFor) {
                             "\"\nformat = \"json\"\nbatch-seconds = 1\npool = \"blue\"\n"));
   EXPECT_TRUE(comes_to_hold("usage.log.", "tf_gpu_usage"));
   EXPECT_TRUE(comes_to_hold("usage.log.", "\"blue\""));
+}
+
+TEST_F(ConfigCommand, PodsFilesAreKeptWhereThatMakesSense) {
+  const std::string pod = "[[pod]]\nnamespace = \"ml\"\nname = \"a\"\ntenant = \"t\"\n";
+  const std::string base = "[pod-files]\nbase-path = \"/run/x\"\n";
+  const auto said = [&](const std::string& text, const char* variables = "") {
+    const std::string file = write("p.toml", text);
+    return hypervisor("config check " + file, variables).out;
+  };
+  EXPECT_EQ(hypervisor("config check " + write("p.toml", base + pod + "user = 0\n")).status, 0);
+  const std::string file = folder_.string() + "/p.toml:";
+  EXPECT_THAT(said("[pod-files]\nbase-path = \"run/x\"\n" + pod),
+              HasSubstr(file + "2:13: pod-files.base-path: \"run/x\" is no absolute path"));
+  EXPECT_THAT(said(base + pod + "user = \"nobody-of-that-name\"\n"),
+              HasSubstr(file + "7:8: pod.user: there is no user nobody-of-that-name"));
+  EXPECT_THAT(said(pod + "user = \"root\"\n"),
+              HasSubstr(file + "5:8: pod.user: says something only beside pod-files.base-path"));
+  EXPECT_THAT(said(base + pod + "[[pod]]\nnamespace = \"ml\"\nname = \"b\"\ntenant = \"t\"\n"),
+              HasSubstr(file + "10:10: pod.tenant: pod ml/a is tenant t already"));
+  EXPECT_THAT(said(base + "[[pod]]\nnamespace = \"ml/../x\"\nname = \"b\"\ntenant = \"t\"\n"),
+              HasSubstr(file + "3:1: namespace \"ml/../x\": names have letters"));
+  EXPECT_THAT(said("[pod-files]\nscheduling = \"{}\"\n"),
+              HasSubstr(file + "2:14: pod-files.scheduling: says something only beside "
+                               "pod-files.base-path"));
+  EXPECT_THAT(said(base + "scheduling = '{\"elasticRateLimitParameters\": 3}'\n" + pod),
+              HasSubstr(file + "3:14: pod-files.scheduling: elasticRateLimitParameters"));
+  // What has no effect is said, and so is a path without pods.
+  EXPECT_THAT(said(base + "scheduling = '{\"elasticRateLimitParameters\": {\"kp\": 1}}'\n"),
+              AllOf(HasSubstr("kp"), HasSubstr(file + "2:13: pod-files.base-path keeps no file: no "
+                                                      "[[pod]] is declared")));
+  EXPECT_EQ(
+      hypervisor("config show --shared-memory-base-path /run/x --scheduling-config '{}'").status,
+      0);
+  EXPECT_EQ(hypervisor("config show", "TF_HYPERVISOR_SCHEDULING_CONFIG={}").status, 0);
 }
 
 TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {

@@ -24,7 +24,8 @@ struct ListedTenant {
 
 // Does a process that is in none of the tenants shown have the limiter in it? Another user's may,
 // or one under another state directory; `unknown` where it can't be looked into.
-enum class Limiter : unsigned char { absent, present, unknown };
+// `predecessor`: as a daemon knows it, that process's work is limited by a file and takes no turns.
+enum class Limiter : unsigned char { absent, present, predecessor, unknown };
 
 Limiter limiter_of(std::uint32_t pid);
 
