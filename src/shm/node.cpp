@@ -422,6 +422,39 @@ void Node::set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& q
   }
 }
 
+namespace {
+
+bool has_limit(const SeatRecord& record) {
+  Quota terms;
+  unpack_terms(record.terms.load(std::memory_order_relaxed), terms);
+  return terms.compute_limit_percent != 0;
+}
+
+}  // namespace
+
+bool Node::goes_past_its_limit(std::string_view tenant) const {
+  for (std::uint32_t i = 0; i < seats(); ++i) {
+    const SeatRecord& record = seat(i);
+    if (core::GrantWord::is_alone(record.grant.load(std::memory_order_acquire)) &&
+        has_limit(record) && is_live(i) && load_text(record.tenant).view() == tenant)
+      return true;
+  }
+  return false;
+}
+
+void Node::withdraw_free_grants(std::string_view tenant) const {
+  for (std::uint32_t i = 0; i < seats(); ++i) {
+    SeatRecord& record = seat(i);
+    std::uint64_t grant = record.grant.load(std::memory_order_acquire);
+    if (!core::GrantWord::is_alone(grant) || !has_limit(record) || !is_live(i) ||
+        load_text(record.tenant).view() != tenant)
+      continue;
+    // A host that comes just now has the last word.
+    record.grant.compare_exchange_strong(
+        grant, core::GrantWord::pack(core::GrantWord::epoch(grant), core::Grant()));
+  }
+}
+
 bool Node::facts(std::uint32_t seat, std::uint64_t now_ns, SeatFacts& out) const {
   const SeatRecord& record = this->seat(seat);
   const std::uint64_t seen = record.owner.load(std::memory_order_acquire);

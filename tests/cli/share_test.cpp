@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -27,8 +28,9 @@ class ShareTest : public ToolTest {
   ShareTest() : meeting_(folder() + "/meeting") { std::filesystem::create_directory(meeting_); }
 
   // A tenant that wants the GPU all the time, by kernels of a millisecond.
-  Running tenant(const std::string& name, std::vector<std::string> options) {
-    options.insert(options.begin(), {"run", "-q", "--gpu", "1", "--name", name});
+  Running tenant(const std::string& name, std::vector<std::string> options,
+                 const std::string& gpu = "1") {
+    options.insert(options.begin(), {"run", "-q", "--gpu", gpu, "--name", name});
     // On the simulated GPU a step is a nanosecond.
     options.insert(options.end(), {"--", WORKLOAD, "--mode", "queued", "--steps", "1000000",
                                    "--kernel-us", "1000", "--window-ms", "50", "--seconds", "300",
@@ -64,6 +66,9 @@ class ShareTest : public ToolTest {
     while (window_now() < window) ::usleep(5'000);
   }
 
+  // One that was killed has no record.
+  void forget(const std::string& name) { std::erase(names_, name); }
+
   // Kernels completed by each, window by window, until now: they are told to stop.
   std::vector<std::vector<double>> end() {
     std::ofstream(meeting_ + "/stop");
@@ -74,6 +79,17 @@ class ShareTest : public ToolTest {
       all.push_back(json::parse(file)["work"].get<std::vector<double>>());
     }
     return all;
+  }
+
+  void kill_program_of(const std::string& name) {
+    const json all = json::parse(vgpu({"ls", "--json"}).out, nullptr, false);
+    int killed = 0;
+    for (const auto& tenant : all["tenants"]) {
+      if (tenant["name"] != name) continue;
+      for (const auto& process : tenant["processes"])
+        killed += kill(process["pid"].get<pid_t>(), SIGKILL) == 0 ? 1 : 0;
+    }
+    ASSERT_EQ(killed, 1) << all;
   }
 
   json figures_of(const std::string& name) {
@@ -149,6 +165,26 @@ TEST_F(ShareTest, ALimitIsNeverPassedAndSeenInside) {
   const double percent = sum(work[0], 4, 80) / (76 * kWindowMs) * 100;
   EXPECT_LE(percent, 32);
   EXPECT_GE(percent, 20) << "far less: it was held back more than it had to be";
+}
+
+// Whoever is alone on a GPU asks nobody for anything, and would not miss a host that is gone.
+TEST_F(ShareTest, ALimitComesIntoForceThoughTheHostWasKilled) {
+  auto host = tenant("host", {}, "0");
+  auto alone = tenant("alone", {});
+  begin();
+  wait_for_window(40);
+  kill_program_of("host");
+  (void)host.finish();
+  forget("host");
+  const std::size_t before = window_now();
+  EXPECT_EQ(vgpu({"set", "alone", "--compute-limit", "25"}).exit_code, 0);
+  const std::size_t after = window_now() + 10;
+  wait_for_window(after + 50);
+  const auto work = end();
+  const double free = sum(work[0], 4, before) / static_cast<double>(before - 4);
+  const double limited = sum(work[0], after, after + 46) / 46;
+  EXPECT_LT(limited, 0.35 * free);
+  EXPECT_GT(limited, 0.15 * free);
 }
 
 TEST_F(ShareTest, WhoHasNoShareGetsWhatIsLeft) {

@@ -150,6 +150,11 @@ class Node {
 
   // New terms for the live seats of a tenant on a GPU.
   void set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const;
+  // A live seat of that tenant has a compute limit by now and goes as if it had none: only a host
+  // changes that, and one that is gone is missed by nobody who asks for nothing.
+  bool goes_past_its_limit(std::string_view tenant) const;
+  // Such seats have to ask again, and find out.
+  void withdraw_free_grants(std::string_view tenant) const;
 
   std::uint32_t seats() const;  // none at or above this was ever taken
   bool is_live(std::uint32_t seat) const;
