@@ -86,6 +86,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
       ASSERT_LT(platform::monotonic_ns() - began, 20'000'000'000U) << "the step was not reached";
       ::usleep(200);
     }
+    reached_after_ns_ = platform::monotonic_ns() - began;
     board_->others_may_host = true;
   }
 
@@ -102,7 +103,10 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
     std::uint64_t longest = 0;
     for (int other = 1; other < Board::kPlayers; ++other)
       longest = std::max(longest, board_->players[other].longest_gap_ns.load());
-    EXPECT_LT(longest, kMostGapNs + 10 * stall_ns_) << "stalls of " << stall_ns_ << " ns";
+    EXPECT_LT(longest, kMostGapNs + 10 * stall_ns_) 
+        << "stalls of " << stall_ns_ << " ns; the step was reached after " << reached_after_ns_
+        << " ns; gaps of " << board_->players[1].longest_gap_ns << " and "
+        << board_->players[2].longest_gap_ns;
     worst_gap_ns_ = std::max(worst_gap_ns_, longest);
     if (stall_ns_ > kQuietStallNs) return;  // shares of a processor that others had
     const auto gained = [&](int other) {
@@ -123,6 +127,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
   std::vector<std::unique_ptr<Child>> players_;
   std::uint64_t worst_gap_ns_ = 0;
   std::uint64_t stall_ns_ = 0;
+  std::uint64_t reached_after_ns_ = 0;
 };
 
 TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
