@@ -308,7 +308,11 @@ Membership membership_of(const Speaker& speaker) {
   membership = ask_for_membership();
   const bool may_be_old =
       membership.answer == Membership::Answer::nobody && speaker.kind == Speaker::Kind::nobody;
-  return may_be_old ? last_membership() : membership;
+  if (!may_be_old) return membership;
+  const Membership last = last_membership();
+  if (last.answer != Membership::Answer::joined && !membership.why.empty())
+    say(membership.why.view());
+  return last;
 }
 
 }  // namespace

@@ -59,6 +59,9 @@ class Deadline {
     const int ready = ::poll(&file, 1, static_cast<int>((end_ns_ - now) / 1'000'000) + 1);
     return ready > 0 || (ready < 0 && errno == EINTR);
   }
+  bool is_after_ms(int ms) const {
+    return platform::monotonic_ns() + static_cast<std::uint64_t>(ms) * 1'000'000 < end_ns_;
+  }
 
  private:
   std::uint64_t end_ns_ = platform::monotonic_ns() + kAtMostNs;
@@ -110,6 +113,11 @@ struct Answered {
                                          : std::string_view(text + end + 4, size - end - 4);
   }
   bool is_ok() const { return std::string_view(text, size).starts_with("HTTP/1.1 200 "); }
+  // So many ask that it turns some away, before it reads what they want.
+  bool is_busy() const {
+    const std::string_view head(text, size);
+    return head.starts_with("HTTP/1.1 503 ") || head.starts_with("HTTP/1.1 429 ");
+  }
 };
 
 void keep_files(msghdr& message, Answered& answered) {
@@ -195,11 +203,10 @@ FixedString<255> name_of(std::string_view path, platform::File& file) {
   return name.append_number(static_cast<std::uint64_t>(kept));
 }
 
-Membership ask_once() {
+Membership ask_once(const Deadline& deadline) {
   Membership membership;
   const SocketPath path = socket_path();
   if (path.empty() || path.truncated() || !is_trusted_socket(path.c_str())) return membership;
-  const Deadline deadline;
   const platform::File socket = connect_to(path);
   if (!socket.is_open()) return membership;
 
@@ -209,9 +216,12 @@ Membership ask_once() {
     request.append("Authorization: Bearer ").append(token.view()).append("\r\n");
   request.append("Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
   Answered answered;
-  if (!send_all(socket.fd(), request.view(), deadline) ||
-      !receive(socket.fd(), answered, deadline) || !answered.is_ok())
-    return membership;
+  const bool is_sent = send_all(socket.fd(), request.view(), deadline);
+  // One that turns us away may have closed before it had all of it.
+  const bool is_answered = receive(socket.fd(), answered, deadline);
+  // So it is too where nothing came: the next try tells whether it is there still.
+  if (answered.is_busy() || answered.size == 0) membership.answer = Membership::Answer::busy;
+  if (!is_sent || !is_answered || !answered.is_ok()) return membership;
 
   const std::string_view body = answered.body();
   const std::string_view outcome = text_of(body, "outcome");
@@ -237,12 +247,31 @@ Membership ask_once() {
   return membership;
 }
 
+// Until it is answered, or the time is over.
+Membership ask_patiently(const Deadline& deadline) {
+  constexpr int kFirstMs = 10, kLongestMs = 640;
+  for (int between_ms = kFirstMs;; between_ms = std::min(2 * between_ms, kLongestMs)) {
+    Membership membership = ask_once(deadline);
+    if (membership.answer != Membership::Answer::busy) return membership;
+    // Not all at the same moment again.
+    const int pause_ms = between_ms / 2 + ::getpid() % between_ms;
+    if (!deadline.is_after_ms(pause_ms)) {
+      membership.answer = Membership::Answer::nobody;
+      membership.why.append("the daemon (").append(socket_path().view());
+      membership.why.append(") doesn't answer: nobody knows which tenant this process belongs to");
+      return membership;
+    }
+    ::poll(nullptr, 0, pause_ms);
+  }
+}
+
 }  // namespace
 
 Membership ask_for_membership() {
-  Membership membership = ask_once();
+  const Deadline deadline;
+  Membership membership = ask_patiently(deadline);
   if (membership.answer != Membership::Answer::no_directory) return membership;
-  if (shm::state_dir(own_variable).error == 0) membership = ask_once();
+  if (shm::state_dir(own_variable).error == 0) membership = ask_patiently(deadline);
   if (membership.answer == Membership::Answer::no_directory) {
     membership.answer = Membership::Answer::refused;
     membership.why.append(

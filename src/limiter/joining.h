@@ -11,7 +11,8 @@ namespace vgpu::limiter {
 
 struct Membership {
   enum class Answer : std::uint8_t {
-    nobody,        // there is no daemon, or it doesn't answer any more
+    nobody,        // there is no daemon, or, with `why`, one that doesn't answer
+    busy,          // it has no time yet; never the answer in the end
     none,          // nothing says that this process is a tenant's
     joined,        // `id` in `directory`
     no_directory,  // it is one's, for which this user's state directory is wanted

@@ -326,6 +326,24 @@ compute = 30
         wait_until("the end of a tenant that nobody is in", lambda: self.tenant("rule-of-alice", ALICE) is None)
         self.assertEqual(self.seen_mib(ALICE), 4096, "made anew")
 
+    def test_of_many_at_once_none_runs_free(self):
+        self.daemon_flags += ["--api-connections", "8"]
+        self.start_daemon()
+        self.assertEqual(self.seen_mib(ALICE), 4096)  # makes her directory
+        command = ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        self.jobs += [subprocess.Popen(**self.preloaded(ALICE, command)) for _ in range(60)]
+        for job in self.jobs:
+            self.assertEqual(job.communicate(timeout=PATIENCE_S)[0].strip(), "4096")
+
+    def test_beside_a_daemon_that_stands_still_a_program_says_so_and_goes_on(self):
+        self.start_daemon()
+        self.daemons[0].send_signal(signal.SIGSTOP)
+        self.addCleanup(self.daemons[0].send_signal, signal.SIGCONT)
+        command = ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        done = subprocess.run(**self.preloaded(ALICE, command), timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("doesn't answer: nobody knows which tenant", done.stdout)
+
     def test_in_namespaces_of_its_own_a_process_finds_its_tenant(self):
         def apart():
             libc = ctypes.CDLL(None, use_errno=True)
