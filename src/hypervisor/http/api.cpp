@@ -266,7 +266,8 @@ class Api {
 
   Answer gpus() const {
     Json list = Json::array();
-    for (const auto& gpu : control_.state()->gpus) list.push_back(gpu_json(gpu));
+    const StatePointer state = control_.state();  // the moment lives as long as somebody holds it
+    for (const auto& gpu : state->gpus) list.push_back(gpu_json(gpu));
     return answered(list);
   }
 
@@ -285,7 +286,8 @@ class Api {
 
   Answer tenants() const {
     Json list = Json::array();
-    for (const auto& tenant : control_.state()->tenants) list.push_back(tenant_json(tenant));
+    const StatePointer state = control_.state();
+    for (const auto& tenant : state->tenants) list.push_back(tenant_json(tenant));
     return answered(list);
   }
 
@@ -434,7 +436,8 @@ class Api {
       return bad_request("who joins asks over the Unix socket, where the kernel says who that is");
     JoinRequest request;
     if (ask.caller.pod) {
-      const TenantState* tenant = tenant_of(*control_.state(), *ask.caller.pod, pods_);
+      const StatePointer state = control_.state();
+      const TenantState* tenant = tenant_of(*state, *ask.caller.pod, pods_);
       if (tenant != nullptr) request.tenant = tenant->id;
     }
     const auto outcome = control_.join(asker(ask), request);

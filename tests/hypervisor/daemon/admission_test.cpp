@@ -169,9 +169,8 @@ TEST_F(AdmissionTest, AUserChangesTheirOwnTenantsAndNobodyElses) {
   share.compute = "51";
   EXPECT_EQ(daemon().change(user(kAnna), "anne", share).refusal().rule, "share_allowance");
   EXPECT_TRUE(daemon().end(user(kAnna), "anne", {}).ok());
-  wait_for([](const State& seen) {
-    return seen.tenants.size() == 1 && seen.tenants[0].owner == kBert;
-  });
+  wait_for(
+      [](const State& seen) { return seen.tenants.size() == 1 && seen.tenants[0].owner == kBert; });
 }
 
 TEST_F(AdmissionTest, MembersOfTheGroupChangeAnybodysWithinTheRoom) {

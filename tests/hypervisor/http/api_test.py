@@ -93,6 +93,8 @@ def by_hand():
                      "/api/v2/tenants/{tenant}/history", "/api/v2/tenants/{tenant}/why", "/api/v2/histories", "/api/v2/processes",
                      "/api/v2/events"):
             call(local, "GET", file, 200)
+        for whole in ("/api/v2/gpus", "/api/v2/tenants", "/api/v2/processes", "/api/v2/histories", "/api/v2/state"):
+            assert call(local, "GET", whole, 200), f"{whole}: what it answers with was gone already"
         call(local, "GET", "/api/v2/events/stream", 200, "?after=0")
         call(local, "GET", "/readyz", 503)  # the moment made by hand is long ago
         call(local, "POST", "/api/v1/trap", 501, body={})

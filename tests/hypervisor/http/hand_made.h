@@ -128,9 +128,15 @@ class HandMadeControl final : public Control {
     state_ = std::make_shared<const NodeState>(std::move(state));
   }
 
+  // As with the daemon a moment is gone when nobody holds it any more: it is empty then, which
+  // shows in what is answered from one that wasn't held.
   StatePointer state() const override {
     const std::lock_guard lock(mutex_);
-    return state_;
+    return {new NodeState(*state_), [this](NodeState* gone) {
+              *gone = NodeState();
+              const std::lock_guard again(gone_mutex_);
+              gone_.emplace_back(gone);
+            }};
   }
   StatePointer state_after(std::uint64_t, std::chrono::milliseconds) const override {
     return state();
@@ -240,6 +246,8 @@ class HandMadeControl final : public Control {
     const std::lock_guard lock(mutex_);
     askers_.push_back(asker);
   }
+  mutable std::mutex gone_mutex_;
+  mutable std::vector<std::unique_ptr<NodeState>> gone_;
   mutable std::mutex mutex_;
   mutable std::condition_variable came_;
   StatePointer state_;

@@ -103,7 +103,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
     std::uint64_t longest = 0;
     for (int other = 1; other < Board::kPlayers; ++other)
       longest = std::max(longest, board_->players[other].longest_gap_ns.load());
-    EXPECT_LT(longest, kMostGapNs + 10 * stall_ns_) 
+    EXPECT_LT(longest, kMostGapNs + 10 * stall_ns_)
         << "stalls of " << stall_ns_ << " ns; the step was reached after " << reached_after_ns_
         << " ns; gaps of " << board_->players[1].longest_gap_ns << " and "
         << board_->players[2].longest_gap_ns;
