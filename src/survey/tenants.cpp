@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "vgpu/survey/problem.h"
@@ -23,16 +24,14 @@ std::string segment_path(const shm::StateDir& dir, std::string_view id) {
   return fmt::format("{}/{}.tenant", dir.path.view(), id);
 }
 
-// Whoever else looks at this moment has the lock for an instant; a keeper has it for good.
+// Whoever looks has the lock for an instant, in which others would take them for a keeper: the
+// threads of a process look one after the other.
 bool is_held(const shm::StateDir& dir, std::string_view id) {
-  constexpr int kLooks = 4;
+  static std::mutex looking;
+  const std::lock_guard lock(looking);
   const int descriptor = open(segment_path(dir, id).c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) return false;
-  bool held = true;
-  for (int look = 0; held && look < kLooks; ++look) {
-    if (look != 0) usleep(100);
-    held = flock(descriptor, LOCK_EX | LOCK_NB) != 0;
-  }
+  const bool held = flock(descriptor, LOCK_EX | LOCK_NB) != 0;
   close(descriptor);
   return held;
 }

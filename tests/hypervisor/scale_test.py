@@ -4,7 +4,7 @@
 
   scale_test.py PROGRAMS [TENANTS [PROCESSES_OF_EACH]]   the folder with vgpu, hypervisor and gpu_client
 
-Goals: 5 % of a core, 100 MiB, admission p99 5 ms. What is asserted leaves room for machines that are busy: a core by 15 %, admission by ten times.
+Goals: 5 % of a core, 100 MiB, admission p99 5 ms (docs/hypervisor.md says what came out). What is asserted leaves room for machines that are busy: a core by 15 %, admission by ten times.
 """
 import http.client
 import json
