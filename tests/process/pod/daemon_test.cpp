@@ -102,14 +102,7 @@ TEST_F(PodDaemon, OfOurKindGivesTheWholeQuota) {
     EXPECT_EQ(worker.ask("total").number, static_cast<long>(6 * kGiB));
     return static_cast<double>(worker.ask("work 600 kernel").number);
   };
-  double all = done_under(100);
-  double fifth = done_under(20);
-  for (int again = 0; again < 4 && fifth >= 0.45 * all; ++again) {
-    all = std::max(all, done_under(100));
-    fifth = std::min(fifth, done_under(20));
-  }
-  EXPECT_GT(fifth, 0.02 * all);
-  EXPECT_LT(fifth, 0.45 * all);
+  expect_a_fifth_to_hold(done_under);
 }
 
 TEST_F(PodDaemon, MayAnswerInChunks) {

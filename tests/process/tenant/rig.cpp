@@ -2,6 +2,7 @@
 #include "rig.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -184,6 +185,17 @@ long eventually(long wanted, const std::function<long()>& ask, std::chrono::seco
     last = ask();
   }
   return last;
+}
+
+void expect_a_fifth_to_hold(const std::function<double(int percent)>& done_under) {
+  double all = done_under(100);
+  double fifth = done_under(20);
+  for (int again = 0; again < 4 && fifth >= 0.45 * all; ++again) {
+    all = std::max(all, done_under(100));
+    fifth = std::min(fifth, done_under(20));
+  }
+  EXPECT_GT(fifth, 0.02 * all);
+  EXPECT_LT(fifth, 0.45 * all);
 }
 
 int rounds(int otherwise) {
