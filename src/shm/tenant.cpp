@@ -295,15 +295,10 @@ std::uint32_t Tenant::compute_limit_percent(std::uint32_t gpu) const {
   return limit_percent_of(terms(gpu));
 }
 
-std::uint64_t Tenant::paid_until_ns(std::uint32_t gpu) const {
-  return gpu < gpu_count() ? state_->segment.gpu(gpu).paid_until_ns.load(std::memory_order_relaxed)
-                           : 0;
-}
-
-bool Tenant::move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64_t to) {
-  // Relaxed: the word is all there is.
-  return gpu >= gpu_count() || state_->segment.gpu(gpu).paid_until_ns.compare_exchange_strong(
-                                   from, to, std::memory_order_relaxed);
+ComputeWords Tenant::compute_words(std::uint32_t gpu) const {
+  GpuRecord& record = state_->segment.gpu(gpu);
+  const QuotaPageRecord* const page = state_->quotas();
+  return {page != nullptr ? &page->rows[gpu].terms : &record.terms, &record.paid_until_ns};
 }
 
 // Relaxed: sums, of which differences are looked at.

@@ -5,7 +5,9 @@
 //
 // Two processes launch at costs that differ by more than a limiter adds. So `launch_added` compares
 // inside this one: launches as the program finds the entry, and by the driver's own, in turns.
-// Without a limiter both are the same, and it says how exact it is.
+// Without a limiter both are the same, and it says how exact it is. `launch_added_cold` is the same
+// for a program that goes through 2 MiB of its own memory between two launches, so that neither
+// driver nor limiter is in the near caches.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -48,32 +50,65 @@ double percentile(std::vector<double>& values, double part) {
   return values[static_cast<std::size_t>(at)];
 }
 
-// Pairs of ten launches each way, each ten onto an idle stream; who goes first changes.
-void compare_launches(int pairs, CUfunction kernel, CUstream stream) {
-  using Launch = decltype(cu.cuLaunchKernel);
-  const auto own = reinterpret_cast<Launch>(own_export::find("libcuda.so", "cuLaunchKernel"));
-  if (own == nullptr) return;
-  constexpr int kLaunches = 10;
-  const auto ten = [&](Launch launch) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < kLaunches; ++i)
-      launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
-    const auto end = std::chrono::steady_clock::now();
-    cu.cuStreamSynchronize(stream);
-    return std::chrono::duration<double, std::nano>(end - begin).count() / kLaunches;
-  };
-  std::vector<double> added, as_found, by_own;
-  for (int i = 0; i < pairs; ++i) {
-    const double first = ten(i % 2 == 0 ? own : cu.cuLaunchKernel);
-    const double second = ten(i % 2 == 0 ? cu.cuLaunchKernel : own);
-    as_found.push_back(i % 2 == 0 ? second : first);
-    by_own.push_back(i % 2 == 0 ? first : second);
-    added.push_back(as_found.back() - by_own.back());
+// Both ways in turns, who goes first changes. `before`: untimed, before each `launches`.
+class LaunchComparison {
+ public:
+  LaunchComparison(CUfunction kernel, CUstream stream)
+      : kernel_(kernel),
+        stream_(stream),
+        own_(reinterpret_cast<Launch>(own_export::find("libcuda.so", "cuLaunchKernel"))) {}
+  bool is_possible() const { return own_ != nullptr; }
+
+  void run(int pairs, int launches, const std::function<void()>& before) {
+    for (int i = 0; i < pairs; ++i) {
+      const bool own_first = i % 2 == 0;
+      const double first = time(own_first ? own_ : cu.cuLaunchKernel, launches, before);
+      const double second = time(own_first ? cu.cuLaunchKernel : own_, launches, before);
+      by_own_.push_back(own_first ? first : second);
+      added_.push_back(own_first ? second - first : first - second);
+    }
   }
-  double mean = 0;
-  for (const double one : added) mean += one / static_cast<double>(added.size());
+  double by_own() { return percentile(by_own_, 0.5); }
+  double added() { return percentile(added_, 0.5); }
+  double added_mean() const {
+    double mean = 0;
+    for (const double one : added_) mean += one / static_cast<double>(added_.size());
+    return mean;
+  }
+
+ private:
+  using Launch = decltype(cu.cuLaunchKernel);
+  // A launch's nanoseconds, onto an idle stream.
+  double time(Launch launch, int launches, const std::function<void()>& before) {
+    before();
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < launches; ++i)
+      launch(kernel_, 1, 1, 1, 1, 1, 1, 0, stream_, nullptr, nullptr);
+    const auto end = std::chrono::steady_clock::now();
+    cu.cuStreamSynchronize(stream_);
+    return std::chrono::duration<double, std::nano>(end - begin).count() / launches;
+  }
+
+  CUfunction kernel_;
+  CUstream stream_;
+  Launch own_;
+  std::vector<double> added_;
+  std::vector<double> by_own_;
+};
+
+void compare_launches(int rounds, CUfunction kernel, CUstream stream) {
+  LaunchComparison warm(kernel, stream);
+  if (!warm.is_possible()) return;
+  warm.run(rounds * 1'000, 10, [] {});
   std::printf("launch_by_the_drivers_own %.0f\nlaunch_added %.0f\nlaunch_added_mean %.0f\n",
-              percentile(by_own, 0.5), percentile(added, 0.5), mean);
+              warm.by_own(), warm.added(), warm.added_mean());
+  std::vector<unsigned char> memory(2u << 20);
+  LaunchComparison cold(kernel, stream);
+  cold.run(rounds * 200, 1, [&] {
+    for (std::size_t i = 0; i < memory.size(); i += 64) ++memory[i];
+  });
+  std::printf("launch_by_the_drivers_own_cold %.0f\nlaunch_added_cold %.0f\n", cold.by_own(),
+              cold.added());
 }
 
 }  // namespace
@@ -96,7 +131,7 @@ int main(int argc, char** argv) {
   measure(
       "launch", rounds, 500,
       [&] { cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr); }, drain);
-  compare_launches(rounds * 1'000, empty, stream);
+  compare_launches(rounds, empty, stream);
   CUdeviceptr p = 0;
   measure(
       "cuMemAlloc_free_4MiB", rounds, 100,

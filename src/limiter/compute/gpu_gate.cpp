@@ -31,6 +31,8 @@ constexpr std::uintptr_t kStreamPerThread = 2;  // CU_STREAM_PER_THREAD
 constexpr std::uint64_t kLeastHoldNs = 20'000;
 // So many samples measure the empty interval too; the least of them is what two events cost.
 constexpr std::uint32_t kEmptyPairs = 8;
+// What launches come to is noted for people this often, and at once for a long one.
+constexpr std::uint64_t kBeatNs = 1'000'000;
 
 CUresult record(CUevent event, const Target& target) {
   return target.per_thread ? real().cuEventRecord_ptsz(event, target.stream)
@@ -73,6 +75,7 @@ void GpuGate::take_seat(int gpu) {
   }
   gpu_ = static_cast<std::uint32_t>(gpu);
   tenant_ = &Limiter::active()->tenant();
+  words_ = tenant_->compute_words(gpu_);
   shm::Node* const node = Service::get().node();
   const shm::TenantSpec spec = tenant_->spec();
   std::uint32_t number = shm::kNoSeat;
@@ -82,10 +85,11 @@ void GpuGate::take_seat(int gpu) {
     seat_ = shm::Seat(node->seat(number));
     seat_.set_terms(tenant_->quota(gpu_));
     node_ = node;
+    host_ = &node->host();
     grant_.store(&seat_.grant(), std::memory_order_release);
     node->ring();
   } else {
-    grant_.store(tenant_->compute_limit_percent(gpu_) == 0 ? &unshared_ : &unshared_under_limit_,
+    grant_.store(limit_percent() == 0 ? &unshared_ : &unshared_under_limit_,
                  std::memory_order_release);
   }
   seat_state_.store(SeatState::taken, std::memory_order_release);
@@ -93,10 +97,14 @@ void GpuGate::take_seat(int gpu) {
 
 void GpuGate::reset_after_fork() {
   lock_.reset();
-  grant_.store(&closed_, std::memory_order_relaxed);
+  grant_.store(nullptr, std::memory_order_relaxed);
   seat_state_.store(SeatState::none, std::memory_order_relaxed);
   seat_ = shm::Seat();
   node_ = nullptr;
+  host_ = nullptr;
+  words_ = {};
+  unnoted_work_ns_ = unnoted_launches_ = unnoted_delayed_ = 0;
+  beat_due_ns_ = 0;
   looking_.store(false, std::memory_order_relaxed);
   ending_.store(0, std::memory_order_relaxed);
   look_due_ns_.store(UINT64_MAX, std::memory_order_relaxed);
@@ -118,37 +126,51 @@ void GpuGate::report() {
                 flight_.done_ns(), launches_});
 }
 
+std::uint32_t GpuGate::limit_percent() const {
+  return shm::limit_percent_of(words_.terms->load(std::memory_order_relaxed));
+}
+
+void GpuGate::beat(std::uint64_t now) {
+  words_ = tenant_->compute_words(gpu_);
+  beat_due_ns_ = now + kBeatNs;
+  if (unnoted_launches_ == 0) return;
+  if (seat_.is_taken()) {
+    shm::SeatSecond more;
+    more.work_ns = unnoted_work_ns_;
+    more.launches = unnoted_launches_;
+    more.delayed = unnoted_delayed_;
+    seat_.note(now, more);
+  }
+  unnoted_work_ns_ = unnoted_launches_ = unnoted_delayed_ = 0;
+}
+
 // ---- admission ----
 
+// Most launches go in at the first look. Waiting is a function of its own, so that what they run
+// through is a few lines of the cache.
 Ticket GpuGate::admit(const Work& work, const Target& target) {
+  const std::uint64_t now = platform::monotonic_ns();
+  if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
   Waiter waiter;
-  std::uint64_t now = platform::monotonic_ns();
   waiter.asked_ns = waiter.looked_ns = now;
-  for (;;) {
-    if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
-    // Read before the grant: a change after that wakes the wait at once.
-    const std::uint32_t turn = node_ == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
-    const Look look = this->look(now, work, target, waiter);
-    if (look.rings) node_->ring();
-    if (look.verdict.admission == Admission::go) {
-      if (now - waiter.asked_ns >= kLeastHoldNs) {
-        tenant_->note_held(gpu_, now - waiter.asked_ns);
-        note_hold(waiter.asked_ns, now, target);
-      }
-      return look.ticket;
-    }
+  waiter.turn = turn();
+  const Look look = this->look(now, work, target, waiter);
+  if (look.rings) node_->ring();
+  if (look.verdict.admission == Admission::go) [[likely]]
+    return look.ticket;
+  return wait(work, target, waiter, look);
+}
+
+// Read before the grant: a change after that wakes the wait at once.
+std::uint32_t GpuGate::turn() const {
+  return node_ == nullptr ? 0 : seat_.turn().load(std::memory_order_acquire);
+}
+
+Ticket GpuGate::wait(const Work& work, const Target& target, Waiter& waiter, Look look) {
+  std::uint64_t now = waiter.asked_ns;
+  while (look.verdict.admission != Admission::go) {
     if (look.marks) put_mark(target, look.position);
-    const bool for_turn = look.verdict.admission == Admission::wait_turn;
-    const std::uint64_t most = for_turn ? kMostTurnSleepNs : kMostLimitSleepNs;
-    const std::uint64_t until = std::min(look.verdict.until_ns, now + most);
-    if (node_ == nullptr) {
-      std::atomic<std::uint32_t> nobody{0};
-      platform::futex_wait(nobody, 0, until);
-    } else {
-      if (for_turn) Service::get().expect_answer(now, waiter.turn_wait_ns);
-      platform::futex_wait(seat_.turn(), turn, until);
-      waiter.was_woken = seat_.turn().load(std::memory_order_acquire) != turn;
-    }
+    sleep(now, look.verdict, waiter);
     now = platform::monotonic_ns();
     if (look.verdict.admission != Admission::wait_limit &&
         now >= waiter.asked_ns + core::kMostIdleStreamWaitNs) {
@@ -158,7 +180,30 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
       // What it would be let in for may be done by now.
       if (waiter.stream_is_idle) look_at_events(now);
     }
+    if (now >= look_due_ns_.load(std::memory_order_relaxed)) look_at_events(now);
+    waiter.turn = turn();
+    look = this->look(now, work, target, waiter);
+    if (look.rings) node_->ring();
   }
+  if (now - waiter.asked_ns >= kLeastHoldNs) {
+    tenant_->note_held(gpu_, now - waiter.asked_ns);
+    note_hold(waiter.asked_ns, now, target);
+  }
+  return look.ticket;
+}
+
+void GpuGate::sleep(std::uint64_t now, const core::Verdict& verdict, Waiter& waiter) {
+  const bool for_turn = verdict.admission == Admission::wait_turn;
+  const std::uint64_t most = for_turn ? kMostTurnSleepNs : kMostLimitSleepNs;
+  const std::uint64_t until = std::min(verdict.until_ns, now + most);
+  if (node_ == nullptr) {
+    std::atomic<std::uint32_t> nobody{0};
+    platform::futex_wait(nobody, 0, until);
+    return;
+  }
+  if (for_turn) Service::get().expect_answer(now, waiter.turn_wait_ns);
+  platform::futex_wait(seat_.turn(), waiter.turn, until);
+  waiter.was_woken = turn() != waiter.turn;
 }
 
 GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& target,
@@ -166,24 +211,38 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   Look look;
   std::uint64_t grant = this->grant().load(std::memory_order_acquire);
   if (seat_.is_taken()) {
-    const core::Hosting lease =
-        core::Hosting::unpack(node_->host().load(std::memory_order_acquire));
+    const core::Hosting lease = core::Hosting::unpack(host_->load(std::memory_order_acquire));
     // Of a host that isn't in office any more.
     if (lease.epoch != GrantWord::epoch(grant)) grant = 0;
     // Open until further notice: nobody waits, so nobody else notices that no host looks.
-    if (GrantWord::is_counted(grant) && GrantWord::end_ns(grant) == core::kForever)
+    if (GrantWord::is_counted(grant) && GrantWord::end_ns(grant) == core::kForever &&
+        lease.may_be_taken_over(now, 0)) [[unlikely]]
       Service::get().expect_answer(now, 0);
   }
   SpinGuard guard(lock_);
+  if (now >= beat_due_ns_) [[unlikely]]
+    beat(now);
   core::Meter unknown;
   KnownWork* const known = costs_.find(work);
   core::Meter* const meter = known == nullptr ? &unknown : &known->meter;
   if (!waiter.has_asked) ask(now, meter->cost().mean_ns(), waiter);
   look.verdict = judge(now, grant, *meter, waiter);
+  if (look.verdict.admission == Admission::go && waiter.waits_for == Admission::go) [[likely]] {
+    let_in(now, grant, *meter, target, waiter, look);
+  } else {
+    look_while_waiting(now, grant, *meter, target, waiter, look);
+  }
+  report();
+  return look;
+}
+
+// One look of a launch that is held back, the last included.
+void GpuGate::look_while_waiting(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
+                                 const Target& target, Waiter& waiter, Look& look) {
   note_wait(now, waiter, look.verdict.admission);
   switch (look.verdict.admission) {
     case Admission::go:
-      let_in(now, grant, *meter, target, waiter, look);
+      let_in(now, grant, meter, target, waiter, look);
       break;
     case Admission::wait_limit:
       want_since_ns_ = 0;
@@ -195,21 +254,21 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
       want_since_ns_ = 0;  // it has its turn
       break;
   }
-  report();
-  return look;
 }
 
 // Takes the launch's place under its tenant's limit.
 void GpuGate::ask(std::uint64_t now, std::uint64_t cost_ns, Waiter& waiter) {
   waiter.has_asked = true;
-  waiter.limit = tenant_->compute_limit_percent(gpu_);
+  waiter.limit = limit_percent();
   if (waiter.limit != 0) waiter.place_ns = pay(now, cost_ns, waiter.limit);
 }
 
 // Gives the place under the limit that the payment began at.
 std::uint64_t GpuGate::pay(std::uint64_t now, std::uint64_t cost_ns, std::uint32_t limit) {
-  std::uint64_t paid = tenant_->paid_until_ns(gpu_);
-  while (!tenant_->move_paid_until(gpu_, paid, core::pace_charge(paid, now, cost_ns, limit))) {
+  // Relaxed: the word is all there is.
+  std::uint64_t paid = words_.paid_until_ns->load(std::memory_order_relaxed);
+  while (!words_.paid_until_ns->compare_exchange_weak(
+      paid, core::pace_charge(paid, now, cost_ns, limit), std::memory_order_relaxed)) {
   }
   return core::pace_place_ns(paid, now);
 }
@@ -228,7 +287,7 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();
   view.spread_ns = spread_ns_;
-  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); waiter.limit != 0) {
+  if (const std::uint32_t limit = limit_percent(); waiter.limit != 0) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = counted && now >= view.grant_end_ns && want_since_ns_ == 0;
     const std::uint64_t place =
@@ -292,13 +351,10 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
     ticket.marked = true;
     ticket.position = flight_.marked();
   }
-  if (seat_.is_taken()) {
-    shm::SeatSecond more;
-    more.work_ns = mean;
-    more.launches = 1;
-    more.delayed = now != waiter.asked_ns ? 1 : 0;
-    seat_.note(now, more);
-  }
+  unnoted_work_ns_ += mean;
+  unnoted_launches_ += 1;
+  unnoted_delayed_ += now != waiter.asked_ns ? 1 : 0;
+  if (unnoted_work_ns_ >= kBeatNs) beat(now);
   if (!has_stream_) {
     stream_ = target.stream;
     stream_per_thread_ = target.per_thread;
@@ -505,7 +561,7 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   SpinGuard guard(lock_);
   if (sample.first != nullptr && empty_pairs_ < kEmptyPairs) {
     ++empty_pairs_;
-    empty_pair_ns_ = std::min(empty_pair_ns_, empty);
+    empty_pair_ns_ = empty_pairs_ == 1 ? empty : std::min(empty_pair_ns_, empty);
   }
   samples_.pop();
   KnownWork* const known = costs_.known(sample.work);
@@ -517,8 +573,7 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   }
   // Behind other work the GPU goes from event to kernel to event at once; an idle one has done the
   // first event before the program's thread has submitted the kernel.
-  const std::uint64_t overhead =
-      (sample.was_idle ? sample.host_ns : 0) + (empty_pair_ns_ == UINT64_MAX ? 0 : empty_pair_ns_);
+  const std::uint64_t overhead = (sample.was_idle ? sample.host_ns : 0) + empty_pair_ns_;
   learn(now, sample, std::max<std::uint64_t>(elapsed - std::min(elapsed, overhead), 500));
   return true;
 }
@@ -546,8 +601,7 @@ void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sampl
   flight_.correct(more);
   passed_mark_ns_ += more;
   for (std::size_t i = 0; i < marks_.size(); ++i) marks_[i].position += more;
-  if (const std::uint32_t limit = tenant_->compute_limit_percent(gpu_); limit != 0)
-    pay(now, more, limit);
+  if (const std::uint32_t limit = limit_percent(); limit != 0) pay(now, more, limit);
 }
 
 // ---- what the program's own waiting proves ----
@@ -570,6 +624,7 @@ void GpuGate::waited(std::uint64_t position) {
   bool rings = false;
   {
     SpinGuard guard(lock_);
+    if (now >= beat_due_ns_) beat(now);
     if (position != 0) {
       passed_mark_ns_ = std::max(passed_mark_ns_, position);
       if (position == flight_.work_ns()) {

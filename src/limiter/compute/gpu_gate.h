@@ -40,7 +40,7 @@ struct Ticket {
   std::uint64_t foreign_from_ns = 0;  // others were kept out until then, at the least
 };
 
-class GpuGate {
+class alignas(64) GpuGate {
  public:
   // Nothing has to be waited or accounted for: one load.
   bool is_open() const {
@@ -48,11 +48,12 @@ class GpuGate {
   }
   // The word that is_open() looks at.
   const std::atomic<std::uint64_t>& grant() const {
-    return *grant_.load(std::memory_order_acquire);
+    const std::atomic<std::uint64_t>* const word = grant_.load(std::memory_order_acquire);
+    return word != nullptr ? *word : closed_;
   }
 
   // Takes the seat, once. `gpu`: position in the tenant.
-  void take_seat(int gpu);
+  [[gnu::cold]] void take_seat(int gpu);
   bool has_seat() const { return seat_state_.load(std::memory_order_acquire) == SeatState::taken; }
 
   // Waits until `work` may go into `target`. Then the caller submits it with what the ticket asks
@@ -118,6 +119,7 @@ class GpuGate {
     std::uint64_t asked_ns = 0;
     std::uint64_t place_ns = 0;  // under the limit as it was then; where limit isn't 0
     std::uint32_t limit = 0;
+    std::uint32_t turn = 0;          // the futex's word before the last look
     std::uint64_t turn_wait_ns = 0;  // since when it has been waiting for a turn; 0: it isn't
     std::uint64_t looked_ns = 0;     // until when what it waited for is noted
     core::Admission waits_for = core::Admission::go;
@@ -135,6 +137,13 @@ class GpuGate {
   };
 
   Look look(std::uint64_t now_ns, const Work& work, const Target& target, Waiter& waiter);
+  [[gnu::noinline, gnu::cold]] Ticket wait(const Work& work, const Target& target, Waiter& waiter,
+                                           Look look);
+  void sleep(std::uint64_t now_ns, const core::Verdict& verdict, Waiter& waiter);
+  std::uint32_t turn() const;
+  [[gnu::noinline, gnu::cold]] void look_while_waiting(std::uint64_t now_ns, std::uint64_t grant,
+                                                       core::Meter& meter, const Target& target,
+                                                       Waiter& waiter, Look& look);
   core::Verdict judge(std::uint64_t now_ns, std::uint64_t grant, const core::Meter& meter,
                       const Waiter& waiter);
   void let_in(std::uint64_t now_ns, std::uint64_t grant, core::Meter& meter, const Target& target,
@@ -151,43 +160,56 @@ class GpuGate {
   std::uint64_t pay(std::uint64_t now_ns, std::uint64_t cost_ns, std::uint32_t limit_percent);
   void note_wait(std::uint64_t now_ns, Waiter& waiter, core::Admission next);
   void report();
+  void beat(std::uint64_t now_ns);
+  std::uint32_t limit_percent() const;
 
-  std::atomic<const std::atomic<std::uint64_t>*> grant_{&closed_};
   static constinit const std::atomic<std::uint64_t> closed_;
   // Of a process that no arbiter knows: open, with or without a compute limit.
   static constinit const std::atomic<std::uint64_t> unshared_;
   static constinit const std::atomic<std::uint64_t> unshared_under_limit_;
 
-  std::atomic<SeatState> seat_state_{SeatState::none};
+  // What each launch touches comes first and close together: the driver's own work has pushed it
+  // out of the near caches by the next one. All of it starts as zeros, so gates that nobody uses
+  // are no pages.
+
   // Written once, before seat_state_ says `taken`.
-  std::uint32_t gpu_ = 0;
+  std::atomic<const std::atomic<std::uint64_t>*> grant_{nullptr};  // nullptr: closed_
   shm::Tenant* tenant_ = nullptr;
   shm::Node* node_ = nullptr;  // nullptr: no arbiter knows this process, and it has no seat
+  const std::atomic<std::uint64_t>* host_ = nullptr;  // the node's, where there is one
   shm::Seat seat_;
+  std::uint32_t gpu_ = 0;
+  std::atomic<SeatState> seat_state_{SeatState::none};
 
+  CostTable costs_;                            // under the lock, as are the words
+  shm::ComputeWords words_;                    // looked for anew at each beat
   SpinLock lock_;                              // of all that follows, but for the next three
   std::atomic<bool> looking_{false};           // a thread asks events how far they are
   std::atomic<std::uint32_t> ending_{0};       // contexts that are being ended
   std::atomic<std::uint64_t> look_due_ns_{0};  // events aren't asked before; UINT64_MAX: none is
 
-  core::InFlight flight_;
-  CostTable costs_;
-  EventPool events_;
-  Ring<Mark, 1024> marks_;
-  Ring<Sample, 256> samples_;
-  std::uint64_t passed_mark_ns_ = 0;  // position of the last mark that was seen done
-  std::uint64_t spread_ns_ = 0;       // that the last launch may take longer than the mean
+  std::uint64_t beat_due_ns_ = 0;
+  std::uint64_t unnoted_work_ns_ = 0;  // since the last beat; so are the next two
+  std::uint64_t unnoted_launches_ = 0;
+  std::uint64_t unnoted_delayed_ = 0;
+  std::uint64_t spread_ns_ = 0;  // that the last launch may take longer than the mean
   std::uint64_t last_launch_ns_ = 0;
   std::uint64_t usual_gap_ns_ = 0;
   std::uint64_t want_since_ns_ = 0;
-  std::uint64_t launches_ = 0;                // that were let through
-  std::uint64_t since_sample_ = 0;            // launches from the last that was measured on
-  std::uint64_t empty_pair_ns_ = UINT64_MAX;  // between two timing events with nothing between
-  std::uint32_t empty_pairs_ = 0;             // that were measured
-  CUstream stream_ = nullptr;                 // all since the last complete wait went into this one
+  std::uint64_t launches_ = 0;      // that were let through
+  std::uint64_t since_sample_ = 0;  // launches from the last that was measured on
+  core::InFlight flight_;
+  CUstream stream_ = nullptr;  // all since the last complete wait went into this one
   bool stream_per_thread_ = false;
   bool has_stream_ = false;
   bool has_streams_ = false;  // into several
+
+  std::uint64_t passed_mark_ns_ = 0;  // position of the last mark that was seen done
+  std::uint64_t empty_pair_ns_ = 0;   // between two timing events with nothing between
+  std::uint32_t empty_pairs_ = 0;     // that were measured
+  Ring<Mark, 1024> marks_;
+  Ring<Sample, 256> samples_;
+  EventPool events_;
 };
 
 }  // namespace vgpu::limiter

@@ -22,9 +22,9 @@ class Ring {
   void clear() { first_ = end_; }
 
  private:
-  T items_[kCapacity] = {};
   std::size_t first_ = 0;
   std::size_t end_ = 0;
+  T items_[kCapacity] = {};
 };
 
 }  // namespace vgpu::limiter

@@ -36,15 +36,8 @@ void note_only_gpu(const GpuGate& gate) {
   internal::g_only_grant.store(&gate.grant(), std::memory_order_release);
 }
 
-// nullptr: no context is current, or its GPU isn't the tenant's.
-GpuGate* current_gate(std::uint64_t& context) {
-  CUcontext current = nullptr;
-  if (real().cuCtxGetCurrent == nullptr || real().cuCtxGetCurrent(&current) != CUDA_SUCCESS ||
-      current == nullptr)
-    return nullptr;
-  context = reinterpret_cast<std::uint64_t>(current);
-  const std::uint64_t ended = g_contexts_ended.load(std::memory_order_acquire);
-  if (t_cached.context == context && t_cached.ended == ended) return t_cached.gate;
+// The gate of a context that this thread hasn't submitted to last.
+[[gnu::noinline, gnu::cold]] GpuGate* find_gate(std::uint64_t context, std::uint64_t ended) {
   const int gpu = Limiter::active()->position_of_current_context();
   if (gpu == Limiter::kNoPosition) return nullptr;
   GpuGate& gate = g_gates[gpu];
@@ -54,6 +47,18 @@ GpuGate* current_gate(std::uint64_t& context) {
   }
   t_cached = {context, ended, &gate};
   return &gate;
+}
+
+// nullptr: no context is current, or its GPU isn't the tenant's.
+GpuGate* current_gate(std::uint64_t& context) {
+  CUcontext current = nullptr;
+  if (real().cuCtxGetCurrent == nullptr || real().cuCtxGetCurrent(&current) != CUDA_SUCCESS ||
+      current == nullptr)
+    return nullptr;
+  context = reinterpret_cast<std::uint64_t>(current);
+  const std::uint64_t ended = g_contexts_ended.load(std::memory_order_acquire);
+  const bool is_cached = t_cached.context == context && t_cached.ended == ended;
+  return is_cached ? t_cached.gate : find_gate(context, ended);
 }
 
 }  // namespace
@@ -98,10 +103,9 @@ void Submission::end_measurement(CUresult result) {
   gate_->measured(work_, target_, ticket_, measurement_);
 }
 
-void Submission::ended(CUresult result) {
-  if (gate_ == nullptr) return;
+void Submission::finish(CUresult result) {
   if (!ticket_.measured && !ticket_.marked) {
-    if (result != CUDA_SUCCESS) gate_->not_measured(work_);
+    gate_->not_measured(work_);
     return;
   }
   if (ticket_.measured) end_measurement(result);

@@ -153,8 +153,8 @@ namespace {
 
 // The first launch of a function charges what it takes.
 template <class Call>
-CUresult charged(CUfunction function, CUstream stream, bool per_thread, Call call) {
-  if (ledger().code.was_launched(reinterpret_cast<std::uint64_t>(function))) return call();
+[[gnu::noinline, gnu::cold]] CUresult charged_first(CUfunction function, CUstream stream,
+                                                    bool per_thread, Call call) {
   FirstLaunch first(function);
   if (first.refused()) return CUDA_ERROR_OUT_OF_MEMORY;
   const bool captured = capture_of(stream, per_thread) != Capture::none;
@@ -162,6 +162,13 @@ CUresult charged(CUfunction function, CUstream stream, bool per_thread, Call cal
   if (result != CUDA_SUCCESS) return result;
   captured ? first.captured() : first.ran();
   return result;
+}
+
+template <class Call>
+CUresult charged(CUfunction function, CUstream stream, bool per_thread, Call call) {
+  if (ledger().code.was_launched(reinterpret_cast<std::uint64_t>(function))) [[likely]]
+    return call();
+  return charged_first(function, stream, per_thread, call);
 }
 
 // `make_work()`: the function with its grid, as costs are learned by.

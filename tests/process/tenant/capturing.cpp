@@ -32,9 +32,25 @@ class Chain {
   CUresult code_ = CUDA_SUCCESS;
 };
 
+// By the entry of that name; the first forms know one mode, and the last two add to a graph.
+CUresult begin_capture(const std::string& entry, CUstream stream, CUstreamCaptureMode mode) {
+  if (entry == "v1") return cu.cuStreamBeginCapture(stream);
+  if (entry == "v1_ptsz") return cu.cuStreamBeginCapture_ptsz(stream);
+  if (entry == "v2") return cu.cuStreamBeginCapture_v2(stream, mode);
+  if (entry == "v2_ptsz") return cu.cuStreamBeginCapture_v2_ptsz(stream, mode);
+  CUgraph graph = nullptr;
+  if (const CUresult code = cu.cuGraphCreate(&graph, 0); code != CUDA_SUCCESS) return code;
+  if (entry == "graph")
+    return cu.cuStreamBeginCaptureToGraph(stream, graph, nullptr, nullptr, 0, mode);
+  if (entry == "graph_ptsz")
+    return cu.cuStreamBeginCaptureToGraph_ptsz(stream, graph, nullptr, nullptr, 0, mode);
+  return CUDA_ERROR_NOT_FOUND;
+}
+
 }  // namespace
 
-CUresult capture_beside_work(CUstreamCaptureMode mode, unsigned launches, std::size_t& nodes) {
+CUresult capture_beside_work(const std::string& entry, CUstreamCaptureMode mode, unsigned launches,
+                             std::size_t& nodes) {
   Chain chain;
   CUmodule module = nullptr;
   CUfunction function = nullptr;
@@ -56,7 +72,7 @@ CUresult capture_beside_work(CUstreamCaptureMode mode, unsigned launches, std::s
   });
   CUgraph graph = nullptr;
   CUgraphExec exec = nullptr;
-  chain.then(cu.cuStreamBeginCapture_v2(captured, mode));
+  chain.then(begin_capture(entry, captured, mode));
   for (unsigned i = 0; i < launches; ++i) {
     chain.then(launch(function, captured));
     std::this_thread::yield();

@@ -16,7 +16,7 @@
 //   storm THREADS [KIND...] | storm on    takes and frees by all kinds in so many threads, forking,
 //   or
 //                                         by these without; in four for ever, without an answer
-//   record LAUNCHES MODE                  captures so many (capturing.h); NUMBER: nodes of the
+//   record LAUNCHES MODE ENTRY            captures so many (capturing.h); NUMBER: nodes of the
 //   graph fork | exec                           a child that holds on | that is this program again,
 //   with
 //                                         a context and 64 MiB; NUMBER: its pid
@@ -157,10 +157,12 @@ void obey(const std::string& line) {
   }
   if (verb == "record") {
     std::string mode;
-    words >> mode;
+    std::string entry;
+    words >> mode >> entry;
     std::size_t nodes = 0;
     const CUresult code =
-        capture_beside_work(mode == "global"   ? CU_STREAM_CAPTURE_MODE_GLOBAL
+        capture_beside_work(entry,
+                            mode == "global"   ? CU_STREAM_CAPTURE_MODE_GLOBAL
                             : mode == "thread" ? CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
                                                : CU_STREAM_CAPTURE_MODE_RELAXED,
                             threads, nodes);

@@ -12,6 +12,7 @@
 // or allocates.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -79,6 +80,14 @@ struct ProcessView {  // one live slot, as `ls` shows it
   std::uint64_t charged_bytes[kMaxGpus] = {};
 };
 
+// Where a launch finds its tenant's compute limit on a GPU, and the one word by which all processes
+// of the tenant keep it (core/pace.h). Good as long as the tenant is open; where a daemon comes to
+// own the quota the first is another, so look now and then.
+struct ComputeWords {
+  const std::atomic<std::uint64_t>* terms = nullptr;  // limit_percent_of() it
+  std::atomic<std::uint64_t>* paid_until_ns = nullptr;
+};
+
 class Tenant {
  public:
   Tenant() = default;
@@ -128,11 +137,9 @@ class Tenant {
   bool take_question(std::uint64_t now_ns, std::uint64_t every_ns);
   // What people type. Readers may see some of each for an instant.
   void rename(std::string_view name);
-  std::uint32_t compute_limit_percent(std::uint32_t gpu) const;  // 0: none; for each launch
-  // The word of the compute limit (core/pace.h), one for all processes of the tenant.
-  std::uint64_t paid_until_ns(std::uint32_t gpu) const;
-  // False, with `from` as it is now, when another process was first.
-  bool move_paid_until(std::uint32_t gpu, std::uint64_t& from, std::uint64_t to);
+  std::uint32_t compute_limit_percent(std::uint32_t gpu) const;  // 0: none
+  // `gpu` below gpu_count().
+  ComputeWords compute_words(std::uint32_t gpu) const;
   // A launch of this tenant was held back for so long, by its limit or for its turn.
   void note_held(std::uint32_t gpu, std::uint64_t ns);
   // For how long that was so on the tenant's other GPUs, summed over all that ever were. A kernel
