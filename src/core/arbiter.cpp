@@ -43,6 +43,7 @@ void Arbiter::observe(std::uint64_t now_ns, std::span<const SeatView> seats) {
   settle(now_ns, seats);
   look_who_wants(now_ns, seats);
   set_rates(seats);
+  set_cycle(seats);
   watch_progress(now_ns, seats);
 }
 
@@ -262,6 +263,15 @@ void Arbiter::set_rates(std::span<const SeatView> seats) {
   }
 }
 
+void Arbiter::set_cycle(std::span<const SeatView> seats) {
+  bool all_wait = !beside_priority_;
+  for (const SeatView& seat : seats) {
+    const Book& book = books_[seat.seat];
+    all_wait = all_wait && (!book.active || book.short_ends >= kWaitersTurns);
+  }
+  cycle_ns_ = all_wait ? kWaitersCycleNs : kCycleNs;
+}
+
 // Feeds the probe, and looks whether anybody falls below its rate while all run together.
 void Arbiter::watch_progress(std::uint64_t now_ns, std::span<const SeatView> seats) {
   std::uint32_t rivals = 0;
@@ -336,7 +346,7 @@ bool Arbiter::goes_first(const SeatView& seat) const {
 // once.
 std::uint64_t Arbiter::turn_ns(std::uint32_t seat) const {
   const Standing& standing = books_[seat].standing;
-  const std::uint64_t cycle = books_[seat].gang.is_among_gangs ? kGangCycleNs : kCycleNs;
+  const std::uint64_t cycle = books_[seat].gang.is_among_gangs ? kGangCycleNs : cycle_ns_;
   const std::uint64_t usual = std::max(part_of(cycle, standing.rate), kLeastTurnNs);
   const auto others = static_cast<std::int64_t>(kWholeGpu - std::min(standing.rate, kWholeGpu - 1));
   const std::int64_t swing = static_cast<std::int64_t>(usual) * others / kWholeGpu;
@@ -475,6 +485,9 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
       left != 0 ? now_ns + left : std::max(seat.busy_until_ns, book.opened_ns);
   const std::uint64_t wall = end - book.opened_ns;
   if (wall < kLeastBeforePreemptionNs) return;
+  // By the clock: who paused wants to come back soon.
+  const bool ends_short = left <= kWaitersLeftNs && !book.arrived;
+  book.short_ends = ends_short ? std::min(book.short_ends + 1, kWaitersTurns) : 0;
   const std::uint64_t done = book.done_ns - book.done_at_open_ns + left;
   const std::uint64_t ppm = std::clamp<std::uint64_t>(done * kWholeGpu / wall, 1'000, kWholeGpu);
   book.alone_ppm = book.alone_ppm == 0 ? ppm : (3 * book.alone_ppm + ppm) / 4;

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <utility>
@@ -79,8 +80,46 @@ TEST(Arbiter, ATurnIsAsLongAsItWasMeantToBeWhenItBegan) {
     if (now > 1'000 * kMs && holder != before && holder != kNoSeat) ++turns[holder];
     for (std::size_t i = 0; i < 2; ++i) saturate(seats[i], grants[i], now);
   }
-  EXPECT_NEAR(turns[0], 19, 3);  // 50 ms a round, and what switching takes
-  EXPECT_NEAR(turns[1], 19, 3);
+  EXPECT_NEAR(turns[0], 12, 1);  // 83 ms a round, as nothing is in flight at their ends
+  EXPECT_NEAR(turns[1], 12, 1);
+}
+
+// What a process that always has work says; it has `ahead_ns` in flight all the time.
+void keep_going(SeatView& view, const Grant& grant, std::uint64_t now, std::uint64_t ahead_ns) {
+  if (now >= grant.end_ns) {
+    if (view.want_since_ns == 0) view.want_since_ns = now;
+    view.done_ns = now >= view.busy_until_ns ? view.work_ns : view.done_ns;
+    return;
+  }
+  view.want_since_ns = 0;
+  view.work_ns += now + ahead_ns - std::max(view.busy_until_ns, now);
+  view.last_launch_ns = now;
+  view.busy_until_ns = now + ahead_ns;
+  view.done_ns = view.work_ns - ahead_ns;
+}
+
+// Turns of the first in a second.
+int turns_of_two_that_have_in_flight(std::uint64_t first_ns, std::uint64_t second_ns) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 2> seats = {seat(0, 1, 30), seat(1, 2, 70)};
+  std::array<Grant, 2> grants;
+  int turns = 0;
+  std::uint32_t holder = kNoSeat;
+  for (std::uint64_t now = kMs; now < 2'000 * kMs; now += kMs / 20) {
+    arbiter->step(now, seats, grants);
+    const std::uint32_t before = std::exchange(holder, arbiter->holder());
+    if (now > 1'000 * kMs && holder != before && holder == 0) ++turns;
+    keep_going(seats[0], grants[0], now, first_ns);
+    keep_going(seats[1], grants[1], now, second_ns);
+  }
+  return turns;
+}
+
+// Nothing of the next one is queued when their turns end, so switches cost them more.
+TEST(Arbiter, TurnsAreLongerWhereAllWaitForEachOfTheirKernels) {
+  EXPECT_NEAR(turns_of_two_that_have_in_flight(kMs / 10, kMs / 10), 12, 1);
+  EXPECT_NEAR(turns_of_two_that_have_in_flight(kMs / 10, kMs), 19, 1);
+  EXPECT_NEAR(turns_of_two_that_have_in_flight(kMs, kMs), 19, 1);
 }
 
 TEST(Arbiter, LagsOfThoseWhoWantTheGpuAddUpToNothingEvenIfNobodyUsesIt) {

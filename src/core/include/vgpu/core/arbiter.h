@@ -35,6 +35,13 @@ inline constexpr std::uint64_t kForever = UINT64_MAX;
 // turns): 20 ms turns keep 98.5 to 99.2 % of the work, 5 ms ones 96 to 97 %.
 inline constexpr std::uint64_t kCycleNs = 50'000'000;
 inline constexpr std::uint64_t kLeastTurnNs = 10'000'000;
+// The same where all wait for each of their kernels. To them a switch is 0.3 to 0.5 ms in which the
+// GPU does nothing (H200), as nothing of the next one is queued yet; and their turns end when they
+// should, so that shares stay even over a quarter of a second, which is three of these.
+inline constexpr std::uint64_t kWaitersCycleNs = 83'000'000;
+// A seat that has no more in flight than this when its turn is over, and never had in its last few.
+inline constexpr std::uint64_t kWaitersLeftNs = 200'000;
+inline constexpr std::uint32_t kWaitersTurns = 4;
 // The same where only gangs meet. A step of theirs is long (17 ms of DistributedDataParallel on two
 // H200) and what is begun of one when a turn ends is in nobody's way but in nobody's use either: in
 // turns of 25 ms two such jobs did 69.8 % of one alone.
@@ -172,6 +179,7 @@ class Arbiter {
     std::uint64_t done_at_look_ns = 0;  // and when its progress was last looked at
     std::uint64_t alone_ppm = 0;        // completed work per time of its turns; 0: not known
     std::uint32_t turns = 0;            // that it is known from
+    std::uint32_t short_ends = 0;       // turns in a row with next to nothing in flight at the end
     std::uint64_t unanswered_ns = 0;    // the want that it was given a turn for and didn't use it
     std::uint64_t ask_again_ns = 0;     // when it gets another all the same
     Membership gang;
@@ -187,6 +195,7 @@ class Arbiter {
   void balance(std::uint64_t now_ns, std::span<const SeatView> seats, std::uint64_t rates);
   void look_who_wants(std::uint64_t now_ns, std::span<const SeatView> seats);
   void set_rates(std::span<const SeatView> seats);
+  void set_cycle(std::span<const SeatView> seats);
   void watch_progress(std::uint64_t now_ns, std::span<const SeatView> seats);
   std::uint64_t take_turns(std::uint64_t now_ns, std::span<const SeatView> seats,
                            const Ruling& ruling);
@@ -231,6 +240,7 @@ class Arbiter {
   std::uint64_t rates_for_ = 0;  // fingerprint of what the rates were made from
   std::uint64_t rivals_ = 0;     // fingerprint of the seats that wanted the GPU lately
   std::uint32_t active_count_ = 0;
+  std::uint64_t cycle_ns_ = kCycleNs;
   bool beside_priority_ = false;  // a seat of high priority is there
 };
 
