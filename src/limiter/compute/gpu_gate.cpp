@@ -89,7 +89,7 @@ void GpuGate::take_seat(int gpu) {
     grant_.store(&seat_.grant(), std::memory_order_release);
     node->ring();
   } else {
-    grant_.store(limit_percent() == 0 ? &unshared_ : &unshared_under_limit_,
+    grant_.store(tenant_->compute_limit_percent(gpu_) == 0 ? &unshared_ : &unshared_under_limit_,
                  std::memory_order_release);
   }
   seat_state_.store(SeatState::taken, std::memory_order_release);
@@ -127,7 +127,7 @@ void GpuGate::report() {
 }
 
 std::uint32_t GpuGate::limit_percent() const {
-  return shm::limit_percent_of(words_.terms->load(std::memory_order_relaxed));
+  return core::paced_percent(shm::limit_percent_of(words_.terms->load(std::memory_order_relaxed)));
 }
 
 void GpuGate::beat(std::uint64_t now) {

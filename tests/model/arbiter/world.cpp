@@ -66,6 +66,7 @@ class Process {
   };
   void try_launch(Time now);
   bool passes_lock(Time now);
+  std::uint32_t limit() const;
   void ask(const core::Meter& meter, Time now);
   bool passes_gate(Time now);
   void admitted(Time now);
@@ -400,18 +401,19 @@ void Process::learn(const Sample& sample, Time now) {
   passed_mark_ns_ += more;
   for (Mark& mark : marks_) mark.work_ns += more;
   Time& paid = world_.paid_until(gpu_, tenant_);
-  paid = core::pace_charge(paid, now, more, world_.tenant(tenant_).limit);
+  paid = core::pace_charge(paid, now, more, limit());
 }
+
+std::uint32_t Process::limit() const { return core::paced_percent(world_.tenant(tenant_).limit); }
 
 // Takes the launch's place under its tenant's limit.
 void Process::ask(const core::Meter& meter, Time now) {
   asked_ns_ = now;
   place_ns_ = kNever;
-  const std::uint32_t limit = world_.tenant(tenant_).limit;
-  if (limit == 0) return;
+  if (limit() == 0) return;
   Time& paid = world_.paid_until(gpu_, tenant_);
   place_ns_ = core::pace_place_ns(paid, now);
-  paid = core::pace_charge(paid, now, meter.cost().mean_ns(), limit);
+  paid = core::pace_charge(paid, now, meter.cost().mean_ns(), limit());
 }
 
 bool Process::passes_gate(Time now) {
@@ -431,7 +433,7 @@ bool Process::passes_gate(Time now) {
   if (place_ns_ != kNever) {
     // A batch is saved up only where starting costs others a turn, and by who has nothing going.
     const bool starts = grant_.counted && now >= grant_.end_ns && want_since_ns_ == 0;
-    view.due_ns = core::pace_due_ns(place_ns_, starts ? kBatchNs : 0, world_.tenant(tenant_).limit);
+    view.due_ns = core::pace_due_ns(place_ns_, starts ? kBatchNs : 0, limit());
   }
   core::Verdict verdict = core::judge_launch(now, view);
   if (verdict.admission == core::Admission::wait_in_flight) {

@@ -69,6 +69,20 @@ TEST(Meter, MeasuresWhatVariesMoreOften) {
   EXPECT_GT(measured, 40);
 }
 
+// The events around one in eight of them would take the GPU 2 percent of the time.
+TEST(Meter, OneSampleForAMillisecondOfShortWorkIsEnoughHoweverItVaries) {
+  Meter meter = learned(20 * kUs);
+  int measured = 0;
+  for (int i = 0; i < 5'000; ++i) {
+    const bool is_measured = meter.wants_sample(kLongAgo);
+    meter.launched(is_measured);
+    if (is_measured) meter.sampled(++measured % 2 == 0 ? 11 * kUs : 29 * kUs, true);
+  }
+  EXPECT_TRUE(meter.cost().varies());
+  EXPECT_GE(measured, 90);
+  EXPECT_LE(measured, 110);
+}
+
 // What differs by a microsecond or two, which is how exactly events tell.
 TEST(Meter, MeasuresVeryShortWorkSeldomHoweverItVaries) {
   Meter meter = learned(2 * kUs);

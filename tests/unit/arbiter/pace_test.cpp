@@ -40,6 +40,12 @@ TEST(Pace, HoldsALimitForAnyLengthOfKernel) {
   }
 }
 
+TEST(Pace, NothingIsHeldBackUnderALimitOfAllTheTime) {
+  EXPECT_EQ(paced_percent(0), 0u);
+  EXPECT_EQ(paced_percent(99), 99u);
+  EXPECT_EQ(paced_percent(100), 0u);
+}
+
 TEST(Pace, IdlingSavesUpOneBurstAndNoMore) {
   // A minute of idling, then five seconds of work.
   const std::uint64_t got = saturate(0, 60 * kS, 5 * kS, 100 * kUs, 30);

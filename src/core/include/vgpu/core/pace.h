@@ -14,6 +14,12 @@ namespace vgpu::core {
 // Wall time whose allowance may be saved up: a tenant that waits for its turn loses none of it.
 inline constexpr std::uint64_t kPaceBurstNs = 100'000'000;
 
+// What is paced by a compute limit; 0: nothing. All of the time is more than anybody can have, and
+// a learned cost that is a little too high would hold it back all the same.
+constexpr std::uint32_t paced_percent(std::uint32_t limit_percent) {
+  return limit_percent < 100 ? limit_percent : 0;
+}
+
 // GPU time, as the wall time that pays for it.
 constexpr std::uint64_t paid_by_ns(std::uint64_t cost_ns, std::uint32_t limit_percent) {
   return limit_percent == 0 ? 0 : cost_ns * 100 / limit_percent;
