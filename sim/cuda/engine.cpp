@@ -177,6 +177,7 @@ void Engine::adopt_turn(int device, const Turn& turn) {
   Sm& sm = sms_[static_cast<std::size_t>(device)];
   sm.held = true;
   sm.start_ns = turn.start_ns;
+  has_news_ = true;             // who waits for work may know by now when it is done
   for (Lane* lane : active_) {  // what was interrupted goes on
     if (lane->device->index() != device || lane->idle()) continue;
     Op& op = lane->queue.front();
@@ -247,7 +248,7 @@ void Engine::pop(Lane& lane) {
   sm(*lane.device).remove_work(op.work_ns);
   lane.completed = op.ticket;
   lane.queue.pop_front();
-  finished_ops_ = true;
+  has_news_ = true;
 }
 
 // Whether a kernel finds room beside those that run. It waits for what will come free; but where
@@ -540,7 +541,7 @@ void Engine::advance(std::unique_lock<std::mutex>& lock) {
     report_busy();
     break;
   }
-  if (std::exchange(finished_ops_, false) && waiters_ > 0) finished_.notify_all();
+  if (std::exchange(has_news_, false) && waiters_ > 0) finished_.notify_all();
 }
 
 template <class Done>

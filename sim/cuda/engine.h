@@ -153,7 +153,7 @@ class Engine {
   std::uint64_t last_active_ns_ = 0;
   int prompt_ops_ = 0;
   int waiters_ = 0;
-  bool finished_ops_ = false;
+  bool has_news_ = false;
   bool has_thread_ = false;
   bool has_callback_thread_ = false;
   std::condition_variable finished_;

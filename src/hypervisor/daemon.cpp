@@ -41,7 +41,7 @@ constexpr std::uint64_t kBeatNs = 100 * kMsNs;
 constexpr std::uint64_t kUseEveryNs = 250 * kMsNs;
 constexpr std::uint64_t kSharesEveryNs = kSecondNs;
 // A process uses the GPU a moment before it has a slot, and its tenant's directory may be new.
-constexpr std::uint64_t kUntilInATenantNs = 700 * kMsNs;
+constexpr std::uint64_t kUntilInATenantNs = 400 * kMsNs;
 constexpr std::uint64_t kNvmlHangsNs = 3 * kSecondNs;
 constexpr double kPpmOfPercent = 10'000;
 
