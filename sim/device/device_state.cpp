@@ -2,10 +2,10 @@
 // The shared file of the simulated GPUs: configuration, slots of processes, charging and time
 // slices. Life of the file: whoever attaches holds a read lock (open file description lock) on the
 // attach byte; the first one, who can have it for writing, sets everything up afresh. Slots are
-// claimed by a write lock on the slot's own byte, which the kernel takes back when the last copy of
-// the descriptor closes: that is the death of a process, and needs no cooperation. Counters change
-// under a robust mutex per device; if its owner died inside, the sums are taken again from the
-// slots.
+// claimed by a write lock on the slot's own byte of another file (slots.N), which the kernel takes
+// back when the last copy of the descriptor closes: that is the death of a process, and needs no
+// cooperation. Counters change under a robust mutex per device; if its owner died inside, the sums
+// are taken again from the slots.
 #include "vgpu/sim/device_state.h"
 
 #include <errno.h>
@@ -31,9 +31,8 @@ namespace vgpu::sim {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x55504773694d7667;  // "gvMisGPU"
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr off_t kAttachByte = off_t{1} << 40;
-constexpr off_t kSlotBytes = kAttachByte + 1;
 constexpr std::size_t kWords = kMaxProcesses / 64;
 constexpr std::size_t kMaxShares = 1024;  // a device
 
@@ -328,13 +327,7 @@ bool DeviceState::attach(std::string& why) {
     return false;
   }
   const std::string path = folder_ + "/devices";
-  // First as it is: a sticky folder lets nobody create what is another's.
-  fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd_ < 0) fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  struct stat folder {};
-  // Who may write into the folder may use its GPUs, as /dev/nvidia0 is everybody's.
-  if (fd_ >= 0 && stat(folder_.c_str(), &folder) == 0 && (folder.st_mode & S_IWOTH) != 0)
-    (void)fchmod(fd_, 0666);
+  fd_ = open_file(path);
   if (fd_ < 0) {
     why = "can't open " + path + ": " + std::strerror(errno) + " (set VGPU_SIM_STATE)";
     return false;
@@ -449,17 +442,54 @@ std::vector<int> DeviceState::cuda_order(bool by_pci) const {
 }
 
 bool DeviceState::alive(std::uint32_t slot) const {
-  return slot == slot_ || byte_is_locked(fd_, kSlotBytes + static_cast<off_t>(slot));
+  return slot == slot_ || byte_is_locked(slot_file(slot), static_cast<off_t>(slot));
+}
+
+// First as it is: a sticky folder lets nobody create what is another's. -1: it can't be had.
+int DeviceState::open_file(const std::string& path) const {
+  int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  struct stat folder {};
+  // Who may write into the folder may use its GPUs, as /dev/nvidia0 is everybody's.
+  if (fd >= 0 && stat(folder_.c_str(), &folder) == 0 && (folder.st_mode & S_IWOTH) != 0)
+    (void)fchmod(fd, 0666);
+  return fd;
+}
+
+std::string DeviceState::slot_path(std::uint32_t slot) const {
+  return folder_ + "/slots." + std::to_string(slot / kSlotsAFile);
+}
+
+int DeviceState::slot_file(std::uint32_t slot) const {
+  std::atomic<int>& known = slot_files_[slot / kSlotsAFile];
+  int file = known.load(std::memory_order_acquire);
+  if (file > 0) return file - 1;
+  const int opened = open_file(slot_path(slot));
+  if (opened < 0 || known.compare_exchange_strong(file, opened + 1)) return opened;
+  close(opened);  // another thread was first
+  return file - 1;
+}
+
+// Through a description of its own: one that a fork has shared wouldn't find the other's lock.
+std::uint32_t DeviceState::lock_free_slot() {
+  for (std::uint32_t first = 0; first < kMaxProcesses; first += kSlotsAFile) {
+    const int fd = open_file(slot_path(first));
+    if (fd < 0) return kNobody;
+    for (std::uint32_t slot = first; slot < first + kSlotsAFile; ++slot) {
+      if (!lock_byte(fd, static_cast<off_t>(slot), F_WRLCK, false)) continue;
+      claim_fd_ = fd;
+      return slot;
+    }
+    close(fd);
+  }
+  return kNobody;
 }
 
 bool DeviceState::claim() {
   if (slot_ != kNobody) return true;
   if (pthread_mutex_lock(&shared_->claim_mutex) == EOWNERDEAD)
     pthread_mutex_consistent(&shared_->claim_mutex);
-  std::uint32_t slot = 0;
-  for (; slot < kMaxProcesses; ++slot) {
-    if (lock_byte(fd_, kSlotBytes + static_cast<off_t>(slot), F_WRLCK, false)) break;
-  }
+  const std::uint32_t slot = lock_free_slot();
   if (slot < kMaxProcesses) {
     for (std::size_t device = 0; device < devices_.size();
          ++device) {  // whoever had it is dead: its sums go first

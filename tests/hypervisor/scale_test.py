@@ -4,7 +4,7 @@
 
   scale_test.py PROGRAMS [TENANTS [PROCESSES_OF_EACH]]   the folder with vgpu, hypervisor and gpu_client
 
-Goals: 5 % of a core, 100 MiB, admission p99 5 ms (docs/hypervisor.md says what came out). What is asserted leaves room for machines that are busy: a core by 15 %, admission by ten times.
+Goals: 5 % of a core, 100 MiB, admission p99 5 ms (docs/hypervisor.md says what came out). What is asserted leaves room for machines that are busy: a core by twice as much, admission by ten times.
 """
 import http.client
 import json
@@ -73,7 +73,11 @@ def main():
                                           "/bin/sh", "-c", f"exec 3<&0; for i in $(seq 2 {EACH}); do {program} <&3 & done; exec {program}"],
                                          env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL))
         while True:
-            tenants = ask(UnixConnection(socket_path), "GET", "/api/v2/tenants")[1]
+            status, tenants = ask(UnixConnection(socket_path), "GET", "/api/v2/tenants")
+            if status != 200:  # 200 are asking at once, and the daemon has connections for fewer
+                assert status == 503 and time.monotonic() < end, f"{status} {tenants}"
+                time.sleep(0.5)
+                continue
             processes = sum(tenant["process_count"] for tenant in tenants)
             if len(tenants) == TENANTS and processes == TENANTS * EACH:
                 break
@@ -96,7 +100,7 @@ def main():
         print(f"{TENANTS} tenants, {TENANTS * EACH} processes, {GPUS} GPUs: {percent:.1f} % of a core, {memory['VmRSS'] / 1024:.0f} MiB ({memory['RssAnon'] / 1024:.0f} its own, "
               f"{memory['RssShmem'] / 1024:.0f} of shared memory); admission {took[len(took) // 2]:.2f} ms, p99 {p99:.2f} ms; load {os.getloadavg()[0]:.1f}")
         assert memory["VmRSS"] < 100 * 1024, memory
-        assert percent < 15, percent
+        assert percent < 10, percent
         assert p99 < 50, p99
     finally:
         for run in runs:

@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -140,6 +141,10 @@ class DeviceState {
   void initialise(const std::vector<std::pair<const GpuModel*, std::uint64_t>>& config,
                   std::uint64_t config_hash);
   void read_devices();
+  int open_file(const std::string& path) const;
+  std::string slot_path(std::uint32_t slot) const;
+  int slot_file(std::uint32_t slot) const;
+  std::uint32_t lock_free_slot();
   bool alive(std::uint32_t slot) const;
   void drop_dead_locked(int device);
   void recompute_locked(int device);
@@ -149,7 +154,14 @@ class DeviceState {
   void pass_turn_locked(int device, std::uint64_t at_ns, std::uint64_t switch_ns);
   class Lock;
 
+  // The kernel walks all locks on a file to answer for one, so slots have theirs on several.
+  static constexpr std::uint32_t kSlotsAFile = 32;
+  static_assert(kMaxProcesses % kSlotsAFile == 0);
+
   int fd_ = -1;
+  // Of the files with the slots' locks, to look at them: a file's plus one; 0: not opened yet.
+  mutable std::atomic<int> slot_files_[kMaxProcesses / kSlotsAFile] = {};
+  int claim_fd_ = -1;  // has the lock on slot_
   std::uint32_t slot_ = kNobody;
   DeviceStateLayout* shared_ = nullptr;
   std::vector<DeviceInfo> devices_;
