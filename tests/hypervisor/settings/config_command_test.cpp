@@ -75,6 +75,17 @@ TEST_F(ConfigCommand, CheckListsEveryFaultAndFails) {
   EXPECT_THAT(result.out, HasSubstr(file + ":3:9: guard.grace: a time in quotes"));
 }
 
+TEST_F(ConfigCommand, ACommandThatIsNoneIsRefusedWithTheOneThatItMayBe) {
+  Result refused = hypervisor("deamon --log-level info");
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_EQ(refused.out,
+            "hypervisor: deamon is no command of hypervisor (VG1001)\n  try: hypervisor daemon\n");
+  refused = hypervisor("xyz");
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.out, HasSubstr("try: hypervisor --help\n"));
+  EXPECT_THAT(hypervisor("daemon --nope").out, HasSubstr("--nope"));
+}
+
 TEST_F(ConfigCommand, CheckJudgesWhatValuesMean) {
   const std::string file =
       write("a.toml", "[api]\nlisten = [\"0.0.0.0:8001\", \"nowhere\"]\ntls-key = \"/k\"\n");
