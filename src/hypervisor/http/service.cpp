@@ -77,12 +77,18 @@ bool is_taken(const ListenAddress& address) {
 ServerSettings settings_of(const HttpOptions& options, const std::string& state_dir) {
   ServerSettings settings;
   settings.addresses = addresses_of(options, state_dir);
+  settings.sockets = options.sockets;
+  // Systemd's socket is bound where the daemon would listen itself.
+  for (const int given : settings.sockets) {
+    std::erase_if(settings.addresses, [there = address_of(given).text()](const auto& address) {
+      return address.text() == there;
+    });
+  }
   if (options.listen_is_default) {
     std::erase_if(settings.addresses, [](const ListenAddress& address) {
       return !address.host.empty() && is_taken(address);
     });
   }
-  settings.sockets = options.sockets;
   settings.tls_certificate_file = options.tls_certificate_file;
   settings.tls_key_file = options.tls_key_file;
   settings.limits.requests_per_second = options.requests_per_second;

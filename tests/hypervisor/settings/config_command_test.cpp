@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `hypervisor config` and the daemon's flags, from outside.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "activation.h"
@@ -162,15 +164,53 @@ TEST_F(ConfigCommand, ThePredecessorsFlagsAreRefusedWithTheReason) {
             0);
 }
 
+sockaddr_un unix_address(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  return address;
+}
+
+int listening_socket(const std::string& path) {
+  const int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_un address = unix_address(path);
+  EXPECT_EQ(bind(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(listen(descriptor, 8), 0);
+  return descriptor;
+}
+
+// What is answered, as it comes.
+std::string get(const std::string& path, const std::string& target) {
+  const int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_un address = unix_address(path);
+  EXPECT_EQ(connect(descriptor, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const timeval patience{20, 0};
+  setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const std::string asked = "GET " + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  EXPECT_EQ(write(descriptor, asked.data(), asked.size()), static_cast<ssize_t>(asked.size()));
+  std::string answer;
+  std::array<char, 4096> part{};
+  for (ssize_t size; (size = read(descriptor, part.data(), part.size())) > 0;)
+    answer.append(part.data(), static_cast<std::size_t>(size));
+  close(descriptor);
+  return answer;
+}
+
 // A running daemon whose lines go to a file.
 class ReloadingDaemon : public ConfigCommand {
  protected:
-  void start(const std::string& config) {
-    const std::string log = (folder_ / "log").string(), state = (folder_ / "state").string();
-    std::filesystem::create_directory(state);
-    std::filesystem::permissions(state, std::filesystem::perms::owner_all);
+  // `activated`: a socket that listens, which it gets as systemd gives it; -1: none.
+  void start(const std::string& config, int activated = -1) {
+    const std::string log = (folder_ / "log").string(), state = state_folder();
     child_ = fork();
     if (child_ == 0) {
+      if (activated >= 0) {
+        // A description of its own may be 3 already, and close at exec.
+        if (activated == 3) fcntl(3, F_SETFD, 0);
+        if (activated != 3 && dup2(activated, 3) != 3) _exit(1);
+        setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+        setenv("LISTEN_FDS", "1", 1);
+      }
       setenv("VGPU_STATE_DIR", state.c_str(), 1);
       if (freopen(log.c_str(), "w", stderr) == nullptr) _exit(1);
       execl(HYPERVISOR, HYPERVISOR, "daemon", "--simulated", "--config", config.c_str(), nullptr);
@@ -181,6 +221,12 @@ class ReloadingDaemon : public ConfigCommand {
     if (child_ <= 0) return;
     kill(child_, SIGTERM);
     waitpid(child_, nullptr, 0);
+  }
+  std::string state_folder() const {
+    const std::string state = (folder_ / "state").string();
+    std::filesystem::create_directory(state);
+    std::filesystem::permissions(state, std::filesystem::perms::owner_all);
+    return state;
   }
   // Whether the log comes to hold that text.
   bool says(const std::string& text) const { return comes_to_hold("log", text); }
@@ -213,6 +259,21 @@ TEST_F(ReloadingDaemon, TakesWhatItCanAndSaysWhatItCant) {
   write("a.toml", "node-name = \"b\"\n" + head + "grace = 1\n");
   kill(child_, SIGHUP);
   EXPECT_TRUE(says("settings stay as they were: " + file + ":5:9: guard.grace"));
+}
+
+// Nothing said where to listen: that is where systemd's socket is, too.
+TEST_F(ReloadingDaemon, ServesTheSocketThatSystemdOpenedInItsPlace) {
+  const std::string path = state_folder() + "/hypervisor.sock";
+  const int socket = listening_socket(path);
+  start(write("a.toml", "[api]\nlisten = [\"none\"]\n"), socket);
+  // Who connects before the daemon is there waits for it.
+  EXPECT_THAT(get(path, "/healthz"), HasSubstr("200 OK"));
+  kill(child_, SIGTERM);
+  int status = -1;
+  waitpid(std::exchange(child_, -1), &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(std::filesystem::exists(path)) << "it is systemd's";
+  close(socket);
 }
 
 TEST_F(ReloadingDaemon, WritesAUsageLogWhereItIsAskedFor) {
