@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "look.h"
 #include "verbs.h"
 #include "vgpu/survey/json.h"
 #include "vgpu/survey/quotas.h"
@@ -23,7 +24,7 @@ using survey::bar, survey::compute_text, survey::Driver, survey::GpuShares, surv
     survey::Outsider, survey::percent_json, survey::policy_name, survey::print_json,
     survey::priority_name, survey::share_notes, survey::shares_on, survey::simulation_wanted,
     survey::size_text, survey::Snapshot, survey::source_name, survey::Style, survey::table,
-    survey::take_snapshot, survey::text_json, survey::visible;
+    survey::text_json, survey::visible;
 
 namespace {
 
@@ -115,7 +116,7 @@ Json snapshot_json(const Snapshot& snapshot, const SharesByGpu& shares) {
                             {"used_bytes", optional_json(process.used_bytes)},
                             {"limited", process.limiter == Limiter::unknown
                                             ? Json(nullptr)
-                                            : Json(process.limiter == Limiter::present)}};
+                                            : Json(process.limiter != Limiter::absent)}};
         (process.limiter == Limiter::absent ? unlimited : others).push_back(shown);
       }
     }
@@ -242,7 +243,7 @@ std::string snapshot_text(const Snapshot& snapshot, const SharesByGpu& shares, c
 }  // namespace
 
 int list_verb(const ListOptions& options) {
-  Snapshot snapshot = take_snapshot(simulation_wanted(options.simulated));
+  Snapshot snapshot = look(simulation_wanted(options.simulated));
   const SharesByGpu shares = shares_of_all(snapshot);
   keep_only(snapshot, options.only);
   if (options.json) {

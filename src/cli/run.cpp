@@ -8,6 +8,7 @@
 
 #include "admit.h"
 #include "launch.h"
+#include "look.h"
 #include "tenant_environment.h"
 #include "verbs.h"
 #include "vgpu/survey/change.h"
@@ -23,7 +24,7 @@ using survey::check_command, survey::Command, survey::cuda_order, survey::Driver
     survey::find_installation, survey::GpuFiles, survey::Installation, survey::kExitNotStarted,
     survey::plan_tenant, survey::PlannedTenant, survey::Problem, survey::ProcessEnvironment,
     survey::quota_line, survey::read_driver, survey::shares_on, survey::simulated_state_folder,
-    survey::simulation_wanted, survey::Snapshot, survey::state_directory, survey::take_snapshot,
+    survey::simulation_wanted, survey::Snapshot, survey::state_directory,
     survey::visible_devices_value;
 
 namespace {
@@ -60,7 +61,7 @@ void refuse_empty_promise(const RunOptions& options, const PlannedTenant& planne
 void judge_best_effort(const RunOptions& options, const shm::TenantSpec& spec, bool simulated) {
   if (!survey::wants_share(spec)) return;
   if (options.quiet && !options.require_share) return;
-  const Snapshot snapshot = take_snapshot(simulated);
+  const Snapshot snapshot = look(simulated);
   for (const auto& gpu : spec.gpus) {
     if (!survey::has_share(gpu)) continue;
     const std::string why = shares_on(snapshot, gpu.uuid).best_effort;

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "look.h"
 #include "verbs.h"
 #include "vgpu/survey/causes.h"
 #include "vgpu/survey/json.h"
@@ -17,7 +18,7 @@ namespace vgpu::cli {
 using survey::explain, survey::explanation_json, survey::Explanation, survey::find_tenant,
     survey::Json, survey::kExitFailed, survey::kExitUsage, survey::KnownTenant, survey::print_json,
     survey::Problem, survey::simulation_wanted, survey::Snapshot, survey::state_directory,
-    survey::Style, survey::take_snapshot;
+    survey::Style;
 
 namespace {
 
@@ -44,9 +45,9 @@ int why_verb(const WhyOptions& options) {
   const bool simulated = simulation_wanted(options.simulated);
   const KnownTenant known =
       find_tenant(state_directory(true, kExitFailed), options.tenant, kExitFailed, "vgpu why {}");
-  const Snapshot before = take_snapshot(simulated);
+  const Snapshot before = look(simulated);
   sleep(kBetweenLooksS);
-  const Snapshot now = take_snapshot(simulated);
+  const Snapshot now = look(simulated);
   const std::string name(known.spec.name.view());
   const auto explanations = explain(before, now, known.spec.id.view());
   if (explanations.empty())

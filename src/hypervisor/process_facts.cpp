@@ -31,6 +31,7 @@ LimiterPresence presence(survey::Limiter limiter) {
       return LimiterPresence::present;
     case survey::Limiter::predecessor:
     case survey::Limiter::unknown:
+    case survey::Limiter::arbitrated:
       break;
   }
   return LimiterPresence::unknown;

@@ -35,6 +35,7 @@ std::string outsider_text(const Outsider& outsider) {
     case Limiter::predecessor:
       return who + " is on it under the predecessor's limiter, which takes no turns";
     case Limiter::unknown:
+    case Limiter::arbitrated:
       break;
   }
   return who + " of another user is on it";
@@ -44,8 +45,10 @@ std::string best_effort_text(const Snapshot& snapshot, const GpuUuid& gpu) {
   if (!snapshot.seats_unreadable.empty())
     return fmt::format("the seats (node.seats) are {}", snapshot.seats_unreadable);
   const auto found = snapshot.outsiders.find(gpu);
-  if (found == snapshot.outsiders.end() || found->second.empty()) return "";
-  const auto& outsiders = found->second;
+  if (found == snapshot.outsiders.end()) return "";
+  std::vector<Outsider> outsiders = found->second;
+  std::erase_if(outsiders, [](const auto& each) { return each.limiter == Limiter::arbitrated; });
+  if (outsiders.empty()) return "";
   // The plainest case names itself first.
   const auto worst =
       std::min_element(outsiders.begin(), outsiders.end(),

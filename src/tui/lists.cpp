@@ -53,6 +53,7 @@ std::string limiter_text(const Process& process) {
     case Limiter::present:
       return "(another's)";
     case Limiter::unknown:
+    case Limiter::arbitrated:
       return "(unknown)";
   }
   return "-";

@@ -218,9 +218,17 @@ class Sharing(Users):
         self.assertEqual(self.tenant("small", ALICE)["gpus"][0]["quota"]["share_percent"], 30)
         after = self.pass_windows(36)
 
+        # Whose processes Alice can't look into take turns with hers: the daemon says so.
+        promised = ("run", "-q", "--require-share", "--compute", "10", "--memory", "1GiB", "--", "/bin/true")
+        self.assertNotIn("best effort", self.vgpu(ALICE, "ls").stdout)
+        kept = self.vgpu(ALICE, *promised)
+        self.assertEqual(kept.returncode, 0, kept.stdout)
         self.daemons[0].kill()
         killed = self.window()
         alone = self.pass_windows(36)
+        refused = self.vgpu(ALICE, *promised)
+        self.assertEqual(refused.returncode, 125)
+        self.assertIn("of another user is on it (VG1015)", refused.stdout)
         self.start_daemon()
         replaced = self.window()
         last = self.pass_windows(36)

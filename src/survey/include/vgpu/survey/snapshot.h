@@ -24,8 +24,10 @@ struct ListedTenant {
 
 // Does a process that is in none of the tenants shown have the limiter in it? Another user's may,
 // or one under another state directory; `unknown` where it can't be looked into.
-// `predecessor`: as a daemon knows it, that process's work is limited by a file and takes no turns.
-enum class Limiter : unsigned char { absent, present, predecessor, unknown };
+// The others are as a daemon knows them. `predecessor`: that process's work is limited by a file
+// and takes no turns. `arbitrated`: it is in another user's tenant, and takes turns with this
+// user's.
+enum class Limiter : unsigned char { absent, present, predecessor, unknown, arbitrated };
 
 Limiter limiter_of(std::uint32_t pid);
 
