@@ -80,9 +80,11 @@ def program_of(run):
         return None
 
 
+# A leader that is a zombie may have threads that haven't ended yet; until the last has, the files are open.
 def is_dead(pid):
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return True
 
