@@ -17,12 +17,15 @@ namespace vgpu::core {
 
 // One launch in so many is measured, the first few, and all that are long enough not to notice.
 inline constexpr std::uint64_t kSampleEvery = 64;
-// Where lengths vary or one was a surprise, more are; of all launches no more than one in so many,
-// and one for so much work. A sample takes the host 3 to 4 us, as much as the launch itself, and
-// its events the GPU 3.3 us (H200): of 20 us kernels, one in eight measured are 2 to 4 percent
-// lost.
-inline constexpr std::uint64_t kLeastBetween = 8;
+// Where lengths vary, more are: as many more as their mean is made from, so that it ages as fast,
+// but no more than one for so much work. Two timing events take the GPU 3.3 us (H200): of 20 us
+// kernels, one in eight measured are 2 percent lost, and a microsecond more or less, which is how
+// exactly events tell, looks like variation of still shorter ones.
+inline constexpr std::uint64_t kSampleVaryingEvery = 8;
 inline constexpr std::uint64_t kWorkPerSampleNs = 1'000'000;
+// A sample takes the host 3 to 4 us, as much as the launch itself; so no more than one in so many
+// of all launches is measured but for work that isn't known yet, or long.
+inline constexpr std::uint64_t kLeastBetweenSamples = 8;
 // What is shorter is never surprising (see kWorkPerSampleNs).
 inline constexpr std::uint64_t kShortNs = 20'000;
 inline constexpr std::uint32_t kSampleFirst = 4;
@@ -45,12 +48,14 @@ class Meter {
   // mark behind it. `since_sample`: launches of any kind since the last that was measured.
   bool wants_sample(std::uint64_t since_sample) const {
     if (cost_.samples() < kSampleFirst || cost_.mean_ns() >= kSampleLongNs) return true;
-    const std::uint64_t least =
-        std::clamp(kWorkPerSampleNs / std::max<std::uint64_t>(cost_.mean_ns(), 1), kLeastBetween,
-                   kSampleEvery);
-    if (since_sample < least) return false;
+    if (since_sample < kLeastBetweenSamples) return false;
     // Where others are part of the samples, these vary whatever the work is like.
-    return more_ > 0 || since_sample_ >= (clean_ && cost_.varies() ? least : kSampleEvery);
+    const std::uint64_t every =
+        clean_ && cost_.varies()
+            ? std::clamp(kWorkPerSampleNs / std::max<std::uint64_t>(cost_.mean_ns(), 1),
+                         kSampleVaryingEvery, kSampleEvery)
+            : kSampleEvery;
+    return more_ > 0 || since_sample_ >= every;
   }
   void launched(bool is_measured) {
     ++launches_;
