@@ -19,6 +19,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "look.h"
 #include "tenant_environment.h"
 #include "verbs.h"
 #include "vgpu/client/address.h"
@@ -38,8 +39,7 @@ namespace vgpu::cli {
 
 using survey::Driver, survey::find_installation, survey::Installation, survey::nearest,
     survey::ProcessEnvironment, survey::share_notes, survey::shares_on, survey::simulation_wanted,
-    survey::size_text, survey::Snapshot, survey::state_directory, survey::Style,
-    survey::take_snapshot;
+    survey::size_text, survey::Snapshot, survey::state_directory, survey::Style;
 
 namespace {
 
@@ -405,7 +405,7 @@ Json report_json(const Report& report) {
 int doctor_verb(const DoctorOptions& options) {
   Report report;
   const Installation installation = find_installation();
-  const Snapshot snapshot = take_snapshot(simulation_wanted(options.simulated));
+  const Snapshot snapshot = look(simulation_wanted(options.simulated));
   const Driver& driver = snapshot.driver;
   check_driver(installation, driver, report);
   check_gpus(driver, report);

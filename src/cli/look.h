@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What there is, as `ls`, `run` and `why` judge it: survey's snapshot, and what the daemon, where
-// one looks after this user's tenants, knows of the processes that this user can't look into.
+// What there is, as `ls`, `run`, `why` and `doctor` judge it: survey's snapshot, and what the
+// daemon, where one looks after this user's tenants, knows of the processes that this user can't
+// look into.
 #pragma once
 
 #include "vgpu/survey/snapshot.h"

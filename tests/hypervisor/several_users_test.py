@@ -220,7 +220,8 @@ class Sharing(Users):
 
         # Whose processes Alice can't look into take turns with hers: the daemon says so.
         promised = ("run", "-q", "--require-share", "--compute", "10", "--memory", "1GiB", "--", "/bin/true")
-        self.assertNotIn("best effort", self.vgpu(ALICE, "ls").stdout)
+        for verb in ("ls", "doctor"):
+            self.assertNotIn("best effort", self.vgpu(ALICE, verb).stdout)
         kept = self.vgpu(ALICE, *promised)
         self.assertEqual(kept.returncode, 0, kept.stdout)
         self.daemons[0].kill()
