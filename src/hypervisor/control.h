@@ -29,6 +29,8 @@ struct Asker {
   std::string origin;           // for the log: "socket", "rest"
   std::vector<gid_t> groups{};  // all that it is in
   std::shared_ptr<const PeerProcess> process{};
+  // It asks from a container: which (containment.h). Its user is nobody of this machine then.
+  std::optional<std::string> container{};
 };
 
 enum class RefusalKind : unsigned char {
@@ -159,6 +161,8 @@ struct JoinedTenant {
   std::string rule;
   std::string state_directory;
   std::string quota_directory;
+  // Both are this tenant's alone, and reached by what is handed over with the answer, not by name.
+  bool in_container = false;
 };
 struct ChangedTenant {
   std::string id;

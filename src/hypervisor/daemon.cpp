@@ -224,8 +224,9 @@ void Daemon::beat() {
   next->segments_read_ns = next->time_ns;
   next->hosts_arbiter = hosting_.hosts();
   next->notes = segments_.notes();
-  for (const DirectoryPointer& directory : directories)
-    next->state_directories.emplace_back(directory->dir.path.view());
+  for (const DirectoryPointer& directory : directories) {
+    if (!directory->is_cell()) next->state_directories.emplace_back(directory->dir.path.view());
+  }
   next->notes.insert(next->notes.end(), directories_.notes().begin(), directories_.notes().end());
   if (!segments_.seats_unreadable().empty())
     next->notes.push_back(fmt::format("node.seats: {}", segments_.seats_unreadable()));

@@ -151,8 +151,12 @@ class Daemon final : public Control {
   // With change_mutex_ held. Throw survey::Problem.
   const std::vector<DirectoryPointer>& directories();
   DirectoryPointer directory_for(const Asker& asker, const std::string& wanted);
-  DirectoryPointer directory_to_join(const Asker& asker);
+  DirectoryPointer directory_to_join(const Asker& asker, const std::string& own_id);
   Outcome<JoinedTenant> join_by_rule(const Asker& asker, const AskingProcess& who);
+  Outcome<JoinedTenant> join_pods(const Asker& asker, const std::string& tenant);
+  Whereabouts place_of_pods(const std::string& tenant);
+  Whereabouts put_into_cell(const Asker& asker, const Whereabouts& place,
+                            const shm::Tenant& tenant);
   // What a tenant that was made without asking here may have, as a request for each GPU whose quota
   // is to be another.
   struct Judged {

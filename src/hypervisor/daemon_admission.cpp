@@ -121,6 +121,7 @@ const std::vector<DirectoryPointer>& Daemon::directories() {
 DirectoryPointer Daemon::directory_for(const Asker& asker, const std::string& wanted) {
   const bool is_trusted = user_of(asker).trusted;
   const auto fits = [&](const DirectoryPointer& directory) {
+    if (directory->is_cell()) return false;
     if (!wanted.empty()) {
       const bool is_it = directory->dir.path.view() == wanted ||
                          platform::identity_of(wanted.c_str()) ==
@@ -147,7 +148,9 @@ admission::User Daemon::user_of(const Asker& asker) const {
   const std::optional<gid_t> group = options().admission.trusted_group;
   const bool is_member =
       group && std::find(asker.groups.begin(), asker.groups.end(), *group) != asker.groups.end();
-  return {asker.uid, asker.uid == 0 || asker.uid == geteuid() || is_member};
+  const bool is_trusted = asker.uid == 0 || asker.uid == geteuid() || is_member;
+  // The numbers of users and groups are a container's own business.
+  return {asker.uid, is_trusted && !asker.container};
 }
 
 admission::User Daemon::owner_of(std::string_view tenant) const {
@@ -239,7 +242,8 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     refuse("a quota for each GPU goes with a number of GPUs");
 
   Wanted wanted;
-  wanted.directory = directory_for(asker, request.state_directory);
+  if (request.lifetime != Lifetime::joined)
+    wanted.directory = directory_for(asker, request.state_directory);
   wanted.asker = asker;
   wanted.lifetime = request.lifetime;
   if (request.lifetime == Lifetime::run) {
@@ -327,6 +331,8 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
   const std::string id = place.public_id(), name(spec.name.view());
   // Admission has judged: nothing is left to refuse.
   survey::NewTenant made = survey::make_tenant(place.dir(), spec, {.oversubscribe = true});
+  place.directory->keep_name(name);
+  keep_quotas(place.directory, spec);
   made_.emplace(id,
                 Made{wanted.wish.user, place, place.inode(), wanted.lifetime, std::move(made.hold),
                      wanted.asker.pid.value_or(0), wanted.asker_start_ticks});

@@ -223,6 +223,7 @@ Outcome<RenamedTenant> Daemon::rename(const Asker& asker, std::string_view tenan
     const std::string after = survey::checked_name(name);
     if (before != after) survey::refuse_taken_name(place.dir(), after, survey::kExitFailed);
     known.tenant.rename(after);
+    place.directory->keep_name(after);
     BookedTenant booked = TenantBook::booked(known.spec, owner_of(id));
     booked.name = after;
     book_.put(id, std::move(booked), platform::monotonic_ns());

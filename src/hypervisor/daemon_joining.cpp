@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "daemon.h"
 #include "refusals.h"
@@ -52,7 +54,12 @@ JoinedTenant joined(const DirectoryPointer& directory, std::string id, std::stri
           std::move(name),
           std::move(rule),
           std::string(directory->dir.path.view()),
-          std::string(directory->dir.quotas.view())};
+          std::string(directory->dir.quotas.view()),
+          directory->is_cell()};
+}
+
+Refusal refuse_owner(std::string what, std::string next) {
+  return {RefusalKind::forbidden, "VG1077", "owner", std::move(what), std::move(next), {}};
 }
 
 std::string in_mib(std::uint64_t bytes) {
@@ -62,12 +69,20 @@ std::string in_mib(std::uint64_t bytes) {
 
 }  // namespace
 
-// One of the asker's own, made where there is none and only root could put something in its way.
-// Null: there is none.
-DirectoryPointer Daemon::directory_to_join(const Asker& asker) {
+// For a container a cell of that tenant's; else one of the asker's own, made where there is none
+// and only root could put something in its way. Null: there is none.
+DirectoryPointer Daemon::directory_to_join(const Asker& asker, const std::string& own_id) {
+  if (asker.container) {
+    DirectoryPointer cell = directories_.make_cell(asker.uid, own_id);
+    if (cell != nullptr) return cell;
+    throw survey::Problem(survey::kExitFailed, "VG1078",
+                          fmt::format("no directory can be made for the container's tenant {}: {}",
+                                      own_id, std::strerror(errno)),
+                          "a daemon that is root");
+  }
   const auto find = [&]() -> DirectoryPointer {
     for (const auto& directory : directories()) {
-      if (directory->user == asker.uid) return directory;
+      if (directory->user == asker.uid && !directory->is_cell()) return directory;
     }
     return nullptr;
   };
@@ -83,27 +98,67 @@ Outcome<JoinedTenant> Daemon::join(const Asker& asker, const JoinRequest& reques
     if (!asker.pid || !asker.process) return unseen(asker);
     const AskingProcess who = asking_process(asker.uid, asker.pid);
     if (!asker.process->is_alive()) return unseen(asker);
-    if (!request.tenant.empty()) {
-      const Whereabouts place = find_place(request.tenant);
-      if (place.directory->user != asker.uid) {
-        return Refusal{RefusalKind::forbidden,
-                       "VG1077",
-                       "owner",
-                       fmt::format("tenant {} lies with user {}, and this process is user {}'s",
-                                   request.tenant, place.directory->user, asker.uid),
-                       fmt::format("make it in a state directory of user {}", asker.uid),
-                       {}};
-      }
-      shm::Tenant tenant;
-      if (shm::Tenant::open(place.dir(), place.own_id, tenant) == shm::Status::ok) {
-        return joined(place.directory, place.public_id(), place.own_id,
-                      std::string(tenant.spec().name.view()), "");
-      }
-    }
-    return join_by_rule(asker, who);
+    return request.tenant.empty() ? join_by_rule(asker, who) : join_pods(asker, request.tenant);
   } catch (const survey::Problem& problem) {
     return refusal_of(problem);
   }
+}
+
+// The moment that the token was looked up in is up to a beat old: it may lie in a cell since.
+Daemon::Whereabouts Daemon::place_of_pods(const std::string& tenant) {
+  const Whereabouts place = find_place(tenant);
+  if (place.directory->is_cell() || place.inode() != 0) return place;
+  for (const auto& [id, made] : made_) {
+    if (made.place.directory->is_cell() && made.place.own_id == place.own_id) return made.place;
+  }
+  return place;
+}
+
+Outcome<JoinedTenant> Daemon::join_pods(const Asker& asker, const std::string& named) {
+  Whereabouts place = place_of_pods(named);
+  shm::Tenant tenant;
+  if (shm::Tenant::open(place.dir(), place.own_id, tenant) != shm::Status::ok)
+    return refuse_request(fmt::format("the pod's tenant {} isn't there any more", named));
+  if (asker.container && !place.directory->is_cell()) {
+    const auto made = made_.find(place.public_id());
+    const bool is_operators = made != made_.end() && made->second.owner.trusted;
+    if (!is_operators || !survey::processes_of(tenant).empty()) {
+      return refuse_owner(fmt::format("tenant {} isn't for a container: {}", named,
+                                      is_operators ? "processes outside of one are in it"
+                                                   : "nobody made it who may make any tenant"),
+                          "one for the pod alone, made over HTTP");
+    }
+    place = put_into_cell(asker, place, tenant);
+  }
+  if (place.directory->user != asker.uid) {
+    return refuse_owner(fmt::format("tenant {} lies with user {}, and this process is user {}'s",
+                                    named, place.directory->user, asker.uid),
+                        fmt::format("make it in a state directory of user {}", asker.uid));
+  }
+  return joined(place.directory, place.public_id(), place.own_id,
+                std::string(tenant.spec().name.view()), "");
+}
+
+// A tenant that nobody is in yet, for the container that it was made for: the same in a directory
+// of its own.
+Daemon::Whereabouts Daemon::put_into_cell(const Asker& asker, const Whereabouts& place,
+                                          const shm::Tenant& tenant) {
+  const shm::TenantSpec spec = tenant.spec();
+  const Made& before = made_.at(place.public_id());
+  const admission::User owner = before.owner;
+  const Lifetime lifetime = before.lifetime;
+  const Whereabouts cell{directory_to_join(asker, place.own_id), place.own_id};
+  unmake(place.public_id());
+  book_.remove(place.public_id(), platform::monotonic_ns());
+  survey::NewTenant made = survey::make_tenant(cell.dir(), spec, {.oversubscribe = true});
+  cell.directory->keep_name(std::string(spec.name.view()));
+  keep_quotas(cell.directory, spec);
+  made_.emplace(cell.public_id(),
+                Made{owner, cell, cell.inode(), lifetime, std::move(made.hold), 0, 0});
+  write_made_tenants();
+  book_.put(cell.public_id(), TenantBook::booked(spec, owner), platform::monotonic_ns());
+  beat_soon();
+  return cell;
 }
 
 Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProcess& who) {
@@ -111,11 +166,14 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
   const auto& rules = chosen.admission.quota_rules;
   const QuotaRule* rule = matching_rule(rules, who);
   if (rule == nullptr) return JoinedTenant{};
-  const DirectoryPointer directory = directory_to_join(asker);
+  const auto number = static_cast<std::size_t>(rule - rules.data()) + 1;
+  // A container is a tenant of its own, whatever the rule looks at.
+  const std::string own_id =
+      id_by_rule(*rule, number, asker.container ? *asker.container : scope_of(*rule, who));
+  const DirectoryPointer directory = directory_to_join(asker, own_id);
   if (directory == nullptr)
     return JoinedTenant{{}, {}, {}, rule->name.empty() ? "a rule" : rule->name, {}, {}};
-  const auto number = static_cast<std::size_t>(rule - rules.data()) + 1;
-  const Whereabouts place{directory, id_by_rule(*rule, number, scope_of(*rule, who))};
+  const Whereabouts place{directory, own_id};
   shm::Tenant there;
   if (shm::Tenant::open(place.dir(), place.own_id, there) == shm::Status::ok) {
     return joined(directory, place.public_id(), place.own_id, std::string(there.spec().name.view()),
@@ -124,8 +182,8 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
   CreateRequest request;
   request.program = place.own_id;
   request.lifetime = Lifetime::joined;
-  request.state_directory = directory->dir.path.view();
   Wanted wanted = wanted_of(asker, request);
+  wanted.directory = directory;
   wanted.spec.id = FixedString<shm::kMaxName>(place.own_id);
   wanted.spec.name = wanted.spec.id;
   wanted.wish.user.trusted = true;  // whoever wrote the rule is
@@ -214,7 +272,7 @@ void Daemon::judge_uninvited(const NodeState& before) {
       judged = judge(tenant);
     }
     for (const ChangeRequest& change : judged.changes) {
-      const Asker self{geteuid(), std::nullopt, "adoption", {}, nullptr};
+      const Asker self{geteuid(), std::nullopt, "adoption", {}, nullptr, std::nullopt};
       const auto outcome = this->change(self, tenant.id, change);
       const std::string what = outcome.ok()
                                    ? fmt::format("gets {}", judged.why)

@@ -39,13 +39,32 @@ std::uint64_t birth_ns(const std::string& path) {
   return static_cast<std::uint64_t>(time.tv_sec) * kSecondNs + time.tv_nsec;
 }
 
+shm::Status open_page(const shm::StateDir& dir, const std::string& path,
+                      const platform::FileIdentity& file, const shm::TenantSpec& spec,
+                      shm::Tenant& tenant, shm::QuotaPage& page) {
+  const shm::Status kept =
+      shm::QuotaPage::open(dir.quotas.view(), file, birth_ns(path), spec, page);
+  if (kept == shm::Status::ok) tenant.announce_quota_page();
+  return kept;
+}
+
 }  // namespace
+
+void keep_quotas(const DirectoryPointer& directory, const shm::TenantSpec& spec) {
+  const std::string id(spec.id.view());
+  const std::string path = path_of(directory->dir, id + ".tenant");
+  shm::Tenant tenant;
+  shm::QuotaPage page;
+  if (shm::Tenant::open(directory->dir, id, tenant) == shm::Status::ok)
+    (void)open_page(directory->dir, path, platform::identity_of(path.c_str()), spec, tenant, page);
+}
 
 struct DirectorySegments::Open {
   shm::Tenant tenant;
   platform::FileIdentity file;
   shm::QuotaPage page;
   std::uint64_t put_right = 0;
+  std::string name;  // as the daemon keeps it; empty: as the segment says
   std::uint64_t made_ns = 0;
   std::uint64_t looked_ns = 0;  // that all its processes live
   std::uint64_t reaped_ns = 0;
@@ -77,11 +96,9 @@ bool DirectorySegments::open(const std::string& id, std::uint64_t now_ns) {
     return false;
   }
   fresh->made_ns = birth_ns(path);
-  const shm::Status kept = shm::QuotaPage::open(dir_.quotas.view(), fresh->file, fresh->made_ns,
-                                                fresh->tenant.spec(), fresh->page);
-  if (kept == shm::Status::ok) {
-    fresh->tenant.announce_quota_page();
-  } else if (pages_unusable_.empty()) {
+  const shm::Status kept =
+      open_page(dir_, path, fresh->file, fresh->tenant.spec(), fresh->tenant, fresh->page);
+  if (kept != shm::Status::ok && pages_unusable_.empty()) {
     pages_unusable_ = fmt::format("{}: quotas can't be kept apart from the tenants: {}",
                                   dir_.quotas.view(), survey::status_text(kept));
   }
@@ -120,6 +137,7 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
   std::size_t count = open.tenant.processes(buffer_);
   const bool is_due = now_ns >= open.looked_ns + kLivesEveryNs;
   if (is_due) open.looked_ns = now_ns;
+  if (is_due) open.name = directory_->kept_name();
   const bool any_gone =
       is_due && std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
                             [&](const shm::ProcessView& process) {
@@ -143,6 +161,7 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
   SegmentTenant& seen = tenants_[id];
   seen.directory = directory_;
   seen.spec = open.tenant.spec();
+  if (!open.name.empty()) seen.spec.name = FixedString<shm::kMaxName>(open.name);
   keep_quota(id, open);
   seen.made_ns = open.made_ns;
   seen.inode = open.file.inode;
@@ -165,7 +184,9 @@ void DirectorySegments::read(std::uint64_t now_ns) {
     count = std::min(shm::list_tenants(dir_, ids_), ids_.size());
   }
   std::vector<std::string> present;
-  for (const auto& id : std::span(ids_).first(count)) present.emplace_back(id.view());
+  for (const auto& id : std::span(ids_).first(count)) {
+    if (directory_->holds(id.view())) present.emplace_back(id.view());
+  }
   std::sort(present.begin(), present.end());
   const auto is_there = [&](const std::string& id) {
     return std::binary_search(present.begin(), present.end(), id);

@@ -30,6 +30,10 @@ struct SegmentTenant {
   std::uint64_t put_right = 0;  // how often somebody else had written its quota
 };
 
+// Makes the page of a tenant's quotas at once, by the word of whoever made the tenant: until there
+// is one, its user could write other quotas into the segment, and the page would have them.
+void keep_quotas(const DirectoryPointer& directory, const shm::TenantSpec& spec);
+
 class DirectorySegments {
  public:
   explicit DirectorySegments(DirectoryPointer directory);

@@ -13,6 +13,9 @@
 namespace vgpu::hypervisor {
 namespace {
 
+// With the word that says that they have changed.
+static_assert(host::kMostSegments + 1 <= platform::kMostFutexes);
+
 constexpr std::uint64_t kFileLookEveryNs = 100 * kMsNs;
 constexpr std::uint64_t kUntilRetakenNs = 100 * kMsNs;
 

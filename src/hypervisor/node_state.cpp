@@ -154,7 +154,9 @@ const TenantState* NodeState::tenant_named(std::string_view name) const {
   const TenantState* found = nullptr;
   for (const auto& each : tenants) {
     if (each.name != name) continue;
-    if (each.directory == nullptr || each.directory->is_own) return &each;
+    // Users call theirs what they like.
+    if (each.directory == nullptr || each.directory->is_own || each.directory->is_cell())
+      return &each;
     if (found == nullptr) found = &each;
   }
   return found;

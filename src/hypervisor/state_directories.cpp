@@ -7,8 +7,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "times.h"
@@ -20,6 +26,8 @@ namespace {
 constexpr std::uint64_t kDirectoriesEveryNs = 250 * kMsNs;
 // Of one user, so that nobody takes the others' places.
 constexpr int kMostOfOneUser = 4;
+// Between its making and its tenant's.
+constexpr std::time_t kCellStaysSeconds = 5;
 
 // "/dev/shm/vgpu-1000" is user 1000's, whoever made it.
 bool is_named_after_another(const std::string& path, uid_t user) {
@@ -32,6 +40,27 @@ bool is_named_after_another(const std::string& path, uid_t user) {
   return error == std::errc() && at == end && named != user;
 }
 
+// A cell is "ID@UID"; the pages of its quotas are beside it, where its user can't write.
+std::string quotas_of_cell(const std::string& path) { return path + ".quotas"; }
+
+UserDirectory cell_at(const std::string& path, uid_t user, const std::string& id) {
+  UserDirectory cell;
+  cell.dir.path = FixedString<255>(path);
+  cell.dir.quotas = FixedString<255>(quotas_of_cell(path));
+  cell.dir.owner = user;
+  cell.user = user;
+  cell.is_own = false;
+  cell.only_tenant = id;
+  return cell;
+}
+
+// Its tenant is gone, or didn't come.
+bool is_unneeded(const std::string& path, const std::string& id) {
+  struct stat facts {};
+  if (lstat(fmt::format("{}/{}.tenant", path, id).c_str(), &facts) == 0) return false;
+  return stat(path.c_str(), &facts) == 0 && std::time(nullptr) > facts.st_mtime + kCellStaysSeconds;
+}
+
 }  // namespace
 
 std::string UserDirectory::public_id(std::string_view id) const {
@@ -39,6 +68,26 @@ std::string UserDirectory::public_id(std::string_view id) const {
   const std::string suffix = fmt::format("@{}", user);
   // As much as a tenant's id may be long.
   return std::string(id.substr(0, shm::kMaxName - suffix.size())) + suffix;
+}
+
+void UserDirectory::keep_name(const std::string& name) const {
+  if (!is_cell()) return;
+  const std::string path = fmt::format("{}/name", dir.quotas.view()), fresh = path + ".new";
+  {
+    std::ofstream file(fresh, std::ios::trunc);
+    file << name << '\n';
+    if (!file.flush()) return;
+  }
+  (void)std::rename(fresh.c_str(), path.c_str());
+}
+
+std::string UserDirectory::kept_name() const {
+  std::string name;
+  if (is_cell()) {
+    std::ifstream file(fmt::format("{}/name", dir.quotas.view()));
+    std::getline(file, name);
+  }
+  return name;
 }
 
 std::optional<uid_t> user_in(std::string_view public_id) {
@@ -53,10 +102,20 @@ std::optional<uid_t> user_in(std::string_view public_id) {
 
 StateDirectories::StateDirectories(const shm::StateDir& own, std::vector<std::string> patterns,
                                    const std::string& quotas)
-    : patterns_(std::move(patterns)), quotas_(quotas) {
+    : patterns_(std::move(patterns)),
+      quotas_(quotas),
+      cells_(fmt::format("{}/cells", own.path.view())) {
   UserDirectory first{own, geteuid(), true};
   first.dir.quotas = FixedString<255>(fmt::format("{}/quotas", own.path.view()));
   directories_.push_back(std::make_shared<UserDirectory>(first));
+}
+
+DirectoryPointer StateDirectories::known_or_new(UserDirectory fresh) const {
+  const auto known =
+      std::find_if(directories_.begin(), directories_.end(), [&](const DirectoryPointer& one) {
+        return one->dir.path.view() == fresh.dir.path.view() && one->user == fresh.user;
+      });
+  return known != directories_.end() ? *known : std::make_shared<UserDirectory>(std::move(fresh));
 }
 
 void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer>& found) {
@@ -70,15 +129,11 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
     notes_.push_back(fmt::format("{}: not its user's alone, so nothing in it is looked at", path));
     return;
   }
-  const auto of_user = std::count_if(
-      found.begin(), found.end(), [&](const auto& known) { return known->user == facts.st_uid; });
+  const auto of_user = std::count_if(found.begin(), found.end(), [&](const auto& known) {
+    return known->user == facts.st_uid && !known->is_cell();
+  });
   if (of_user >= kMostOfOneUser || found.size() >= host::kMostSegments) {
     notes_.push_back(fmt::format("{}: one directory more than can be looked after", path));
-    return;
-  }
-  const auto known = std::find_if(directories_.begin(), directories_.end(), is_it);
-  if (known != directories_.end()) {
-    found.push_back(*known);
     return;
   }
   UserDirectory fresh;
@@ -88,7 +143,57 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
   fresh.dir.owner = facts.st_uid;
   fresh.user = facts.st_uid;
   fresh.is_own = false;
-  found.push_back(std::make_shared<UserDirectory>(fresh));
+  found.push_back(known_or_new(std::move(fresh)));
+}
+
+// Of the daemon's own making, in its own directory: what is there is believed.
+void StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(cells_, error), end; !error && at != end;
+       at.increment(error)) {
+    const std::string name = at->path().filename();
+    const auto user = user_in(name);
+    struct stat facts {};
+    if (!user || lstat(at->path().c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) continue;
+    const std::string id = name.substr(0, name.rfind('@'));
+    if (is_unneeded(at->path(), id)) {
+      std::error_code ignored;
+      std::filesystem::remove_all(at->path(), ignored);
+      std::filesystem::remove_all(quotas_of_cell(at->path()), ignored);
+      continue;
+    }
+    if (found.size() >= host::kMostSegments) {
+      notes_.push_back(fmt::format("{}: one directory more than can be looked after", name));
+      continue;
+    }
+    found.push_back(known_or_new(cell_at(at->path(), *user, id)));
+  }
+}
+
+DirectoryPointer StateDirectories::make_cell(uid_t user, const std::string& id) {
+  const std::string path = fmt::format("{}/{}@{}", cells_, id, user);
+  UserDirectory cell = cell_at(path, user, id);
+  if (cell.dir.path.truncated() || cell.dir.quotas.truncated()) {
+    errno = ENAMETOOLONG;
+    return nullptr;
+  }
+  if (directories_.size() >= host::kMostSegments) {
+    errno = ENOSPC;
+    return nullptr;
+  }
+  const auto make = [](const std::string& folder, mode_t mode) {
+    return (mkdir(folder.c_str(), mode) == 0 || errno == EEXIST) &&
+           chmod(folder.c_str(), mode) == 0;
+  };
+  // For its user last: from then on that one may put something there.
+  if (!make(cells_, 0700) || !make(quotas_of_cell(path), 0755) || !make(path, 0700) ||
+      lchown(path.c_str(), user, static_cast<gid_t>(-1)) != 0)
+    return nullptr;
+  look_anew();
+  DirectoryPointer made = known_or_new(std::move(cell));
+  if (std::find(directories_.begin(), directories_.end(), made) == directories_.end())
+    directories_.push_back(made);
+  return made;
 }
 
 bool StateDirectories::make_for(uid_t user) {
@@ -125,6 +230,7 @@ const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns
     }
     globfree(&matches);
   }
+  add_cells(found);
   directories_ = std::move(found);
   return directories_;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state directories that the daemon looks after: its own user's, and for root those of the
-// machine's users, found by patterns. One thread.
+// The state directories that the daemon looks after: its own user's, for root those of the
+// machine's users, found by patterns, and cells: one for each tenant of a container, which the
+// daemon makes and hands over, so that whoever is in there reaches that tenant's files and nobody
+// else's. One thread.
 #pragma once
 
 #include <sys/types.h>
@@ -20,6 +22,13 @@ struct UserDirectory {
   shm::StateDir dir;
   uid_t user = 0;
   bool is_own = true;
+  std::string only_tenant{};  // of a cell: what else is in there counts for nothing
+  bool is_cell() const { return !only_tenant.empty(); }
+  // Of a cell: what its tenant is called, where its user can't write; what the segment says of that
+  // could be another's name. Empty: not known.
+  void keep_name(const std::string& name) const;
+  std::string kept_name() const;
+  bool holds(std::string_view id) const { return only_tenant.empty() || only_tenant == id; }
 
   // A tenant's id as the daemon says it, and no two users' are the same: as the user knows it in
   // the daemon's own directory, else "ID@UID".
@@ -43,14 +52,20 @@ class StateDirectories {
   // Makes one for a user who has none, where a pattern names it after its user ("/dev/shm/vgpu-*")
   // in a folder of root's in which nobody can take it away. False: it isn't made.
   bool make_for(uid_t user);
+  // For a tenant with that id of its own; null with errno: it can't be made. One that nobody needs
+  // goes with the first look after some seconds without a tenant.
+  DirectoryPointer make_cell(uid_t user, const std::string& id);
   // Those that match and can't be trusted, in words.
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   void add(const std::string& path, std::vector<DirectoryPointer>& found);
+  void add_cells(std::vector<DirectoryPointer>& found);
+  DirectoryPointer known_or_new(UserDirectory fresh) const;
 
   std::vector<std::string> patterns_;
   FixedString<255> quotas_;
+  std::string cells_;  // the folder that they are in
   std::vector<DirectoryPointer> directories_;
   std::vector<std::string> notes_;
   std::uint64_t looked_ns_ = 0;

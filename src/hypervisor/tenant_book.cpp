@@ -50,8 +50,10 @@ std::map<std::string, TenantBook::Present> TenantBook::present() {
       ids_.resize(count + 64);
       count = std::min(shm::list_tenants(directory->dir, ids_), ids_.size());
     }
-    for (const auto& id : std::span(ids_).first(count))
-      all[directory->public_id(id.view())] = {directory, std::string(id.view())};
+    for (const auto& id : std::span(ids_).first(count)) {
+      if (directory->holds(id.view()))
+        all[directory->public_id(id.view())] = {directory, std::string(id.view())};
+    }
   }
   return all;
 }

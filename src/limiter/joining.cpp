@@ -189,6 +189,13 @@ bool is_private_directory(int fd) {
          (facts.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
+bool is_private_directory(std::string_view path) {
+  const FixedString<255> name(path);
+  const platform::File directory(
+      ::open(name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  return !name.truncated() && directory.is_open() && is_private_directory(directory.fd());
+}
+
 // By its name where that leads to the same one here; else by the descriptor, which stays open for
 // as long as this process lives.
 FixedString<255> name_of(std::string_view path, platform::File& file) {
@@ -235,13 +242,15 @@ Membership ask_once(const Deadline& deadline) {
   if (outcome != "joined") return membership;
   platform::File& state = answered.files[0];
   membership.id.append(text_of(body, "tenant"));
-  if (!state.is_open() || !is_private_directory(state.fd()) || membership.id.empty()) {
+  const std::string_view named = text_of(body, "state_directory");
+  if (!(state.is_open() ? is_private_directory(state.fd()) : is_private_directory(named)) ||
+      membership.id.empty()) {
     membership.answer = Membership::Answer::refused;
     membership.why.append("the daemon (").append(path.view());
     membership.why.append(") named a state directory that isn't this user's alone");
     return membership;
   }
-  membership.directory.path = name_of(text_of(body, "state_directory"), state);
+  membership.directory.path = name_of(named, state);
   membership.directory.quotas = name_of(text_of(body, "quota_directory"), answered.files[1]);
   membership.answer = Membership::Answer::joined;
   return membership;

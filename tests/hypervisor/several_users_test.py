@@ -6,7 +6,6 @@ who is hostile, and a daemon that is killed. Needs root, to be several users; sk
   several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
 """
 import contextlib
-import ctypes
 import datetime
 import http.client
 import json
@@ -139,6 +138,19 @@ class Users(unittest.TestCase):
 
     def vgpu(self, uid, *arguments):
         return subprocess.run(**self.as_user(uid, ["vgpu", *arguments]), timeout=PATIENCE_S)
+
+    def preloaded(self, uid, command, **variables):
+        started = self.as_user(uid, command)
+        started["env"].update({"LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
+                               "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so"), **variables})
+        return started
+
+    def seen_mib(self, uid, **variables):
+        """The memory of the GPU as nvidia-smi shows it to that user."""
+        command = self.preloaded(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables)
+        done = subprocess.run(**command, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return int(done.stdout)
 
     def start_job(self, uid, name, *flags):
         self.jobs.append(subprocess.Popen(**self.as_user(
@@ -290,21 +302,6 @@ compute = 30
             file.write(self.RULES)
         self.daemon_flags = ["--config", self.path("rules.toml")]
 
-    def preloaded(self, uid, command, **variables):
-        started = self.as_user(uid, command)
-        started["env"].update({"LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
-                               "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so"), **variables})
-        return started
-
-    def seen_mib(self, uid, before=None, **variables):
-        """The memory of the GPU as nvidia-smi shows it to that user."""
-        command = self.preloaded(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables)
-        if before:
-            command.update(user=None, group=None, extra_groups=None, preexec_fn=before)
-        done = subprocess.run(**command, timeout=PATIENCE_S)
-        self.assertEqual(done.returncode, 0, done.stdout)
-        return int(done.stdout)
-
     def start_working(self, uid, name, **variables):
         self.jobs.append(subprocess.Popen(**self.preloaded(
             uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(LONG_S), "--rendezvous", self.path("meeting"),
@@ -352,28 +349,6 @@ compute = 30
         done = subprocess.run(**self.preloaded(ALICE, command), timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertIn("doesn't answer: nobody knows which tenant", done.stdout)
-
-    def test_in_namespaces_of_its_own_a_process_finds_its_tenant(self):
-        def apart():
-            libc = ctypes.CDLL(None, use_errno=True)
-            new_mounts, new_pids, private = 0x20000, 0x20000000, 1 << 18 | 1 << 14
-            if libc.unshare(new_mounts | new_pids) != 0 or libc.mount(None, b"/", None, private, None) != 0 \
-                    or libc.mount(b"none", self.path("users").encode(), b"tmpfs", 0, b"mode=755") != 0:
-                os._exit(77)
-            child = os.fork()
-            if child != 0:
-                os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-            os.setgroups([])
-            os.setgid(ALICE)
-            os.setuid(ALICE)
-
-        probe = subprocess.run(["/bin/true"], preexec_fn=apart)
-        if probe.returncode == 77:
-            self.skipTest("no namespaces can be made here")
-        self.start_daemon()
-        self.assertEqual(self.seen_mib(ALICE), 4096)  # makes her directory
-        self.assertEqual(self.seen_mib(ALICE, before=apart, XDG_RUNTIME_DIR="/nowhere"), 4096)
-        self.assertEqual(len([line for line in self.log().splitlines() if "tenant_began" in line]), 1, "one tenant for both")
 
     def test_who_asked_nobody_gets_what_is_allowed(self):
         self.start_daemon()

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 
+#include "detached_view.h"
 #include "node_state_json.h"
 #include "predecessor.h"
 #include "vgpu/survey/json.h"
@@ -440,7 +442,7 @@ class Api {
       const TenantState* tenant = tenant_of(*state, *ask.caller.pod, pods_);
       if (tenant != nullptr) request.tenant = tenant->id;
     }
-    const auto outcome = control_.join(asker(ask), request);
+    const auto outcome = control_.join(socket_asker(ask.peer), request);
     if (!outcome.ok()) {
       return answered({{"outcome", "refused"},
                        {"code", outcome.refusal().code},
@@ -456,12 +458,25 @@ class Api {
                               {"state_directory", joined.state_directory},
                               {"quota_directory", joined.quota_directory}});
     // Where the asker has another view of the file system, the names lead nowhere.
-    for (const std::string& path : {joined.state_directory, joined.quota_directory}) {
-      answer.files.push_back(std::make_shared<const platform::File>(
-          open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)));
-      if (!answer.files.back()->is_open()) answer.files.pop_back();
+    answer.files = views_of(joined);
+    if (joined.in_container && answer.files.empty()) {
+      return answered({{"outcome", "refused"},
+                       {"code", "VG1078"},
+                       {"message", fmt::format("the tenant of a container can't be handed over: {} "
+                                               "(it takes Linux 5.12 and CAP_SYS_ADMIN)",
+                                               std::strerror(errno))}});
     }
     return answer;
+  }
+
+  // Both directories, or none.
+  static std::vector<std::shared_ptr<const platform::File>> views_of(const JoinedTenant& joined) {
+    platform::File state = detached_view(joined.state_directory, View::to_write);
+    if (!state.is_open()) return {};
+    platform::File quotas = detached_view(joined.quota_directory, View::to_read);
+    if (!quotas.is_open()) return {};
+    return {std::make_shared<const platform::File>(std::move(state)),
+            std::make_shared<const platform::File>(std::move(quotas))};
   }
 
   Answer events(const Ask& ask) const {
@@ -506,11 +521,12 @@ class Api {
 
  private:
   Asker asker(const Ask& ask) const {
-    if (ask.peer.by_unix_socket) {
-      const auto pid = ask.peer.pid > 0 ? std::optional(ask.peer.pid) : std::nullopt;
-      return {ask.peer.uid, pid, "socket", ask.peer.groups, ask.peer.process};
-    }
-    return {own_uid_, std::nullopt, "rest, " + ask.caller.name, {}, nullptr};
+    if (ask.peer.by_unix_socket && !ask.caller.by_token) return socket_asker(ask.peer);
+    return {own_uid_, std::nullopt, "rest, " + ask.caller.name, {}, nullptr, std::nullopt};
+  }
+  static Asker socket_asker(const Peer& peer) {
+    const auto pid = peer.pid > 0 ? std::optional(peer.pid) : std::nullopt;
+    return {peer.uid, pid, "socket", peer.groups, peer.process, peer.container};
   }
   static Answer no_gpu(const std::string& typed) {
     return problem(404, "not_found", fmt::format("no GPU, or not only one, is called {}", typed));
@@ -589,7 +605,7 @@ void add_api_routes(Router& router, Control& control, uid_t own_uid,
   add("PUT", "/tenants/{tenant}/name", Access::write, &Api::rename);
   add("GET", "/tenants/{tenant}/history", Access::read, &Api::tenant_history);
   add("GET", "/tenants/{tenant}/why", Access::read, &Api::why);
-  add("POST", "/join", Access::write, &Api::join);
+  add("POST", "/join", Access::join, &Api::join);
   add("GET", "/histories", Access::read, &Api::histories);
   add("GET", "/processes", Access::read, &Api::processes);
   add("GET", "/events", Access::read, &Api::events);

@@ -166,6 +166,7 @@ Caller by_token(std::string_view authorization, const TokenVerifier* verifier, s
       return std::find(scopes.begin(), scopes.end(), scope) != scopes.end();
     };
     caller.role = has(kWriteScope) ? Role::operate : has(kReadScope) ? Role::reader : Role::nobody;
+    caller.by_token = true;
     caller.pod = verified.claims->pod;
     caller.name = verified.claims->subject;
   }
@@ -254,11 +255,20 @@ Caller identify(const Peer& peer, const Credentials& credentials, const AccessSe
                 const TokenVerifier* verifier, std::int64_t now_seconds) {
   Caller caller;
   if (peer.by_unix_socket) {
+    Caller token;
+    if (!credentials.authorization.empty())
+      token = by_token(credentials.authorization, verifier, now_seconds);
+    if (peer.container && !settings.containers_are_users) {
+      if (token.role == Role::nobody && token.refused.empty()) {
+        token.refused =
+            "from a container a process may join its tenant; more needs a token with the scope "
+            "vgpu:read or vgpu:write, or the daemon's setting authority.containers";
+      }
+      return token;
+    }
     caller.name = fmt::format("uid {}", peer.uid);
     caller.role = Role::operate;
-    // A token adds which pod it is, if it holds; it takes nothing away.
-    if (!credentials.authorization.empty())
-      caller.pod = by_token(credentials.authorization, verifier, now_seconds).pod;
+    caller.pod = token.pod;  // a token that holds adds that, and takes nothing away
     return caller;
   }
   if (!credentials.authorization.empty())

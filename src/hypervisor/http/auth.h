@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who asks, and what that one may do. Over the Unix socket the kernel says who it is, and who can
-// connect may read and ask for changes (control.h judges each by its user); over TCP a bearer token
-// does, a JWT whose signature is checked with a configured key. What a token claims
-// counts only once its signature, expiry, audience and issuer hold.
+// connect may read and ask for changes (control.h judges each by its user), except from a
+// container, where one may have any user's number; over TCP a bearer token does, a JWT whose
+// signature is checked with a configured key. What a token claims counts only once its signature,
+// expiry, audience and issuer hold.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,8 @@ struct Caller {
   std::optional<PodIdentity> pod;
   std::string name;     // for logs and events: "uid 0", "system:serviceaccount:a:b"
   std::string refused;  // why it is nobody, where it tried to be somebody; for the 401
+  // What it may do it may by a token, in the name of the daemon's own user.
+  bool by_token = false;
 };
 
 struct TokenSettings {
@@ -72,6 +75,8 @@ class TokenVerifier {
 struct AccessSettings {
   uid_t own_uid = 0;        // the daemon's
   bool open_reads = false;  // anybody on this machine may read over loopback
+  // Who asks from a container is taken for the user whose number it has, though never for root.
+  bool containers_are_users = false;
 };
 
 struct Credentials {

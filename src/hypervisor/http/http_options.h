@@ -32,6 +32,7 @@ struct HttpOptions {
   // Who may connect to it, by the mode and group of its file.
   SocketAccess socket_access = SocketAccess::owner;
   std::optional<gid_t> socket_group;  // of SocketAccess::group
+  bool containers_are_users = false;  // auth.h
   std::vector<int> sockets;           // that listen already (systemd)
 
   std::string tls_certificate_file, tls_key_file;  // both, for addresses beyond loopback

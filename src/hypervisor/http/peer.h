@@ -23,12 +23,15 @@ struct Peer {
   std::vector<gid_t> groups;  // its supplementary ones (SO_PEERGROUPS) and `gid`
   pid_t pid = 0;
   std::shared_ptr<const PeerProcess> process{};  // null: it can't be seen from here
+  // Of a Unix socket's peer that is in a container, or may be: which (containment.h); may be empty.
+  std::optional<std::string> container{};
   std::string address;  // "127.0.0.1", "2001:db8::1"; empty for a Unix socket
   std::uint16_t port = 0;
   std::uint16_t local_port = 0;
   bool loopback = false;  // both ends are on this machine
 
-  // What its limits are counted by: a user, an IPv4 address, an IPv6 network of 64 bits.
+  // What its limits are counted by: a user, one in a container, an IPv4 address, an IPv6 network of
+  // 64 bits.
   std::string limit_key() const;
 };
 

@@ -133,7 +133,7 @@ std::optional<Answer> refusal(Access access, const Caller& caller) {
   const bool may = access == Access::open ||
                    (access == Access::read && caller.role != Role::nobody) ||
                    (access == Access::write && caller.role == Role::operate) ||
-                   (access == Access::self && caller.pod.has_value());
+                   (access == Access::self && caller.pod.has_value()) || access == Access::join;
   if (may) return std::nullopt;
   const bool known = caller.role != Role::nobody || caller.pod.has_value();
   if (known && access != Access::self) {

@@ -22,6 +22,7 @@ enum class Access : unsigned char {
   read,   // whoever may read
   write,  // whoever may change
   self,   // a pod about itself: the handler looks at the caller's pod
+  join,   // a process about itself: the handler looks at what the kernel says of it
 };
 
 struct Ask {

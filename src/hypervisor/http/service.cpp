@@ -118,7 +118,7 @@ class HttpService final : public Service {
   HttpService(Control& control, const HttpOptions& options) : verifier_(verifier_of(options)) {
     Router router;
     add_all_routes(router, control, options, [this] { return server_.get(); });
-    const AccessSettings access{geteuid(), options.open_reads};
+    const AccessSettings access{geteuid(), options.open_reads, options.containers_are_users};
     server_ = std::make_unique<Server>(
         settings_of(options, control.state()->state_directory), std::move(router),
         [this, access](const Peer& peer, const Credentials& credentials) {

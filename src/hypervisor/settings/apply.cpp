@@ -325,6 +325,7 @@ DaemonOptions options_of(const Loaded& loaded) {
   http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
   http.socket = values.api_socket;
   http.socket_access = access_of(values.api_socket_access);
+  http.containers_are_users = values.authority_containers == "users";
   if (is_of_the_machine(values.tenants_directories)) {
     // Where every user's `vgpu` looks, and open to them: what each may change is judged by who
     // asks.

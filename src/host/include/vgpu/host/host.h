@@ -28,7 +28,7 @@ namespace vgpu::host {
 inline constexpr std::uint64_t kReapEveryNs = 50'000'000;
 // Segments that one host looks after. Of the seats that it can know, those of one segment take half
 // at most; those beyond run as if they were alone.
-inline constexpr std::uint32_t kMostSegments = 64;
+inline constexpr std::uint32_t kMostSegments = 120;
 inline constexpr std::uint32_t kMostSeatsOfMany = core::kMaxSeats / 2;
 
 // Says what holds for a seat where its own word isn't to be believed. `tenant` is

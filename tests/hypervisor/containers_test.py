@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Containers beside root's daemon, on the simulated GPU: each is a tenant of its own, and can be whoever it likes inside without
+being that user outside. Containers here are a PID and a mount namespace, as much as the daemon goes by. Needs root; skips without.
+
+  containers_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
+"""
+import base64
+import ctypes
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+import several_users_test as several
+from several_users_test import ALICE, PATIENCE_S, Users, wait_until
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+NEW_MOUNTS, NEW_PIDS = 0x20000, 0x20000000
+
+# Joins as the limiter does, tries what it must not be able to do with what it is given, and says what came of it.
+INTRUDER = r"""
+import array, json, os, socket, stat, sys
+
+def ask(method, path, body=None, token=""):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(sys.argv[1])
+    text = json.dumps(body) if body is not None else ""
+    one.sendall((f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n{token}"
+                 f"Content-Length: {len(text)}\r\n\r\n{text}").encode())
+    data, files = b"", []
+    while True:
+        part, extra, _, _ = one.recvmsg(65536, socket.CMSG_SPACE(64))
+        for _, _, numbers in extra:
+            files += array.array("i", numbers)
+        if not part:
+            break
+        data += part
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(rest) if rest.startswith(b"{") or rest.startswith(b"[") else None, files
+
+def names(fd):
+    return sorted(os.listdir(f"/proc/self/fd/{fd}"))
+
+def tried(action):
+    try:
+        action()
+        return "done"
+    except OSError as error:
+        return error.strerror
+
+said = {}
+said["read"] = ask("GET", "/api/v2/tenants")[0]
+said["made"] = ask("POST", "/api/v2/tenants", {"name": "mine", "memory": "4GiB"})[0]
+said["changed"] = ask("PATCH", "/api/v2/tenants/honest", {"compute": "1"})[0]
+_, said["joined"], files = ask("POST", "/api/v2/join", {})
+if files:
+    state, quotas = files
+    same = lambda a, b: (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+    said["up"] = [same(os.stat("../" * 8 or ".", dir_fd=fd), os.fstat(fd)) for fd in files]
+    said["in_state"], said["in_quotas"] = names(state), names(quotas)
+    page = next(name for name in names(quotas) if name.endswith(".quota"))
+    said["page"] = tried(lambda: os.open(page, os.O_RDWR, dir_fd=quotas))
+    said["page_again"] = tried(lambda: os.open(f"/proc/self/fd/{os.open(page, os.O_RDONLY, dir_fd=quotas)}", os.O_RDWR))
+    said["page_gone"] = tried(lambda: os.unlink(page, dir_fd=quotas))
+    said["own"] = tried(lambda: os.close(os.open(said["joined"]["tenant"] + ".tenant", os.O_RDWR, dir_fd=state)))
+print(json.dumps(said))
+"""
+
+
+def run_contained(uid, hidden, command):
+    """In namespaces of its own, where `hidden` is empty, as that user. Ends as the command does; 77: it can't be done here."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    private = 1 << 18 | 1 << 14
+    if libc.unshare(NEW_MOUNTS | NEW_PIDS) != 0 or libc.mount(None, b"/", None, private, None) != 0 \
+            or libc.mount(b"none", hidden.encode(), b"tmpfs", 0, b"mode=755") != 0:
+        sys.exit(77)
+    child = os.fork()
+    if child != 0:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    libc.prctl(1, 9)  # PR_SET_PDEATHSIG: it goes with the process that the test knows
+    os.execv(command[0], command)
+
+
+class Containers(Users):
+    RULES = f"""
+[[rule]]
+name = "of alice"
+user = {ALICE}
+memory = "4GiB"
+compute = 30
+
+[[rule]]
+name = "of pods"
+user = 0
+memory = "2GiB"
+compute = 10
+"""
+
+    def setUp(self):
+        super().setUp()
+        probe = subprocess.run(self.contained(0, ["/bin/true"]))
+        if probe.returncode == 77:
+            self.skipTest("no namespaces can be made here")
+        with open(self.path("rules.toml"), "w") as file:
+            file.write(self.RULES)
+        with open(self.path("secret"), "wb") as file:
+            file.write(SECRET)
+        os.chmod(self.path("secret"), 0o600)
+        self.daemon_flags = ["--config", self.path("rules.toml"), "--api-token-key", self.path("secret")]
+
+    def contained(self, uid, command):
+        return [sys.executable, __file__, "contained", str(uid), self.path("users"), *command]
+
+    def intruder(self, uid):
+        return subprocess.run(self.contained(uid, [sys.executable, "-c", INTRUDER, self.socket]), stdout=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+
+    def inside(self, uid, command, **variables):
+        """A program with the limiter and nothing else, in a container."""
+        started = self.preloaded(uid, command, XDG_RUNTIME_DIR="/nowhere", **variables)
+        preload = {name: started["env"].pop(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+        with_limiter = ["/usr/bin/env", *[f"{name}={value}" for name, value in preload.items()], *started["args"]]
+        started.update(args=self.contained(uid, with_limiter), user=None, group=None, extra_groups=None)
+        return started
+
+    def seen_inside_mib(self, uid, **variables):
+        done = subprocess.run(**self.inside(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables),
+                              timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return int(done.stdout)
+
+    def start_inside(self, uid, name, **variables):
+        self.jobs.append(subprocess.Popen(**self.inside(
+            uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(several.LONG_S), "--rendezvous", self.path("meeting"),
+                  "--name", name], **variables)))
+
+    def tenants(self):
+        return {tenant["name"]: tenant for tenant in self.ask("GET", "/api/v2/tenants")[1]}
+
+    def test_each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
+        self.start_daemon()
+        self.assertEqual(self.seen_mib(ALICE), 4096)
+        self.start_inside(ALICE, "one")
+        self.start_inside(ALICE, "two")
+        of_alice = lambda: [name for name, tenant in self.tenants().items() if name.startswith("rule-of-alice-ns") and tenant["process_count"] == 1]
+        wait_until("a tenant for each", lambda: len(of_alice()) == 2)
+        for name in of_alice():
+            quota = self.tenants()[name]["gpus"][0]["quota"]
+            self.assertEqual((quota["memory_limit_bytes"], quota["share_percent"]), (4 << 30, 30))
+        cells = os.path.join(self.path("root"), "vgpu/cells")
+        held = os.listdir(cells)
+        self.assertEqual(len([name for name in held if name.endswith(f"@{ALICE}")]), 2)
+        # The next daemon finds them where they are; with their last process they are gone, and their directories after them.
+        before = of_alice()
+        self.daemons[0].kill()
+        self.daemons[0].wait()
+        self.start_daemon()
+        wait_until("the same tenants", lambda: of_alice() == before)
+        for job in self.jobs:
+            job.kill()
+        wait_until("the end of both", lambda: not of_alice())
+        wait_until("no directory", lambda: not os.listdir(cells))
+
+    def test_root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
+        self.start_daemon()
+        self.start_job(several.BOB, "honest", "--compute", "50")
+        wait_until("an honest tenant", lambda: "honest" in self.tenants())
+        self.start_inside(0, "other")
+        wait_until("another container", lambda: any(name.startswith("rule-of-pods-ns") for name in self.tenants()))
+        done = self.intruder(0)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        said = json.loads(done.stdout)
+        self.assertEqual((said["read"], said["made"], said["changed"]), (401, 401, 401))
+        self.assertEqual(said["joined"]["outcome"], "joined")
+        own = said["joined"]["tenant"]
+        self.assertTrue(own.startswith("rule-of-pods-ns"), own)
+        self.assertEqual(said["up"], [True, True], "there is nothing above what it is given")
+        self.assertEqual([name for name in said["in_state"] if name.endswith(".tenant")], [own + ".tenant"], "another container's isn't in reach")
+        self.assertEqual(len([name for name in said["in_quotas"] if name.endswith(".quota")]), 1)
+        self.assertEqual((said["page"], said["page_again"], said["page_gone"]), ("Read-only file system",) * 3)
+        self.assertEqual(said["own"], "done")
+        self.assertEqual(self.tenants()["honest"]["gpus"][0]["quota"]["share_percent"], 50)
+
+    def test_by_leave_of_the_settings_it_is_a_user_but_never_root(self):
+        self.daemon_flags += ["--authority-containers", "users"]
+        self.start_daemon()
+        self.start_job(several.BOB, "honest", "--compute", "50")
+        wait_until("an honest tenant", lambda: "honest" in self.tenants())
+        said = json.loads(self.intruder(0).stdout)
+        self.assertEqual((said["read"], said["changed"]), (200, 403))
+
+    def test_a_pod_is_in_the_tenant_that_was_made_for_it_under_the_name_that_it_was_given(self):
+        self.start_daemon()
+        self.assertEqual(self.ask("POST", "/api/v2/tenants", {"name": "ml.train-0", "memory": "3GiB", "compute": "20"})[0], 201)
+        pod = {"kubernetes.io": {"namespace": "ml", "pod": {"name": "train-0"}}, "aud": "vgpu", "exp": int(time.time()) + 600, "sub": "pod"}
+        part = lambda text: base64.urlsafe_b64encode(text).rstrip(b"=")
+        text = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(pod).encode())
+        with open(self.path("token"), "wb") as file:
+            file.write(text + b"." + part(hmac.new(SECRET, text, hashlib.sha256).digest()))
+        inside = {"VGPU_POD_TOKEN": self.path("token"), "POD_NAME": "train-0", "POD_NAMESPACE": "ml", "CONTAINER_NAME": "main"}
+        for _ in range(2):  # the second at once after the first, which moved the tenant
+            self.assertEqual(self.seen_inside_mib(ALICE, **inside), 3072)
+        self.start_inside(ALICE, "pod", **inside)
+        wait_until("the pod's process", lambda: self.tenants().get("ml.train-0", {}).get("process_count") == 1)
+        self.assertEqual(self.tenants()["ml.train-0"]["owner_uid"], 0, "who made it may change it")
+        # The segment is the pod's to write; what the tenant is called isn't.
+        cell = os.path.join(self.path("root"), "vgpu/cells", self.tenants()["ml.train-0"]["id"])
+        segment = next(os.path.join(cell, name) for name in os.listdir(cell) if name.endswith(".tenant"))
+        with open(segment, "r+b") as file:
+            at = file.read(4096).find(b"ml.train-0\0")
+            self.assertGreater(at, 0)
+            file.seek(at)
+            file.write(b"ml.other-0")
+        seen = self.node()["sequence"]
+        wait_until("some looks", lambda: self.node()["sequence"] > seen + 8)
+        self.assertIn("ml.train-0", self.tenants())
+        self.assertNotIn("ml.other-0", self.tenants())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    if sys.argv[1] == "contained":
+        run_contained(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    several.PROGRAMS = os.path.abspath(sys.argv.pop(1))
+    if os.geteuid() != 0:
+        print("containers_test: skipped: it takes root")
+        sys.exit(77)
+    unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)
