@@ -151,15 +151,36 @@ bool Node::has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<
                               const Turn& turn) const {
   bool is_idle =
       turn.aligned_by_ns == 0;  // who has come to its place is idle, until the others have
+  std::uint64_t idle_at_ns = 0;
   for (std::size_t g = 0; g < gpus.size(); ++g) {
     if (gang.seats[g] == nullptr) continue;
-    is_idle = is_idle && now_ns >= arbiters_[g].idle_at_ns(*gang.seats[g]);
+    idle_at_ns = std::max(idle_at_ns, arbiters_[g].idle_at_ns(*gang.seats[g]));
     const SeatView* const next = arbiters_[g].next_in_line(now_ns, gpus[g].seats, true);
     if (next != nullptr && next->priority == Priority::high &&
         gang.seats[g]->priority != Priority::high)
       return true;
   }
-  return is_idle;
+  if (is_apart(gang, turn)) idle_at_ns += kMostLateNs;
+  return is_idle && now_ns >= idle_at_ns;
+}
+
+// It isn't done everywhere, and hasn't launched as much on one GPU as on another: what isn't done
+// may be waiting for a host that is late.
+bool Node::is_apart(const Gang& gang, const Turn& turn) {
+  std::uint64_t least = UINT64_MAX, most = 0;
+  bool is_all_done = true;
+  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    const std::uint64_t launches = launches_since(turn, g, *gang.seats[g]);
+    least = std::min(least, launches);
+    most = std::max(most, launches);
+    is_all_done = is_all_done && is_done(*gang.seats[g]);
+  }
+  return least != most && !is_all_done;
+}
+
+std::uint64_t Node::launches_since(const Turn& turn, std::size_t gpu, const SeatView& seat) {
+  return seat.launches - std::min(turn.launches[gpu], seat.launches);
 }
 
 // Whether a turn that is over has come to the same place everywhere. That place is set when it is

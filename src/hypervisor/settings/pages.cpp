@@ -188,8 +188,8 @@ Each `[[rule]]` of the file gives a quota to tenants that are asked for without 
 or container. The first rule counts all of whose matches hold; it has one match at least, and one quantity. What a request says wins over
 it. SIGHUP reads rules again.
 
-A process that has the limiter and says nothing at all belongs to the tenant of its rule, `rule-NAME`: one for each user, and for a rule that looks at containers
-one for each of them. It is there as long as somebody is in it, and keeps its quota meanwhile.
+A process that has the limiter and says nothing at all belongs to the tenant of its rule: `rule-NAME`, one for each user, and `rule-NAME-CONTAINER`, one for each
+[container](hypervisor.md#containers). It is there as long as somebody is in it, and keeps its quota meanwhile.
 
 | key | | |
 |---|---|---|

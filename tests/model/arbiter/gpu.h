@@ -56,6 +56,9 @@ struct Kernel {
   // Ends once the context has completed so many kernels of its other stream (a consumer that
   // spins).
   std::uint64_t until_other_stream = 0;
+  // Begins after the context has completed so many kernels of its other stream (an event that is
+  // waited for).
+  std::uint64_t after_other_stream = 0;
   Time began_ns = kNever;
 };
 
@@ -104,13 +107,19 @@ class Gpu {
     std::array<Stream, kStreams> streams;
   };
 
+  static const Stream& other_of(const Context& context, const Stream& stream) {
+    return context.streams[&stream == &context.streams[0] ? 1 : 0];
+  }
   // When the head of a stream has work for the GPU; kNever: it has none.
-  static Time ready_ns(const Stream& stream) {
-    return stream.queue.empty() ? kNever : stream.queue.front().visible_ns;
+  static Time ready_ns(const Context& context, const Stream& stream) {
+    if (stream.queue.empty()) return kNever;
+    const Kernel& kernel = stream.queue.front();
+    return other_of(context, stream).completed < kernel.after_other_stream ? kNever
+                                                                           : kernel.visible_ns;
   }
   static Time ready_ns(const Context& context) {
     Time first = kNever;
-    for (const Stream& stream : context.streams) first = std::min(first, ready_ns(stream));
+    for (const Stream& stream : context.streams) first = std::min(first, ready_ns(context, stream));
     return first;
   }
   Time ends_ns(const Context& context, const Stream& stream) const;
@@ -140,8 +149,7 @@ inline Time Gpu::ends_ns(const Context& context, const Stream& stream) const {
     return both.running == 2 ? both.since_ns + both.left_ns : kNever;
   }
   if (kernel.until_other_stream != 0) {
-    const std::size_t other = &stream == &context.streams[0] ? 1 : 0;
-    return context.streams[other].completed >= kernel.until_other_stream ? 0 : kNever;
+    return other_of(context, stream).completed >= kernel.until_other_stream ? 0 : kNever;
   }
   return stream.left_ns == kNever ? kNever : stream.resumed_ns + stream.left_ns;
 }
@@ -171,7 +179,7 @@ inline Time Gpu::next() const {
         runs = true;
         next = std::min(next, ends_ns(context, stream));
       } else {
-        next = std::min(next, ready_ns(stream));
+        next = std::min(next, ready_ns(context, stream));
       }
     }
   }
@@ -192,7 +200,7 @@ inline std::size_t Gpu::next_ready(Time now) const {
 
 inline void Gpu::resume(Time now) {
   for (Stream& stream : contexts_[current_].streams) {
-    if (stream.running || ready_ns(stream) > now) continue;
+    if (stream.running || ready_ns(contexts_[current_], stream) > now) continue;
     Kernel& kernel = stream.queue.front();
     if (!stream.begun) {
       stream.begun = true;

@@ -54,8 +54,9 @@ class Process {
  private:
   enum class At { unborn, gate, in_call, waits_for_work, queue_full, pause, gone };
   struct Mark {
-    std::uint64_t number;
-    Time work_ns;  // submitted up to here
+    std::uint32_t stream;  // that it is in,
+    std::uint64_t number;  // behind so many of that stream's launches
+    Time work_ns;          // submitted up to here
   };
   struct Sample {
     std::uint64_t number;
@@ -100,7 +101,9 @@ class Process {
   Launch launch_;
   bool has_launch_ = false;
   std::uint64_t launches_ = 0;
-  std::uint64_t done_number_ = 0;  // kernels whose end the GPU has reported, in order of launch
+  // By stream: kernels that were launched, and of these those whose end the GPU has reported.
+  std::array<std::uint64_t, Gpu::kStreams> launched_in_{};
+  std::array<std::uint64_t, Gpu::kStreams> done_in_{};
   std::size_t in_flight_ = 0;
   std::array<std::size_t, Gpu::kStreams> in_stream_{};
   Time request_ns_ = 0;  // since when this batch of work has been asked for
@@ -285,6 +288,7 @@ void Process::launch(Time now) {
   ++launches_;
   ++in_flight_;
   ++in_stream_[launch_.stream];
+  ++launched_in_[launch_.stream];
   ++world_.outcome(tenant_).launches;
   ++world_.outcome(tenant_).by_sibling[sibling_];
   has_launch_ = false;
@@ -294,6 +298,7 @@ void Process::launch(Time now) {
   kernel.number = launches_;
   kernel.together = launch_.together;
   kernel.until_other_stream = launch_.until_other_stream;
+  kernel.after_other_stream = launch_.after_other_stream;
   world_.gpu(gpu_).submit(context_, launch_.stream, kernel);
   at_ = At::in_call;
   next_ns_ = now + kLaunchCallNs - kLaunchCallNs / 8 + random_() % (kLaunchCallNs / 4) +
@@ -318,18 +323,18 @@ void Process::called(Time now) {
 void Process::completed(std::size_t stream, const Kernel& kernel, Time now) {
   --in_flight_;
   --in_stream_[stream];
-  ++done_number_;
+  ++done_in_[stream];
   Outcome& outcome = world_.outcome(tenant_);
   const std::size_t bin = now / kBinNs;
   if (kernel.work_ns != kNever) outcome.work_ns[bin] += kernel.work_ns;
   ++outcome.ends[bin];
-  while (!sampled_.empty() && sampled_.front().number <= kernel.number) {
-    if (sampled_.front().number == kernel.number) {
-      sampled_.front().value_ns = now - kernel.began_ns;
-      sampled_.front().ended_ns = now;
-      samples_.push_back(sampled_.front());
-    }
-    sampled_.pop_front();
+  const auto sample = std::find_if(sampled_.begin(), sampled_.end(),
+                                   [&](const Sample& one) { return one.number == kernel.number; });
+  if (sample != sampled_.end()) {
+    sample->value_ns = now - kernel.began_ns;
+    sample->ended_ns = now;
+    samples_.push_back(*sample);
+    sampled_.erase(sample);
   }
   if (at_ == At::waits_for_work && is_idle()) next_ns_ = now + kSynchronizeNs;
   if (at_ == At::queue_full) next_ns_ = now + kUs;
@@ -377,7 +382,7 @@ void World::pass_on(Lock& lock, Time now) {
 void Process::look_at_marks(Time now) {
   for (const Sample& sample : samples_) learn(sample, now);
   samples_.clear();
-  while (!marks_.empty() && marks_.front().number <= done_number_) {
+  while (!marks_.empty() && marks_.front().number <= done_in_[marks_.front().stream]) {
     passed_mark_ns_ = marks_.front().work_ns;
     marks_.pop_front();
   }
@@ -502,7 +507,8 @@ void Process::admitted(Time now) {
   since_sample_ = is_measured ? 1 : since_sample_ + 1;
   if (is_measured) sampled_.push_back({number, launch_.kind, foreign_from});
   meter.launched(is_measured);
-  if (flight_.wants_mark() || !meter.cost().known()) marks_.push_back({number, flight_.marked()});
+  if (flight_.wants_mark() || !meter.cost().known())
+    marks_.push_back({launch_.stream, launched_in_[launch_.stream] + 1, flight_.marked()});
 }
 
 // A new want is also one that comes after a wake-up that was too late to find the grant open. While
@@ -513,7 +519,8 @@ void Process::wait_for_turn(Time now) {
     world_.ring(now);
   }
   was_woken_ = false;
-  if (!flight_.ends_with_mark()) marks_.push_back({launches_, flight_.marked()});
+  if (!flight_.ends_with_mark())
+    marks_.push_back({launch_.stream, launched_in_[launch_.stream], flight_.marked()});
   if (marks_.empty()) {
     if (polls_) world_.ring(now);  // who is next may begin
     polls_ = false;

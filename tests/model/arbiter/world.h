@@ -40,6 +40,7 @@ struct Launch {
   std::uint32_t stream = 0;
   Together* together = nullptr;
   std::uint64_t until_other_stream = 0;  // gpu.h: Kernel
+  std::uint64_t after_other_stream = 0;  // likewise
   bool waits = false;                    // the program waits for all its work after this one
   Time gap_ns = 0;                       // host time before the next call
   Time pause_ns = 0;                     // it sleeps before the next launch

@@ -43,6 +43,9 @@ inline constexpr std::uint64_t kAlignAheadNs = 300'000;
 inline constexpr std::uint64_t kLeastAlignNs = 4'000'000;
 inline constexpr std::uint64_t kMostAlignNs = 20'000'000;
 inline constexpr std::uint64_t kLookAtAlignedNs = 200'000;
+// A host that is busy with something else is waited for so long by a turn that would end for
+// idleness, where the other GPUs are ahead: a kernel there would spin beside the next turn.
+inline constexpr std::uint64_t kMostLateNs = 10'000'000;
 
 class Node {
  public:
@@ -91,6 +94,8 @@ class Node {
   bool is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus, Turn& turn);
   bool has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                           const Turn& turn) const;
+  static bool is_apart(const Gang& gang, const Turn& turn);
+  static std::uint64_t launches_since(const Turn& turn, std::size_t gpu, const SeatView& seat);
   std::uint64_t bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus);
   Turn& turn_of(std::uint64_t tenant);
   void find_torn(std::uint64_t now_ns);
