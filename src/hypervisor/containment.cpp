@@ -19,11 +19,17 @@ std::string text_in_proc(pid_t pid, std::string_view file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
+// From the outermost inwards: whoever may make control groups in a container can name one after
+// another.
 std::vector<std::string> containers_in(std::string_view cgroups) {
   std::vector<std::string> found;
   for (const std::string& path : cgroups_in(cgroups)) {
-    std::string id = container_of(path);
-    if (!id.empty()) found.push_back(std::move(id));
+    for (std::size_t at = 1; at < path.size();) {
+      const std::size_t end = std::min(path.find('/', at), path.size());
+      std::string id = container_of(std::string_view(path).substr(at, end - at));
+      if (!id.empty()) found.push_back(std::move(id));
+      at = end + 1;
+    }
   }
   return found;
 }

@@ -19,7 +19,7 @@ namespace vgpu::hypervisor {
 struct Surroundings {
   std::size_t pid_namespaces = 0;       // that it has a pid in, from ours on inwards; 0: not known
   std::string user_map;                 // /proc/PID/uid_map: differs in another user namespace
-  std::vector<std::string> containers;  // by its control groups, as quota_rules.h reads them
+  std::vector<std::string> containers;  // by its control groups (quota_rules.h), outermost first
   std::uint64_t pid_namespace = 0;      // inode; 0: not known
 };
 

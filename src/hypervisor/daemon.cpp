@@ -94,6 +94,13 @@ double percent_of(const BusyWindows& windows, pid_t pid, std::uint64_t within_ns
   return until_ns > from_ns ? 100 * busy_ns / static_cast<double>(until_ns - from_ns) : 0;
 }
 
+// Whether a process can be in that directory's tenants: those of the daemon's own user may have
+// become somebody else since.
+bool is_of(const UserDirectory& directory, const ProcessFacts& facts) {
+  if (directory.is_own) return true;
+  return facts.owner == directory.user && (facts.is_contained || !directory.is_cell());
+}
+
 std::string library_of(bool simulated) {
   return survey::nvml_library(survey::find_installation(), simulated);
 }
@@ -197,9 +204,11 @@ void Daemon::beat() {
   const std::uint64_t now_ns = platform::monotonic_ns();
   const auto readings = sampler_.readings();
   std::vector<DirectoryPointer> directories;
+  std::vector<std::string> directory_notes;
   {
     const std::lock_guard lock(change_mutex_);
     directories = directories_.look(now_ns);
+    directory_notes = directories_.notes();
   }
   segments_.read(now_ns, directories);
   if (now_ns >= use_read_ns_ + kUseEveryNs) {
@@ -227,7 +236,7 @@ void Daemon::beat() {
   for (const DirectoryPointer& directory : directories) {
     if (!directory->is_cell()) next->state_directories.emplace_back(directory->dir.path.view());
   }
-  next->notes.insert(next->notes.end(), directories_.notes().begin(), directories_.notes().end());
+  next->notes.insert(next->notes.end(), directory_notes.begin(), directory_notes.end());
   if (!segments_.seats_unreadable().empty())
     next->notes.push_back(fmt::format("node.seats: {}", segments_.seats_unreadable()));
 
@@ -431,8 +440,14 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
         host_pid = at == foreign_pids_.end() ? 0 : at->second;
       }
       if (host_pid > 0) {
-        process.host_pid = host_pid;
-        if (const auto* facts = processes_.of(host_pid, slot.start_time_ticks, now_ns, chosen)) {
+        const auto* facts = processes_.of(host_pid, slot.start_time_ticks, now_ns, chosen);
+        // A slot is its user's to write: the pid of somebody else's process is nobody's here.
+        if (facts != nullptr && !is_of(*seen.directory, *facts)) {
+          facts = nullptr;
+          host_pid = 0;
+        }
+        if (host_pid > 0) process.host_pid = host_pid;
+        if (facts != nullptr) {
           process.owner = facts->owner;
           process.user = facts->user;
           process.command_line = facts->command_line;

@@ -167,6 +167,7 @@ class Daemon final : public Control {
   Quota quota_by(const QuotaRule& rule) const;
   // The directory of a tenant that is meant, and what is to be looked for there.
   Whereabouts find_place(std::string_view typed);
+  static void refuse_decoy(const Whereabouts& place);
   admission::User user_of(const Asker& asker) const;
   admission::User owner_of(std::string_view tenant) const;
   BookedTenants booked(bool without_left_behind);

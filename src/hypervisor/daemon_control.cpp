@@ -52,6 +52,13 @@ std::uint64_t Daemon::Whereabouts::inode() const {
       .inode;
 }
 
+// A file that somebody put into a cell is no tenant.
+void Daemon::refuse_decoy(const Whereabouts& place) {
+  if (place.directory->holds(place.own_id)) return;
+  throw survey::Problem(survey::kExitFailed, "VG1022",
+                        fmt::format("no tenant is called {}", place.own_id), "vgpu ls");
+}
+
 // By its id as the daemon says it; else by what its user calls it, those of the daemon's own user
 // first.
 Daemon::Whereabouts Daemon::find_place(std::string_view typed) {
@@ -124,6 +131,7 @@ Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenan
         {.oversubscribe = true, .when_free = request.when_free, .by = request.by}, place.dir(),
         place.own_id);
     place.own_id = change.spec().id.view();
+    refuse_decoy(place);
     const std::string id = place.public_id();
     if (auto refused = refuse_stranger(asker, id, change.spec().name.view())) return *refused;
     if (auto refused = refuse_change(asker, request, id, change)) return *refused;
@@ -144,6 +152,13 @@ Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenan
       }
       changed.gpus.push_back(said);
     }
+    shm::TenantSpec now_holds = change.spec();
+    for (auto& gpu : now_holds.gpus) {
+      for (const auto& on : booked.gpus) {
+        if (on.gpu == gpu.uuid) gpu.quota = on.quota;
+      }
+    }
+    keep_in_cell(place.directory, now_holds);
     book_.put(id, std::move(booked), platform::monotonic_ns());
     serve_waiting();
     beat_soon();
@@ -161,6 +176,7 @@ Outcome<EndedTenant> Daemon::end(const Asker& asker, std::string_view tenant,
     const survey::KnownTenant known =
         survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
     place.own_id = known.spec.id.view();
+    refuse_decoy(place);
     EndedTenant ended{place.public_id(), 0};
     if (auto refused = refuse_stranger(asker, ended.id, known.spec.name.view())) return *refused;
     const std::size_t processes =
@@ -217,6 +233,7 @@ Outcome<RenamedTenant> Daemon::rename(const Asker& asker, std::string_view tenan
     survey::KnownTenant known =
         survey::find_tenant(place.dir(), place.own_id, survey::kExitFailed, "{}");
     place.own_id = known.spec.id.view();
+    refuse_decoy(place);
     const std::string id = place.public_id();
     if (auto refused = refuse_stranger(asker, id, known.spec.name.view())) return *refused;
     const std::string before(known.spec.name.view());

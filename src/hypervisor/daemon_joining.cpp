@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "daemon.h"
+#include "detached_view.h"
 #include "refusals.h"
 #include "times.h"
 #include "vgpu/core/driver_model.h"
@@ -74,11 +75,15 @@ std::string in_mib(std::uint64_t bytes) {
 DirectoryPointer Daemon::directory_to_join(const Asker& asker, const std::string& own_id) {
   if (asker.container) {
     DirectoryPointer cell = directories_.make_cell(asker.uid, own_id);
-    if (cell != nullptr) return cell;
-    throw survey::Problem(survey::kExitFailed, "VG1078",
-                          fmt::format("no directory can be made for the container's tenant {}: {}",
-                                      own_id, std::strerror(errno)),
-                          "a daemon that is root");
+    // Before there is a tenant that it couldn't be handed.
+    if (cell != nullptr &&
+        detached_view(std::string(cell->dir.path.view()), View::to_write).is_open())
+      return cell;
+    throw survey::Problem(
+        survey::kExitFailed, "VG1078",
+        fmt::format("no directory can be handed to the container of tenant {}: {}", own_id,
+                    std::strerror(errno)),
+        "a daemon that is root, with CAP_SYS_ADMIN, on Linux 5.12");
   }
   const auto find = [&]() -> DirectoryPointer {
     for (const auto& directory : directories()) {
@@ -148,9 +153,9 @@ Daemon::Whereabouts Daemon::put_into_cell(const Asker& asker, const Whereabouts&
   const admission::User owner = before.owner;
   const Lifetime lifetime = before.lifetime;
   const Whereabouts cell{directory_to_join(asker, place.own_id), place.own_id};
+  survey::NewTenant made = survey::make_tenant(cell.dir(), spec, {.oversubscribe = true});
   unmake(place.public_id());
   book_.remove(place.public_id(), platform::monotonic_ns());
-  survey::NewTenant made = survey::make_tenant(cell.dir(), spec, {.oversubscribe = true});
   cell.directory->keep_name(std::string(spec.name.view()));
   keep_quotas(cell.directory, spec);
   made_.emplace(cell.public_id(),
@@ -186,7 +191,9 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
   wanted.directory = directory;
   wanted.spec.id = FixedString<shm::kMaxName>(place.own_id);
   wanted.spec.name = wanted.spec.id;
-  wanted.wish.user.trusted = true;  // whoever wrote the rule is
+  // Whoever wrote the rule is; but who looks at users only doesn't mean that each of theirs may
+  // have it as often as they make containers.
+  wanted.wish.user.trusted = !asker.container || !rule->container.empty();
   for (const bool without_left_behind : {false, true}) {
     const BookedTenants tenants = booked(without_left_behind);
     const admission::Node node = node_of(tenants);

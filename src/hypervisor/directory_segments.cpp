@@ -57,6 +57,14 @@ void keep_quotas(const DirectoryPointer& directory, const shm::TenantSpec& spec)
   shm::QuotaPage page;
   if (shm::Tenant::open(directory->dir, id, tenant) == shm::Status::ok)
     (void)open_page(directory->dir, path, platform::identity_of(path.c_str()), spec, tenant, page);
+  keep_in_cell(directory, spec);
+}
+
+void keep_in_cell(const DirectoryPointer& directory, const shm::TenantSpec& spec) {
+  if (!directory->is_cell()) return;
+  std::vector<Quota> quotas;
+  for (const auto& gpu : spec.gpus) quotas.push_back(gpu.quota);
+  directory->kept->keep(std::move(quotas));
 }
 
 struct DirectorySegments::Open {
@@ -96,8 +104,15 @@ bool DirectorySegments::open(const std::string& id, std::uint64_t now_ns) {
     return false;
   }
   fresh->made_ns = birth_ns(path);
+  // In a cell only what was made here counts: another file of that name is the container's idea.
   const shm::Status kept =
-      open_page(dir_, path, fresh->file, fresh->tenant.spec(), fresh->tenant, fresh->page);
+      directory_->is_cell()
+          ? shm::QuotaPage::take(dir_.quotas.view(), fresh->file, fresh->tenant.spec(), fresh->page)
+          : open_page(dir_, path, fresh->file, fresh->tenant.spec(), fresh->tenant, fresh->page);
+  if (directory_->is_cell() && kept != shm::Status::ok) {
+    unreadable_[id] = fresh->file.inode;
+    return false;
+  }
   if (kept != shm::Status::ok && pages_unusable_.empty()) {
     pages_unusable_ = fmt::format("{}: quotas can't be kept apart from the tenants: {}",
                                   dir_.quotas.view(), survey::status_text(kept));
@@ -121,7 +136,13 @@ void DirectorySegments::keep_quota(const std::string& id, Open& open) {
   seen.page_name = shm::QuotaPage::name(open.file).view();
   if (!open.page.is_open()) return;
   bool is_other = false;
+  const std::vector<Quota> kept =
+      directory_->is_cell() ? directory_->kept->quotas() : std::vector<Quota>();
   for (std::uint32_t gpu = 0; gpu < seen.spec.gpus.size(); ++gpu) {
+    if (gpu < kept.size() && !(open.page.quota(gpu) == kept[gpu])) {
+      open.page.set_quota(gpu, kept[gpu]);
+      is_other = true;
+    }
     const Quota holds = open.page.quota(gpu);
     seen.spec.gpus[gpu].quota = holds;
     if (open.tenant.copied_quota(gpu) == holds) continue;
@@ -161,6 +182,7 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
   SegmentTenant& seen = tenants_[id];
   seen.directory = directory_;
   seen.spec = open.tenant.spec();
+  seen.spec.id = FixedString<shm::kMaxName>(id);  // whatever it says of itself
   if (!open.name.empty()) seen.spec.name = FixedString<shm::kMaxName>(open.name);
   keep_quota(id, open);
   seen.made_ns = open.made_ns;
@@ -178,7 +200,13 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
 
 void DirectorySegments::read(std::uint64_t now_ns) {
   notes_.clear();
-  std::size_t count = shm::list_tenants(dir_, ids_);
+  if (directory_->is_cell()) {  // whatever else is put there isn't even listed
+    ids_.assign(1, FixedString<shm::kMaxName>(directory_->only_tenant));
+    struct stat there {};
+    if (lstat(path_of(dir_, directory_->only_tenant + ".tenant").c_str(), &there) != 0)
+      ids_.clear();
+  }
+  std::size_t count = directory_->is_cell() ? ids_.size() : shm::list_tenants(dir_, ids_);
   if (count > ids_.size()) {
     ids_.resize(std::min(count + 64, kMostTenants));
     count = std::min(shm::list_tenants(dir_, ids_), ids_.size());

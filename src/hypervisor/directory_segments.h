@@ -33,6 +33,8 @@ struct SegmentTenant {
 // Makes the page of a tenant's quotas at once, by the word of whoever made the tenant: until there
 // is one, its user could write other quotas into the segment, and the page would have them.
 void keep_quotas(const DirectoryPointer& directory, const shm::TenantSpec& spec);
+// After a change: what holds in a cell whatever its page comes to say.
+void keep_in_cell(const DirectoryPointer& directory, const shm::TenantSpec& spec);
 
 class DirectorySegments {
  public:

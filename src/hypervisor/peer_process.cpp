@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peer_process.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -14,6 +15,7 @@ namespace {
 // Since Linux 6.5; Debian 12's headers don't name it.
 constexpr int kPeerPidfd = 77;
 
+// -1 with ENOPROTOOPT: this kernel has no such question.
 int descriptor_of_peer(int socket) {
   int descriptor = -1;
   socklen_t size = sizeof descriptor;
@@ -35,7 +37,9 @@ int descriptor_of(pid_t pid) {
 std::shared_ptr<const PeerProcess> PeerProcess::of(int socket, pid_t pid) {
   if (pid <= 0) return nullptr;
   platform::File descriptor(descriptor_of_peer(socket));
-  if (!descriptor.is_open()) descriptor = platform::File(descriptor_of(pid));
+  // Not where the kernel says that it is gone: the pid may be another's.
+  if (!descriptor.is_open() && errno == ENOPROTOOPT)
+    descriptor = platform::File(descriptor_of(pid));
   if (!descriptor.is_open()) return nullptr;
   return std::shared_ptr<const PeerProcess>(new PeerProcess(std::move(descriptor), pid));
 }

@@ -9,6 +9,7 @@
 #include <array>
 #include <climits>
 
+#include "containment.h"
 #include "guard.h"
 #include "vgpu/platform/process.h"
 #include "vgpu/survey/process_tree.h"
@@ -57,6 +58,7 @@ ProcessFacts ProcessBook::read(pid_t pid, bool is_member, const DaemonOptions& o
   }
   facts.program = survey::program_name(pid);
   facts.command_line = survey::command_line(pid);
+  facts.is_contained = container_around(pid).has_value();
   if (is_member) return facts;  // its tenant's segment says the rest
   facts.limiter = presence(survey::limiter_of(static_cast<std::uint32_t>(pid)));
   const std::string link = fmt::format("/proc/{}/exe", pid);

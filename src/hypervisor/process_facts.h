@@ -23,6 +23,7 @@ struct ProcessFacts {
   std::string command_line;
   LimiterPresence limiter = LimiterPresence::unknown;
   bool exempt = false;
+  bool is_contained = false;  // containment.h
 };
 
 class ProcessBook {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state_directories.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <glob.h>
 #include <sys/stat.h>
@@ -28,6 +29,8 @@ constexpr std::uint64_t kDirectoriesEveryNs = 250 * kMsNs;
 constexpr int kMostOfOneUser = 4;
 // Between its making and its tenant's.
 constexpr std::time_t kCellStaysSeconds = 5;
+// Containers of one user, of all that can be looked after.
+constexpr int kMostCellsOfOneUser = 100;
 
 // "/dev/shm/vgpu-1000" is user 1000's, whoever made it.
 bool is_named_after_another(const std::string& path, uid_t user) {
@@ -51,14 +54,22 @@ UserDirectory cell_at(const std::string& path, uid_t user, const std::string& id
   cell.user = user;
   cell.is_own = false;
   cell.only_tenant = id;
+  cell.kept = std::make_shared<KeptQuotas>();
   return cell;
 }
 
-// Its tenant is gone, or didn't come.
-bool is_unneeded(const std::string& path, const std::string& id) {
+// There is no page of quotas any more, or not yet, for some seconds. Nothing in here is its user's
+// to write, so nobody keeps a cell that isn't needed.
+bool is_unneeded(const std::string& path) {
+  const std::string quotas = quotas_of_cell(path);
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(quotas, error), end; !error && at != end;
+       at.increment(error)) {
+    if (at->path().extension() == ".quota") return false;
+  }
   struct stat facts {};
-  if (lstat(fmt::format("{}/{}.tenant", path, id).c_str(), &facts) == 0) return false;
-  return stat(path.c_str(), &facts) == 0 && std::time(nullptr) > facts.st_mtime + kCellStaysSeconds;
+  return stat(quotas.c_str(), &facts) != 0 ||
+         std::time(nullptr) > facts.st_mtime + kCellStaysSeconds;
 }
 
 }  // namespace
@@ -68,6 +79,16 @@ std::string UserDirectory::public_id(std::string_view id) const {
   const std::string suffix = fmt::format("@{}", user);
   // As much as a tenant's id may be long.
   return std::string(id.substr(0, shm::kMaxName - suffix.size())) + suffix;
+}
+
+void KeptQuotas::keep(std::vector<Quota> quotas) {
+  const std::lock_guard lock(mutex_);
+  quotas_ = std::move(quotas);
+}
+
+std::vector<Quota> KeptQuotas::quotas() const {
+  const std::lock_guard lock(mutex_);
+  return quotas_;
 }
 
 void UserDirectory::keep_name(const std::string& name) const {
@@ -148,6 +169,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
 
 // Of the daemon's own making, in its own directory: what is there is believed.
 void StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
+  std::vector<std::string> unneeded;
   std::error_code error;
   for (std::filesystem::directory_iterator at(cells_, error), end; !error && at != end;
        at.increment(error)) {
@@ -156,44 +178,61 @@ void StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
     struct stat facts {};
     if (!user || lstat(at->path().c_str(), &facts) != 0 || !S_ISDIR(facts.st_mode)) continue;
     const std::string id = name.substr(0, name.rfind('@'));
-    if (is_unneeded(at->path(), id)) {
-      std::error_code ignored;
-      std::filesystem::remove_all(at->path(), ignored);
-      std::filesystem::remove_all(quotas_of_cell(at->path()), ignored);
-      continue;
-    }
-    if (found.size() >= host::kMostSegments) {
+    if (is_unneeded(at->path())) {
+      unneeded.push_back(at->path());
+    } else if (found.size() >= host::kMostSegments) {
       notes_.push_back(fmt::format("{}: one directory more than can be looked after", name));
-      continue;
+    } else {
+      found.push_back(known_or_new(cell_at(at->path(), *user, id)));
     }
-    found.push_back(known_or_new(cell_at(at->path(), *user, id)));
   }
+  for (const std::string& path : unneeded) remove_cell(path);
+}
+
+// What vgpu makes in one. What else its user put there stays, under a name that is no cell's.
+void StateDirectories::remove_cell(const std::string& path) {
+  const std::string dead = fmt::format("{}/removed-{}-{}", cells_, getpid(), ++removed_);
+  if (std::rename(path.c_str(), dead.c_str()) != 0) return;
+  const std::string id = path.substr(path.rfind('/') + 1);
+  for (const std::string& file :
+       {id.substr(0, id.rfind('@')) + ".tenant", std::string("node.seats")})
+    (void)unlink(fmt::format("{}/{}", dead, file).c_str());
+  (void)rmdir(dead.c_str());
+  std::error_code ignored;
+  std::filesystem::remove_all(quotas_of_cell(path), ignored);
 }
 
 DirectoryPointer StateDirectories::make_cell(uid_t user, const std::string& id) {
   const std::string path = fmt::format("{}/{}@{}", cells_, id, user);
+  const std::string quotas = quotas_of_cell(path);
   UserDirectory cell = cell_at(path, user, id);
   if (cell.dir.path.truncated() || cell.dir.quotas.truncated()) {
     errno = ENAMETOOLONG;
     return nullptr;
   }
-  if (directories_.size() >= host::kMostSegments) {
+  // Not before somebody has had time to come.
+  (void)utimensat(AT_FDCWD, quotas.c_str(), nullptr, 0);
+  const DirectoryPointer known = known_or_new(cell);
+  if (std::find(directories_.begin(), directories_.end(), known) != directories_.end())
+    return known;
+  const auto of_user =
+      std::count_if(directories_.begin(), directories_.end(),
+                    [&](const auto& one) { return one->is_cell() && one->user == user; });
+  if (directories_.size() >= host::kMostSegments || of_user >= kMostCellsOfOneUser) {
     errno = ENOSPC;
     return nullptr;
   }
   const auto make = [](const std::string& folder, mode_t mode) {
-    return (mkdir(folder.c_str(), mode) == 0 || errno == EEXIST) &&
-           chmod(folder.c_str(), mode) == 0;
+    return (mkdir(folder.c_str(), mode) == 0 && chmod(folder.c_str(), mode) == 0) ||
+           errno == EEXIST;
   };
   // For its user last: from then on that one may put something there.
-  if (!make(cells_, 0700) || !make(quotas_of_cell(path), 0755) || !make(path, 0700) ||
+  if (!make(cells_, 0700) || !make(quotas, 0755) || !make(path, 0700) ||
       lchown(path.c_str(), user, static_cast<gid_t>(-1)) != 0)
     return nullptr;
   look_anew();
-  DirectoryPointer made = known_or_new(std::move(cell));
-  if (std::find(directories_.begin(), directories_.end(), made) == directories_.end())
-    directories_.push_back(made);
-  return made;
+  directories_.push_back(known);
+  return known;
 }
 
 bool StateDirectories::make_for(uid_t user) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,11 +19,24 @@
 
 namespace vgpu::hypervisor {
 
+// What the daemon last said that a cell's tenant may have, by its GPUs: the page says it to the
+// tenant, and root in a container may come to write there all the same. Any thread.
+class KeptQuotas {
+ public:
+  void keep(std::vector<Quota> quotas);
+  std::vector<Quota> quotas() const;  // empty: nothing was said yet
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Quota> quotas_;
+};
+
 struct UserDirectory {
   shm::StateDir dir;
   uid_t user = 0;
   bool is_own = true;
-  std::string only_tenant{};  // of a cell: what else is in there counts for nothing
+  std::string only_tenant{};           // of a cell: what else is in there counts for nothing
+  std::shared_ptr<KeptQuotas> kept{};  // of a cell
   bool is_cell() const { return !only_tenant.empty(); }
   // Of a cell: what its tenant is called, where its user can't write; what the segment says of that
   // could be another's name. Empty: not known.
@@ -52,8 +66,8 @@ class StateDirectories {
   // Makes one for a user who has none, where a pattern names it after its user ("/dev/shm/vgpu-*")
   // in a folder of root's in which nobody can take it away. False: it isn't made.
   bool make_for(uid_t user);
-  // For a tenant with that id of its own; null with errno: it can't be made. One that nobody needs
-  // goes with the first look after some seconds without a tenant.
+  // For a tenant with that id of its own; null with errno: it can't be made. One without a page of
+  // quotas goes with the first look after some seconds.
   DirectoryPointer make_cell(uid_t user, const std::string& id);
   // Those that match and can't be trusted, in words.
   const std::vector<std::string>& notes() const { return notes_; }
@@ -62,10 +76,12 @@ class StateDirectories {
   void add(const std::string& path, std::vector<DirectoryPointer>& found);
   void add_cells(std::vector<DirectoryPointer>& found);
   DirectoryPointer known_or_new(UserDirectory fresh) const;
+  void remove_cell(const std::string& path);
 
   std::vector<std::string> patterns_;
   FixedString<255> quotas_;
   std::string cells_;  // the folder that they are in
+  std::uint64_t removed_ = 0;
   std::vector<DirectoryPointer> directories_;
   std::vector<std::string> notes_;
   std::uint64_t looked_ns_ = 0;

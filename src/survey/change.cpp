@@ -42,7 +42,6 @@ shm::Tenant create_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec)
 
 void refuse_new_share(const shm::StateDir& dir, const shm::TenantSpec& spec,
                       const NewTenantTerms& terms) {
-  if (terms.oversubscribe) return;
   const auto live = live_specs(dir);
   for (const auto& gpu : spec.gpus) {
     const unsigned share = gpu.in_set ? gpu.quota.compute_share_percent : 0;
@@ -75,7 +74,7 @@ bool wants_share(const shm::TenantSpec& spec) {
 NewTenant make_tenant(const shm::StateDir& dir, const shm::TenantSpec& spec,
                       const NewTenantTerms& terms) {
   std::optional<SharesLock> lock;
-  if (wants_share(spec)) {
+  if (wants_share(spec) && !terms.oversubscribe) {
     lock.emplace(dir, kExitNotStarted);
     refuse_new_share(dir, spec, terms);
   }
@@ -111,7 +110,7 @@ std::string TenantChange::gpu_name(const QuotaChange& change) const {
 void TenantChange::apply() {
   {
     std::optional<SharesLock> lock;
-    if (std::any_of(changes_.begin(), changes_.end(), raises_share)) {
+    if (!terms_.oversubscribe && std::any_of(changes_.begin(), changes_.end(), raises_share)) {
       lock.emplace(dir_, kExitFailed);
       refuse_too_much();
     }
@@ -122,7 +121,6 @@ void TenantChange::apply() {
 }
 
 void TenantChange::refuse_too_much() const {
-  if (terms_.oversubscribe) return;
   const auto live = live_specs(dir_);
   for (const auto& change : changes_) {
     if (!raises_share(change)) continue;

@@ -29,7 +29,8 @@ std::string segment_path(const shm::StateDir& dir, std::string_view id) {
 bool is_held(const shm::StateDir& dir, std::string_view id) {
   static std::mutex looking;
   const std::lock_guard lock(looking);
-  const int descriptor = open(segment_path(dir, id).c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor =
+      open(segment_path(dir, id).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (descriptor < 0) return false;
   const bool held = flock(descriptor, LOCK_EX | LOCK_NB) != 0;
   close(descriptor);
@@ -92,6 +93,7 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
     }
     known.tenant.reap();
     known.spec = known.tenant.spec();
+    known.spec.id = id;  // whatever it says of itself
     known.stale = is_left_behind(dir, id.view(), known.tenant);
     tenants.push_back(std::move(known));
   }
@@ -112,6 +114,9 @@ KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed, int 
   std::vector<std::string> skipped;
   auto tenants = known_tenants(dir, skipped);
   std::erase_if(tenants, [](const auto& known) { return known.stale; });
+  for (auto& known : tenants) {
+    if (known.spec.id.view() == typed) return std::move(known);
+  }
   std::vector<std::size_t> exact, beginning;
   std::vector<std::string> names;
   for (std::size_t i = 0; i < tenants.size(); ++i) {

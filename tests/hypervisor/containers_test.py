@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -67,7 +68,16 @@ if files:
     said["page"] = tried(lambda: os.open(page, os.O_RDWR, dir_fd=quotas))
     said["page_again"] = tried(lambda: os.open(f"/proc/self/fd/{os.open(page, os.O_RDONLY, dir_fd=quotas)}", os.O_RDWR))
     said["page_gone"] = tried(lambda: os.unlink(page, dir_fd=quotas))
-    said["own"] = tried(lambda: os.close(os.open(said["joined"]["tenant"] + ".tenant", os.O_RDWR, dir_fd=state)))
+    # Another segment in place of its own, which says that it may have more.
+    segment = said["joined"]["tenant"] + ".tenant"
+    with open(os.open(segment, os.O_RDONLY, dir_fd=state), "rb") as file:
+        forged = file.read().replace((2 << 30).to_bytes(8, "little"), (64 << 30).to_bytes(8, "little"))
+    with open(os.open("forged", os.O_RDWR | os.O_CREAT, dir_fd=state), "wb") as file:
+        file.write(forged)
+    said["own"] = tried(lambda: os.close(os.open(segment, os.O_RDWR, dir_fd=state)))
+    said["forged"] = tried(lambda: os.rename("forged", segment, src_dir_fd=state, dst_dir_fd=state))
+    os.mkfifo("fifo.tenant", dir_fd=state)
+    os.symlink("/etc/shadow", "link.tenant", dir_fd=state)
 print(json.dumps(said))
 """
 
@@ -114,6 +124,9 @@ compute = 10
         with open(self.path("secret"), "wb") as file:
             file.write(SECRET)
         os.chmod(self.path("secret"), 0o600)
+        # With the rights that the system's unit leaves it.
+        if shutil.which("setpriv"):
+            self.daemon_prefix = ["setpriv", "--bounding-set", "-all,+sys_ptrace,+kill,+dac_read_search,+dac_override,+chown,+sys_admin"]
         self.daemon_flags = ["--config", self.path("rules.toml"), "--api-token-key", self.path("secret")]
 
     def contained(self, uid, command):
@@ -141,12 +154,21 @@ compute = 10
             uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(several.LONG_S), "--rendezvous", self.path("meeting"),
                   "--name", name], **variables)))
 
+    def pass_a_look(self):
+        seen = self.node()["sequence"]
+        wait_until("a look", lambda: self.node()["sequence"] > seen)
+
     def tenants(self):
         return {tenant["name"]: tenant for tenant in self.ask("GET", "/api/v2/tenants")[1]}
 
     def test_each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
         self.start_daemon()
         self.assertEqual(self.seen_mib(ALICE), 4096)
+        smi = os.path.join(self.programs, "lib/vgpu/simulated/nvidia-smi") + " --query-gpu=memory.total --format=csv,noheader,nounits"
+        twice = self.inside(ALICE, ["workload"])
+        twice["args"][-1:] = ["/bin/sh", "-c", f"{smi}; {smi}"]
+        done = subprocess.run(**twice, timeout=PATIENCE_S)
+        self.assertEqual(done.stdout.split(), ["4096", "4096"], "one container")
         self.start_inside(ALICE, "one")
         self.start_inside(ALICE, "two")
         of_alice = lambda: [name for name, tenant in self.tenants().items() if name.startswith("rule-of-alice-ns") and tenant["process_count"] == 1]
@@ -185,7 +207,26 @@ compute = 10
         self.assertEqual([name for name in said["in_state"] if name.endswith(".tenant")], [own + ".tenant"], "another container's isn't in reach")
         self.assertEqual(len([name for name in said["in_quotas"] if name.endswith(".quota")]), 1)
         self.assertEqual((said["page"], said["page_again"], said["page_gone"]), ("Read-only file system",) * 3)
-        self.assertEqual(said["own"], "done")
+        self.assertEqual((said["own"], said["forged"]), ("done", "done"))
+        for _ in range(8):
+            self.pass_a_look()
+            for name, tenant in self.tenants().items():
+                if name.startswith("rule-of-pods"):
+                    self.assertEqual(tenant["gpus"][0]["quota"]["memory_limit_bytes"], 2 << 30, name)
+        # Whoever gets to write a page gains nothing by it.
+        other = next(tenant for name, tenant in self.tenants().items() if name.startswith("rule-of-pods"))
+        quotas = os.path.join(self.path("root"), "vgpu/cells", other["id"] + ".quotas")
+        page = next(os.path.join(quotas, name) for name in os.listdir(quotas) if name.endswith(".quota"))
+        with open(page, "r+b") as file:
+            said_before = file.read()
+            file.seek(0)
+            file.write(said_before.replace((2 << 30).to_bytes(8, "little"), (64 << 30).to_bytes(8, "little")))
+        def is_restored():
+            with open(page, "rb") as file:
+                return file.read() == said_before
+        wait_until("what the daemon said", is_restored)
+        self.assertIn("quota_restored", self.log())
+        self.assertEqual(self.tenants()[other["name"]]["gpus"][0]["quota"]["memory_limit_bytes"], 2 << 30)
         self.assertEqual(self.tenants()["honest"]["gpus"][0]["quota"]["share_percent"], 50)
 
     def test_by_leave_of_the_settings_it_is_a_user_but_never_root(self):
@@ -218,8 +259,8 @@ compute = 10
             self.assertGreater(at, 0)
             file.seek(at)
             file.write(b"ml.other-0")
-        seen = self.node()["sequence"]
-        wait_until("some looks", lambda: self.node()["sequence"] > seen + 8)
+        for _ in range(8):
+            self.pass_a_look()
         self.assertIn("ml.train-0", self.tenants())
         self.assertNotIn("ml.other-0", self.tenants())
 

@@ -59,7 +59,7 @@ def acting_as(uid):
 
 
 class Users(unittest.TestCase):
-    daemon_flags = []
+    daemon_prefix, daemon_flags = [], []
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="vgpu-users-")
@@ -99,7 +99,7 @@ class Users(unittest.TestCase):
         number = len(self.daemons)
         with open(self.path(f"daemon{number}.log"), "wb") as log:
             self.daemons.append(subprocess.Popen(
-                [os.path.join(PROGRAMS, "bin/hypervisor"), "daemon", "--tenants-directories", self.path("users/*/vgpu"), "--api-socket-access", "all",
+                [*self.daemon_prefix, os.path.join(PROGRAMS, "bin/hypervisor"), "daemon", "--tenants-directories", self.path("users/*/vgpu"), "--api-socket-access", "all",
                  "--api-listen-addr", "none", *self.daemon_flags],
                 env={**self.environment, "XDG_RUNTIME_DIR": self.path("root")}, stdout=log, stderr=log))
         wait_until("a daemon that hosts", lambda: "hosting_taken" in self.log(number) and self.node() is not None)

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <iterator>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "containment.h"
@@ -84,8 +85,7 @@ bool is_loopback_at(std::string_view word, std::uint16_t port) {
 }  // namespace
 
 std::string Peer::limit_key() const {
-  if (by_unix_socket)
-    return container ? fmt::format("uid {} in {}", uid, *container) : fmt::format("uid {}", uid);
+  if (by_unix_socket) return fmt::format("uid {}{}", uid, container ? " in containers" : "");
   in6_addr wide{};
   if (inet_pton(AF_INET6, address.c_str(), &wide) != 1) return address;
   std::fill_n(wide.s6_addr + 8, 8, std::uint8_t{0});
@@ -128,9 +128,12 @@ std::optional<Peer> peer_of(int socket) {
     peer.groups = groups_of(socket, credentials.gid);
     peer.pid = credentials.pid;
     peer.process = PeerProcess::of(socket, credentials.pid);
-    peer.container = credentials.pid > 0 ? container_around(credentials.pid) : "";
-    // Gone meanwhile: what was read may be another's.
-    if (peer.process != nullptr && !peer.process->is_alive()) peer.container = "";
+    // Where it can't be seen, or is gone by now, nobody knows: as from a container.
+    peer.container = "";
+    if (peer.process != nullptr) {
+      auto container = container_around(credentials.pid);
+      if (peer.process->is_alive()) peer.container = std::move(container);
+    }
     return peer;
   }
   if (getpeername(socket, reinterpret_cast<sockaddr*>(&remote), &remote_size) != 0) return {};

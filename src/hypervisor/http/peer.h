@@ -30,7 +30,7 @@ struct Peer {
   std::uint16_t local_port = 0;
   bool loopback = false;  // both ends are on this machine
 
-  // What its limits are counted by: a user, one in a container, an IPv4 address, an IPv6 network of
+  // What its limits are counted by: a user, one in containers, an IPv4 address, an IPv6 network of
   // 64 bits.
   std::string limit_key() const;
 };

@@ -22,9 +22,13 @@ using core::Step;
 
 constexpr NamedStep kSteps[] = {VGPU_ARBITER_STEPS(VGPU_NAMED_STEP)};
 
-// A turn is 17 ms of each 50 here; a host is replaced within 40. The rest is for machines that are
-// busy with other things. How busy shows in this process, which sleeps half a millisecond at a
-// time: where it oversleeps, so do the players.
+// A turn is 17 ms of each 50 here, and a host is replaced within 40: so the others wait for less
+// than 100 ms, which is what is promised. A round may fall on a moment when the machine is busy
+// with other things, so one of a few has to show it, and each keeps to a wider bound. How busy the
+// machine is shows in this process, which sleeps half a millisecond at a time: where it oversleeps,
+// so do the players.
+constexpr std::uint64_t kPromisedNs = 100'000'000;
+constexpr int kTries = 5;
 constexpr std::uint64_t kMostGapNs = 500'000'000;
 constexpr std::uint64_t kQuietStallNs = 50'000'000;
 constexpr std::uint64_t kKernelsToSee = 150;
@@ -90,6 +94,11 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
     board_->others_may_host = true;
   }
 
+  bool wants_round(int round, int rounds) const {
+    const bool is_shown = least_beyond_ns_ < kPromisedNs;
+    return (round < rounds || (!is_shown && round < kTries)) && !HasFailure();
+  }
+
   void forget_gaps() {
     for (Board::Player& player : board_->players) player.longest_gap_ns = 0;
   }
@@ -108,6 +117,7 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
         << " ns; gaps of " << board_->players[1].longest_gap_ns << " and "
         << board_->players[2].longest_gap_ns;
     worst_gap_ns_ = std::max(worst_gap_ns_, longest);
+    least_beyond_ns_ = std::min(least_beyond_ns_, longest - std::min(longest, stall_ns_));
     if (stall_ns_ > kQuietStallNs) return;  // shares of a processor that others had
     const auto gained = [&](int other) {
       return static_cast<double>(board_->players[other].kernels - before[other - 1]);
@@ -126,12 +136,13 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
   Common<Board> board_;
   std::vector<std::unique_ptr<Child>> players_;
   std::uint64_t worst_gap_ns_ = 0;
+  std::uint64_t least_beyond_ns_ = UINT64_MAX;  // of the rounds' gaps, less the machine's own
   std::uint64_t stall_ns_ = 0;
   std::uint64_t reached_after_ns_ = 0;
 };
 
 TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
-  for (int round = 0; round < death_rounds() && !HasFailure(); ++round) {
+  for (int round = 0; wants_round(round, death_rounds()); ++round) {
     board_->armed = board_->others_may_host = false;
     start(SIGKILL);
     forget_gaps();
@@ -142,10 +153,11 @@ TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
     expect_others_go_on();
     end_all();
   }
+  EXPECT_LT(least_beyond_ns_, kPromisedNs);
 }
 
 TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
-  for (int round = 0; round < (death_rounds() + 9) / 10 && !HasFailure(); ++round) {
+  for (int round = 0; wants_round(round, (death_rounds() + 9) / 10); ++round) {
     board_->armed = board_->others_may_host = false;
     start(SIGSTOP);
     forget_gaps();
@@ -160,6 +172,7 @@ TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
     expect_others_go_on();
     end_all();
   }
+  EXPECT_LT(least_beyond_ns_, kPromisedNs);
 }
 
 INSTANTIATE_TEST_SUITE_P(Hosting, DeathAtEveryStep, ::testing::ValuesIn(kSteps),
