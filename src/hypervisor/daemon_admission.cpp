@@ -155,11 +155,14 @@ admission::User Daemon::user_of(const Asker& asker) const {
 
 admission::User Daemon::owner_of(std::string_view tenant) const {
   if (const auto made = made_.find(tenant); made != made_.end()) return made->second.owner;
-  const StatePointer now = state();
-  const TenantState* const seen = now->tenant(tenant);
-  const bool is_contained =
-      seen != nullptr && seen->directory != nullptr && seen->directory->is_cell();
-  if (const auto user = user_in(tenant)) return {*user, *user == 0 && !is_contained};
+  if (const auto user = user_in(tenant)) {
+    // Root's number in a container isn't root.
+    const StatePointer now = state();
+    const TenantState* const seen = *user == 0 ? now->tenant(tenant) : nullptr;
+    const bool is_contained =
+        seen != nullptr && seen->directory != nullptr && seen->directory->is_cell();
+    return {*user, *user == 0 && !is_contained};
+  }
   return {geteuid(), true};
 }
 
