@@ -96,9 +96,10 @@ double percent_of(const BusyWindows& windows, pid_t pid, std::uint64_t within_ns
 
 // Whether a process can be in that directory's tenants: those of the daemon's own user may have
 // become somebody else since.
-bool is_of(const UserDirectory& directory, const ProcessFacts& facts) {
+bool is_of(const UserDirectory& directory, const ProcessFacts& facts, pid_t pid,
+           ProcessBook& processes) {
   if (directory.is_own) return true;
-  return facts.owner == directory.user && (facts.is_contained || !directory.is_cell());
+  return facts.owner == directory.user && (!directory.is_cell() || processes.is_contained(pid));
 }
 
 std::string library_of(bool simulated) {
@@ -442,7 +443,7 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
       if (host_pid > 0) {
         const auto* facts = processes_.of(host_pid, slot.start_time_ticks, now_ns, chosen);
         // A slot is its user's to write: the pid of somebody else's process is nobody's here.
-        if (facts != nullptr && !is_of(*seen.directory, *facts)) {
+        if (facts != nullptr && !is_of(*seen.directory, *facts, host_pid, processes_)) {
           facts = nullptr;
           host_pid = 0;
         }

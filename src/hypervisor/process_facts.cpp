@@ -58,7 +58,6 @@ ProcessFacts ProcessBook::read(pid_t pid, bool is_member, const DaemonOptions& o
   }
   facts.program = survey::program_name(pid);
   facts.command_line = survey::command_line(pid);
-  facts.is_contained = container_around(pid).has_value();
   if (is_member) return facts;  // its tenant's segment says the rest
   facts.limiter = presence(survey::limiter_of(static_cast<std::uint32_t>(pid)));
   const std::string link = fmt::format("/proc/{}/exe", pid);
@@ -92,10 +91,17 @@ const ProcessFacts* ProcessBook::of(pid_t pid, std::uint64_t start_time_ticks, s
   if (!known || present != entry.facts.start_time_ticks ||
       now_ns >= entry.read_ns + read_every_ns) {
     entry.facts = read(pid, is_member, options);
+    if (!known) entry.is_contained.reset();
     entry.is_member = is_member;
     entry.read_ns = now_ns;
   }
   return &entry.facts;
+}
+
+bool ProcessBook::is_contained(pid_t pid) {
+  auto& known = entries_[pid].is_contained;
+  if (!known) known = container_around(pid).has_value();
+  return *known;
 }
 
 void ProcessBook::tidy() {

@@ -23,7 +23,6 @@ struct ProcessFacts {
   std::string command_line;
   LimiterPresence limiter = LimiterPresence::unknown;
   bool exempt = false;
-  bool is_contained = false;  // containment.h
 };
 
 class ProcessBook {
@@ -33,6 +32,9 @@ class ProcessBook {
   // gone. Valid until tidy().
   const ProcessFacts* of(pid_t pid, std::uint64_t start_time_ticks, std::uint64_t now_ns,
                          const DaemonOptions& options);
+  // Of one that of() has just found: is it in a container (containment.h)? Asked once: it takes
+  // reading more of /proc.
+  bool is_contained(pid_t pid);
   // Forgets those that nobody asked for since the last time.
   void tidy();
 
@@ -42,6 +44,7 @@ class ProcessBook {
     std::uint64_t checked_ns = 0;  // that it is the same process still
     std::uint64_t read_ns = 0;
     bool used = false;
+    std::optional<bool> is_contained{};
     bool is_member = false;  // of a tenant: without limiter and exemption
   };
   const std::string& user_of(uid_t uid);
