@@ -125,8 +125,9 @@ compute = 10
             file.write(SECRET)
         os.chmod(self.path("secret"), 0o600)
         # With the rights that the system's unit leaves it.
-        if shutil.which("setpriv"):
-            self.daemon_prefix = ["setpriv", "--bounding-set", "-all,+sys_ptrace,+kill,+dac_read_search,+dac_override,+chown,+sys_admin"]
+        confined = ["setpriv", "--bounding-set", "-all,+sys_ptrace,+kill,+dac_read_search,+dac_override,+chown,+sys_admin"]
+        if shutil.which(confined[0]) and subprocess.run([*confined, "/bin/true"], stderr=subprocess.DEVNULL).returncode == 0:
+            self.daemon_prefix = confined
         self.daemon_flags = ["--config", self.path("rules.toml"), "--api-token-key", self.path("secret")]
 
     def contained(self, uid, command):
