@@ -136,8 +136,16 @@ void DirectorySegments::keep_quota(const std::string& id, Open& open) {
   seen.page_name = shm::QuotaPage::name(open.file).view();
   if (!open.page.is_open()) return;
   bool is_other = false;
-  const std::vector<Quota> kept =
-      directory_->is_cell() ? directory_->kept->quotas() : std::vector<Quota>();
+  std::vector<Quota> kept;
+  if (directory_->is_cell()) {
+    kept = directory_->kept->quotas();
+    // An earlier daemon made it: what the page says at our first look is what that one said.
+    if (kept.empty()) {
+      for (std::uint32_t gpu = 0; gpu < seen.spec.gpus.size(); ++gpu)
+        kept.push_back(open.page.quota(gpu));
+      directory_->kept->keep(kept);
+    }
+  }
   for (std::uint32_t gpu = 0; gpu < seen.spec.gpus.size(); ++gpu) {
     if (gpu < kept.size() && !(open.page.quota(gpu) == kept[gpu])) {
       open.page.set_quota(gpu, kept[gpu]);
@@ -200,21 +208,13 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
 
 void DirectorySegments::read(std::uint64_t now_ns) {
   notes_.clear();
-  if (directory_->is_cell()) {  // whatever else is put there isn't even listed
-    ids_.assign(1, FixedString<shm::kMaxName>(directory_->only_tenant));
-    struct stat there {};
-    if (lstat(path_of(dir_, directory_->only_tenant + ".tenant").c_str(), &there) != 0)
-      ids_.clear();
-  }
-  std::size_t count = directory_->is_cell() ? ids_.size() : shm::list_tenants(dir_, ids_);
+  std::size_t count = directory_->list_tenants(ids_);
   if (count > ids_.size()) {
     ids_.resize(std::min(count + 64, kMostTenants));
-    count = std::min(shm::list_tenants(dir_, ids_), ids_.size());
+    count = std::min(directory_->list_tenants(ids_), ids_.size());
   }
   std::vector<std::string> present;
-  for (const auto& id : std::span(ids_).first(count)) {
-    if (directory_->holds(id.view())) present.emplace_back(id.view());
-  }
+  for (const auto& id : std::span(ids_).first(count)) present.emplace_back(id.view());
   std::sort(present.begin(), present.end());
   const auto is_there = [&](const std::string& id) {
     return std::binary_search(present.begin(), present.end(), id);

@@ -111,6 +111,15 @@ std::string UserDirectory::kept_name() const {
   return name;
 }
 
+std::size_t UserDirectory::list_tenants(std::span<FixedString<shm::kMaxName>> ids) const {
+  if (!is_cell()) return shm::list_tenants(dir, ids);
+  struct stat facts {};
+  if (lstat(fmt::format("{}/{}.tenant", dir.path.view(), only_tenant).c_str(), &facts) != 0)
+    return 0;
+  if (!ids.empty()) ids[0] = FixedString<shm::kMaxName>(only_tenant);
+  return 1;
+}
+
 std::optional<uid_t> user_in(std::string_view public_id) {
   const std::size_t at = public_id.rfind('@');
   if (at == std::string_view::npos) return std::nullopt;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,8 @@ struct UserDirectory {
   void keep_name(const std::string& name) const;
   std::string kept_name() const;
   bool holds(std::string_view id) const { return only_tenant.empty() || only_tenant == id; }
+  // As shm::list_tenants(); of a cell its own, and whatever else is put there isn't even looked at.
+  std::size_t list_tenants(std::span<FixedString<shm::kMaxName>> ids) const;
 
   // A tenant's id as the daemon says it, and no two users' are the same: as the user knows it in
   // the daemon's own directory, else "ID@UID".

@@ -2,7 +2,6 @@
 #include "tenant_book.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <set>
@@ -46,18 +45,10 @@ void TenantBook::remove(const std::string& id, std::uint64_t now_ns) {
 std::map<std::string, TenantBook::Present> TenantBook::present() {
   std::map<std::string, Present> all;
   for (const DirectoryPointer& directory : directories_()) {
-    if (directory->is_cell()) {
-      struct stat there {};
-      const std::string path =
-          fmt::format("{}/{}.tenant", directory->dir.path.view(), directory->only_tenant);
-      if (lstat(path.c_str(), &there) == 0)
-        all[directory->public_id(directory->only_tenant)] = {directory, directory->only_tenant};
-      continue;
-    }
-    std::size_t count = shm::list_tenants(directory->dir, ids_);
+    std::size_t count = directory->list_tenants(ids_);
     if (count > ids_.size()) {
       ids_.resize(count + 64);
-      count = std::min(shm::list_tenants(directory->dir, ids_), ids_.size());
+      count = std::min(directory->list_tenants(ids_), ids_.size());
     }
     for (const auto& id : std::span(ids_).first(count))
       all[directory->public_id(id.view())] = {directory, std::string(id.view())};

@@ -286,9 +286,7 @@ class Sharing(Users):
         self.assertIn("55", json.dumps(listed))
 
 
-class Joining(Users):
-    """Programs that have the limiter and say nothing: the daemon says whose they are."""
-    RULES = f"""
+RULE_OF_ALICE = f"""
 [[rule]]
 name = "of alice"
 user = {ALICE}
@@ -296,10 +294,14 @@ memory = "4GiB"
 compute = 30
 """
 
+
+class Joining(Users):
+    """Programs that have the limiter and say nothing: the daemon says whose they are."""
+
     def setUp(self):
         super().setUp()
         with open(self.path("rules.toml"), "w") as file:
-            file.write(self.RULES)
+            file.write(RULE_OF_ALICE)
         self.daemon_flags = ["--config", self.path("rules.toml")]
 
     def start_working(self, uid, name, **variables):
