@@ -30,6 +30,18 @@ TEST(Meter, ChargesWhatTheFirstLaunchesTookOnceItIsKnown) {
   EXPECT_EQ(meter.sampled(50 * kMs, true), 0u);
 }
 
+// It held what is done once: its code was loaded, or its memory touched.
+TEST(Meter, AFirstSampleThatTheSecondBeliesIsForgotten) {
+  Meter meter;
+  meter.launched(true);
+  EXPECT_EQ(meter.sampled(100 * kMs, true), 100 * kMs - kUnknownCostNs) << "but paid for";
+  meter.sampled(300 * kUs, true);
+  EXPECT_EQ(meter.cost().mean_ns(), 300 * kUs);
+  meter.sampled(100 * kMs, true);
+  meter.sampled(300 * kUs, true);
+  EXPECT_GT(meter.cost().mean_ns(), 10 * kMs) << "what happens again is no longer that";
+}
+
 TEST(Meter, MeasuresOneShortLaunchInManyAndEveryLongOne) {
   Meter meter = learned(20 * kUs);
   int measured = 0;

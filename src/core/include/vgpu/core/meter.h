@@ -5,11 +5,14 @@
 // could have been there: alone on the GPU, or done before the turn ended and before the work in
 // flight was predicted to be done, which is when others begin. A kernel that waits for a later one
 // in another stream also lasts for as long as that one was held back; were this believed, it would
-// cost more, so the next be held back for longer, and so on. Pure; one thread at a time.
+// cost more, so the next be held back for longer, and so on. The first of a kind may hold what is
+// done once (its code is loaded, its memory touched): paid for, but no measure of the next. Pure;
+// one thread at a time.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "vgpu/core/cost.h"
 
@@ -78,6 +81,7 @@ class Meter {
       if (held_ns != 0) sample_ns = std::max(without_ns, kUnknownCostNs);
       const std::uint64_t more = sample_ns - std::min(sample_ns, kUnknownCostNs);
       cost_.learn(sample_ns);
+      has_one_ = true;
       clean_ = clean;
       return more * launches_;
     }
@@ -93,6 +97,7 @@ class Meter {
     if (clean && !clean_) cost_ = Cost();
     clean_ = clean;
     unclean_ = 0;
+    if (std::exchange(has_one_, false) && kSurprise * sample_ns < cost_.mean_ns()) cost_ = Cost();
     // Others only make samples longer: among the first, much shorter ones are worth more.
     const bool is_short = cost_.samples() < kEarlySamples && sample_ns < cost_.mean_ns() / 10 * 9;
     for (int times = is_short ? 3 : 1; times > 0; --times) cost_.learn(sample_ns);
@@ -125,6 +130,7 @@ class Meter {
   std::uint32_t more_ = 0;     // launches that are measured as soon as one may be
   std::uint32_t unclean_ = 0;  // samples in a row that weren't clean, and too long
   bool clean_ = false;         // what is known is from clean samples
+  bool has_one_ = false;       // what is known is from the first alone
 };
 
 }  // namespace vgpu::core
