@@ -148,7 +148,7 @@ class Keeper {
   bool step(RunWatch& watch) {
     std::array<pollfd, 3> sources{
         {{signals_, POLLIN, 0}, {front_, POLLIN, 0}, {watch.descriptor(), POLLIN, 0}}};
-    poll(sources.data(), sources.size(), watch.beat_ms());
+    poll(sources.data(), sources.size(), watch.wait_ms());
     if ((sources[1].revents & (POLLIN | POLLHUP)) != 0) hear_front();
     drain_signals();
     if (!reap()) return false;

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "vgpu/platform/clock.h"
 #include "vgpu/survey/program.h"
 
 namespace vgpu::cli {
@@ -24,6 +25,14 @@ using survey::command_line, survey::descendants_of, survey::explain_missing_limi
     survey::ProcessIdentity, survey::program_name, survey::uses_gpu;
 
 namespace {
+
+constexpr std::uint64_t kMsNs = 1'000'000;
+constexpr std::uint64_t kSlowBeatNs = 1000 * kMsNs;
+constexpr std::uint64_t kFastBeatNs = 100 * kMsNs;
+// Looks may use one part in so many of a processor, however often GPUs are opened, and save up so
+// much time: a run by itself is looked at whenever one is opened.
+constexpr std::uint64_t kOneOf = 1000;
+constexpr std::uint64_t kSavedNs = 10'000 * kMsNs;
 
 // What a process was started with. Programs that write their title over it (setproctitle) leave no
 // list of K=V: then nothing can be said, and `intact` is false.
@@ -88,7 +97,28 @@ void RunWatch::take_news() {
   }
 }
 
+bool RunWatch::is_resting() const { return platform::monotonic_ns() < paid_until_ns_; }
+
+int RunWatch::wait_ms() const {
+  const std::uint64_t beat_ns = inotify_ >= 0 ? kSlowBeatNs : kFastBeatNs;
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  const std::uint64_t due_ns = is_resting() ? paid_until_ns_ : looked_ns_ + beat_ns;
+  return due_ns <= now_ns ? 0 : static_cast<int>((due_ns - now_ns) / kMsNs) + 1;
+}
+
 std::optional<Escape> RunWatch::look() {
+  if (is_resting()) return std::nullopt;
+  const std::uint64_t before_ns = platform::thread_cpu_ns();
+  std::optional<Escape> escape = look_at_all();
+  looked_ns_ = platform::monotonic_ns();
+  const std::uint64_t saved_ns = std::min(looked_ns_, kSavedNs);
+  paid_until_ns_ = std::min(std::max(paid_until_ns_, looked_ns_ - saved_ns) +
+                                (platform::thread_cpu_ns() - before_ns) * kOneOf,
+                            looked_ns_ + kSlowBeatNs);
+  return escape;
+}
+
+std::optional<Escape> RunWatch::look_at_all() {
   take_news();
   std::map<ProcessIdentity, bool> still;
   std::optional<Escape> escape;

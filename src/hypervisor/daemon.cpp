@@ -183,10 +183,11 @@ void Daemon::run() {
   std::unique_lock lock(state_mutex_);
   while (!stopping_) {
     lock.unlock();
-    const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
+    const std::uint64_t begin_ns = platform::monotonic_ns(),
+                        begin_cpu_ns = platform::thread_cpu_ns();
     beat();
-    const std::uint64_t rest =
-        rest_ns(kBeatNs, platform::monotonic_ns() - begin_ns, thread_cpu_ns() - begin_cpu_ns);
+    const std::uint64_t rest = rest_ns(kBeatNs, platform::monotonic_ns() - begin_ns,
+                                       platform::thread_cpu_ns() - begin_cpu_ns);
     lock.lock();
     published_.wait_for(lock, std::chrono::nanoseconds(rest),
                         [&] { return stopping_ || beat_is_due_; });

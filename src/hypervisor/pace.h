@@ -1,26 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long a thread that looks at things regularly rests, so that it costs little however much
-// there is to look at. Pure but for thread_cpu_ns.
+// there is to look at. Pure.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <ctime>
 
 namespace vgpu::hypervisor {
 
-inline std::uint64_t thread_cpu_ns() {
-  timespec used{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-  return static_cast<std::uint64_t>(used.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(used.tv_nsec);
-}
-
 // A look took so much, of which so much was processor time: rest until the next is due by the beat,
-// but a look may not take more than a fortieth of a core, unless half a second isn't enough for
+// but looks may not take more than a fiftieth of a core, unless half a second isn't enough for
 // that.
 inline std::uint64_t rest_ns(std::uint64_t beat_ns, std::uint64_t took_ns, std::uint64_t cpu_ns) {
-  constexpr std::uint64_t kOneOf = 40;
+  constexpr std::uint64_t kOneOf = 50;
   constexpr std::uint64_t kMostNs = 500'000'000;
   const std::uint64_t by_beat = took_ns < beat_ns ? beat_ns - took_ns : beat_ns / 10;
   return std::max(by_beat, std::min(cpu_ns * kOneOf, kMostNs));

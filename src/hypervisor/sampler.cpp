@@ -257,9 +257,10 @@ void Sampler::run(const std::shared_ptr<Inside>& inside) {
   std::unique_lock lock(inside->mutex);
   while (!inside->stopping) {
     lock.unlock();
-    const std::uint64_t begin_ns = platform::monotonic_ns(), begin_cpu_ns = thread_cpu_ns();
+    const std::uint64_t begin_ns = platform::monotonic_ns(),
+                        begin_cpu_ns = platform::thread_cpu_ns();
     inside->turn();
-    const std::uint64_t cpu_ns = thread_cpu_ns() - begin_cpu_ns;
+    const std::uint64_t cpu_ns = platform::thread_cpu_ns() - begin_cpu_ns;
     inside->is_dear = cpu_ns > kDearNs;
     const std::uint64_t rest = rest_ns(kFastNs, platform::monotonic_ns() - begin_ns, cpu_ns);
     lock.lock();

@@ -70,6 +70,20 @@ shm::StateDir state_directory(bool must_work, int exit_code) {
   return dir;
 }
 
+namespace {
+
+shm::Status read_tenant(const shm::StateDir& dir, std::string_view id, KnownTenant& known) {
+  const shm::Status status = shm::Tenant::open(dir, id, known.tenant);
+  if (status != shm::Status::ok) return status;
+  known.tenant.reap();
+  known.spec = known.tenant.spec();
+  known.spec.id = FixedString<shm::kMaxName>(id);  // whatever it says of itself
+  known.stale = is_left_behind(dir, id, known.tenant);
+  return status;
+}
+
+}  // namespace
+
 std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
                                        std::vector<std::string>& skipped) {
   std::vector<KnownTenant> tenants;
@@ -85,16 +99,12 @@ std::vector<KnownTenant> known_tenants(const shm::StateDir& dir,
             [](const auto& a, const auto& b) { return a.view() < b.view(); });
   for (const auto& id : ids) {
     KnownTenant known;
-    const shm::Status status = shm::Tenant::open(dir, id.view(), known.tenant);
+    const shm::Status status = read_tenant(dir, id.view(), known);
     if (status == shm::Status::not_found) continue;  // ended meanwhile
     if (status != shm::Status::ok) {
       skipped.push_back(fmt::format("{}: {}", id.view(), status_text(status)));
       continue;
     }
-    known.tenant.reap();
-    known.spec = known.tenant.spec();
-    known.spec.id = id;  // whatever it says of itself
-    known.stale = is_left_behind(dir, id.view(), known.tenant);
     tenants.push_back(std::move(known));
   }
   return tenants;
@@ -111,18 +121,18 @@ std::vector<shm::TenantSpec> live_specs(const shm::StateDir& dir) {
 
 KnownTenant find_tenant(const shm::StateDir& dir, const std::string& typed, int exit_code,
                         const std::string& command) {
+  // An id says which file it is; only what is typed in part needs all of them.
+  KnownTenant by_id;
+  if (read_tenant(dir, typed, by_id) == shm::Status::ok && !by_id.stale) return by_id;
   std::vector<std::string> skipped;
   auto tenants = known_tenants(dir, skipped);
   std::erase_if(tenants, [](const auto& known) { return known.stale; });
-  for (auto& known : tenants) {
-    if (known.spec.id.view() == typed) return std::move(known);
-  }
   std::vector<std::size_t> exact, beginning;
   std::vector<std::string> names;
   for (std::size_t i = 0; i < tenants.size(); ++i) {
     const auto id = tenants[i].spec.id.view(), name = tenants[i].spec.name.view();
     names.emplace_back(name);
-    if (id == typed || name == typed) exact.push_back(i);
+    if (name == typed) exact.push_back(i);
     if (id.starts_with(typed) || name.starts_with(typed)) beginning.push_back(i);
   }
   const auto& matches = exact.empty() ? beginning : exact;

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process of a run that has the GPU open without the limiter ends the run, with one line that
 // names the cause; what has the limiter never does.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "tool.h"
+#include "vgpu/platform/clock.h"
+#include "vgpu/platform/file.h"
+#include "vgpu/survey/process_tree.h"
 
 namespace vgpu::cli_test {
 namespace {
@@ -74,6 +80,29 @@ TEST_F(WatchTest, OfThoseThatHaveTheGpuOpenOnlyTheOneWithoutTheLimiterIsNamed) {
             "2 & until grep -qs holding " + out + "1 && grep -qs holding " + out +
             "2; do :; done; " + STATIC_OPENER + " " + simulated_state_file()),
       "statically linked");
+}
+
+// Whoever opens a GPU wakes the keepers of all runs on the machine.
+TEST_F(WatchTest, CostsLittleHoweverOftenOthersOpenTheGpu) {
+  Running run = start({"run", "-q", "--memory", "4GiB", "--", CLIENT, "info", "hold"});
+  ASSERT_TRUE(run.wait_for("holding"));
+  const auto below = survey::descendants_of(run.pid());
+  const auto keeper = std::find_if(below.begin(), below.end(), [](pid_t pid) {
+    return survey::program_name(pid) == "vgpu-keeper";
+  });
+  ASSERT_NE(keeper, below.end());
+  clockid_t used = 0;
+  ASSERT_EQ(clock_getcpuclockid(*keeper, &used), 0);
+  const std::uint64_t used_ns = platform::clock_ns(used), begin_ns = platform::monotonic_ns();
+  constexpr std::uint64_t kSpanNs = 2'000'000'000;
+  while (platform::monotonic_ns() < begin_ns + kSpanNs) {
+    const platform::File file(open(simulated_state_file().c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(file.is_open());
+    sched_yield();
+  }
+  EXPECT_LT(platform::clock_ns(used) - used_ns, kSpanNs / 20);
+  run.close_input();
+  EXPECT_EQ(run.finish().exit_code, 0);
 }
 
 }  // namespace

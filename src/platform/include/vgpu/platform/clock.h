@@ -18,5 +18,7 @@ inline std::uint64_t clock_ns(clockid_t clock) {
 inline std::uint64_t monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
 // Since 1970; it may jump when the clock is set.
 inline std::uint64_t realtime_ns() { return clock_ns(CLOCK_REALTIME); }
+// What the calling thread has used of the processor.
+inline std::uint64_t thread_cpu_ns() { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace vgpu::platform
