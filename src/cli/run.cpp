@@ -83,6 +83,7 @@ int run_verb(const RunOptions& options) {
                   "vgpu run --memory 4GiB -- python train.py");
   }
   refuse_inherited_settings();
+  survey::refuse_unreadable(options, ProcessEnvironment());
   const Installation installation = find_installation();
   const bool simulated = simulation_wanted(options.simulated);
   const Command command = check_command(options.command, search_path(installation, simulated));

@@ -144,6 +144,14 @@ std::string checked_name(const std::string& name) {
   return name;
 }
 
+void refuse_unreadable(const QuotaFlags& flags, const settings::Environment& environment) {
+  settings::Messages by_variables, by_flags;
+  settings::check_syntax(environment, by_variables);
+  refuse_errors(by_variables, "VG1010", QuotaFlags());
+  settings::check_syntax(FlagEnvironment(flags, nullptr), by_flags);
+  refuse_errors(by_flags, "VG1004", flags);
+}
+
 const char* ProcessEnvironment::get(const char* name) const { return std::getenv(name); }
 
 PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,

@@ -283,6 +283,7 @@ TEST_F(RunTest, SaysInOneLineWhatIsMissing) {
     EXPECT_EQ(no_driver.exit_code, 125);
     EXPECT_THAT(no_driver.err, HasSubstr("VG1041"));
   }
+  EXPECT_THAT(run({"--memory", "4XB"}, {"true"}).err, HasSubstr("VG1004")) << "needs no driver";
   set("VGPU_SIMULATED", "1");
   set("VGPU_LIBRARY", "/nonexistent.so");
   EXPECT_THAT(run({}, {"true"}).err, HasSubstr("VG1031"));

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Containers beside root's daemon, on the simulated GPU: each is a tenant of its own, and can be whoever it likes inside without
-being that user outside. Containers here are a PID and a mount namespace, as much as the daemon goes by. Needs root; skips without.
+being that user outside. Containers here are a PID and a mount namespace, as much as the daemon goes by; and those of a container
+runtime (runc), where there is one. Needs root; skips without.
 
   containers_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
 """
@@ -100,7 +101,33 @@ def run_contained(uid, hidden, command):
     os.execv(command[0], command)
 
 
-class Containers(Users):
+# What Docker and Kubernetes leave root in a container.
+CAPABILITIES = ["CAP_" + name for name in ("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP",
+                                           "SETUID", "SYS_CHROOT")]
+NOT_SHARED = {"proc", "sys", "dev", "run"}
+
+
+def run_by_runtime(state, name, uid, hidden, command):
+    """As a container of runc's with that name, on the machine's own files but for what is empty."""
+    bundle = os.path.join(state, "bundle-" + name)
+    os.makedirs(os.path.join(bundle, "rootfs"))
+    subprocess.run(["runc", "spec", "--bundle", bundle], check=True)
+    path = os.path.join(bundle, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    shared = [entry.path for entry in os.scandir("/") if entry.is_dir() and entry.name not in NOT_SHARED]
+    config["root"] = {"path": "rootfs"}
+    config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/sys/fs/cgroup"]
+    config["mounts"] += [{"destination": entry, "type": "bind", "source": entry, "options": ["rbind"]} for entry in shared]
+    config["mounts"].append({"destination": hidden, "type": "tmpfs", "source": "none", "options": ["mode=755"]})
+    config["process"].update(terminal=False, args=command, cwd="/", user={"uid": uid, "gid": uid}, env=[f"{key}={value}" for key, value in os.environ.items()],
+                             capabilities={kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")})
+    with open(path, "w") as file:
+        json.dump(config, file)
+    os.execvp("runc", ["runc", "--root", state, "run", "--bundle", bundle, name])
+
+
+class InContainers(Users):
     RULES = several.RULE_OF_ALICE + """
 [[rule]]
 name = "of pods"
@@ -111,9 +138,9 @@ compute = 10
 
     def setUp(self):
         super().setUp()
-        probe = subprocess.run(self.contained(0, ["/bin/true"]))
-        if probe.returncode == 77:
-            self.skipTest("no namespaces can be made here")
+        probe = subprocess.run(self.contained(0, ["/bin/true"]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if probe.returncode != 0:
+            self.skipTest("no containers can be made here: " + probe.stdout.strip())
         with open(self.path("rules.toml"), "w") as file:
             file.write(self.RULES)
         with open(self.path("secret"), "wb") as file:
@@ -127,6 +154,9 @@ compute = 10
 
     def contained(self, uid, command):
         return [sys.executable, __file__, "contained", str(uid), self.path("users"), *command]
+
+    def start(self, started):
+        return subprocess.Popen(**started)
 
     def intruder(self, uid):
         return subprocess.run(self.contained(uid, [sys.executable, "-c", INTRUDER, self.socket]), stdout=subprocess.PIPE, text=True, timeout=PATIENCE_S)
@@ -146,7 +176,7 @@ compute = 10
         return int(done.stdout)
 
     def start_inside(self, uid, name, **variables):
-        self.jobs.append(subprocess.Popen(**self.inside(
+        self.jobs.append(self.start(self.inside(
             uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(several.LONG_S), "--rendezvous", self.path("meeting"),
                   "--name", name], **variables)))
 
@@ -163,7 +193,7 @@ compute = 10
     def tenants(self):
         return {tenant["name"]: tenant for tenant in self.ask("GET", "/api/v2/tenants")[1]}
 
-    def test_each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
+    def each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
         self.start_daemon()
         self.assertEqual(self.seen_mib(ALICE), 4096)
         smi = os.path.join(self.programs, "lib/vgpu/simulated/nvidia-smi") + " --query-gpu=memory.total --format=csv,noheader,nounits"
@@ -192,7 +222,7 @@ compute = 10
         wait_until("the end of both", lambda: not of_alice())
         wait_until("no directory", lambda: not os.listdir(cells))
 
-    def test_root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
+    def root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
         self.start_daemon()
         self.start_job(several.BOB, "honest", "--compute", "50")
         wait_until("an honest tenant", lambda: "honest" in self.tenants())
@@ -239,6 +269,14 @@ compute = 10
         wait_until("the event", lambda: "quota_restored" in self.log())
         self.assertEqual(self.tenants()[other["name"]]["gpus"][0]["quota"]["memory_limit_bytes"], 2 << 30)
 
+
+class Containers(InContainers):
+    def test_each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
+        self.each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one()
+
+    def test_root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
+        self.root_in_a_container_is_nobody_outside_and_finds_no_way_out()
+
     def test_by_leave_of_the_settings_it_is_a_user_but_never_root(self):
         self.daemon_flags += ["--authority-containers", "users"]
         self.start_daemon()
@@ -275,11 +313,39 @@ compute = 10
         self.assertNotIn("ml.other-0", self.tenants())
 
 
+class ContainersOfARuntime(InContainers):
+    def setUp(self):
+        self.named = 0
+        if not shutil.which("runc"):
+            self.skipTest("there is no runc")
+        super().setUp()
+
+    def contained(self, uid, command):
+        self.named += 1
+        return [sys.executable, __file__, "by-runtime", self.path("runc"), f"vgpu-test-{os.getpid()}-{self.named}", str(uid), self.path("users"), *command]
+
+    def start(self, started):
+        class Started(subprocess.Popen):
+            def kill(self):  # of runc alone the container would be left
+                state, name = started["args"][3:5]
+                if subprocess.run(["runc", "--root", state, "kill", name, "KILL"], stderr=subprocess.DEVNULL).returncode != 0:
+                    super().kill()
+        return Started(**started)
+
+    def test_each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
+        self.each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one()
+
+    def test_root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
+        self.root_in_a_container_is_nobody_outside_and_finds_no_way_out()
+
+
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     if sys.argv[1] == "contained":
         run_contained(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    if sys.argv[1] == "by-runtime":
+        run_by_runtime(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], sys.argv[6:])
     several.PROGRAMS = os.path.abspath(sys.argv.pop(1))
     if os.geteuid() != 0:
         print("containers_test: skipped: it takes root")

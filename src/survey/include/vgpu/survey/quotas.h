@@ -40,6 +40,10 @@ struct PlannedTenant {
   std::vector<std::string> notices;  // what settings ignore, and why; said once
 };
 
+// What can't be read whatever GPUs there are: throws Problem with the first such value of the
+// variables, then of the flags. For before a driver is asked for.
+void refuse_unreadable(const QuotaFlags& flags, const settings::Environment& environment);
+
 // Throws Problem with the first error of the settings. `by`: who set what the request says.
 PlannedTenant plan_tenant(const TenantRequest& request, const Driver& driver,
                           const settings::Environment& environment, Source by = Source::run);
