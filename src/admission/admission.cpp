@@ -91,6 +91,7 @@ std::optional<Rule> obstacle(const Node& node, const Part& part, const Left& res
   if (part.share_percent > rest.allowance.share_percent) return Rule::share_allowance;
   if (limited && part.memory_bytes > rest.room.memory_bytes) return Rule::memory_room;
   if (part.share_percent > rest.room.share_percent) return Rule::share_room;
+  if (!node.gpus[part.gpu].closed.empty()) return Rule::gpu_closed;
   return std::nullopt;
 }
 
@@ -112,6 +113,7 @@ std::uint64_t bound_of(Rule rule, const Node& node, std::size_t gpu, const User&
     case Rule::gpu_twice:
     case Rule::more_gpus_than_there_are:
     case Rule::oversubscription_off:
+    case Rule::gpu_closed:
     case Rule::gpus_held:
     case Rule::not_yours:
       return 0;
@@ -180,7 +182,7 @@ Decision decide_named(const Node& node, const Wish& wish, const std::vector<bool
     if (!rule) continue;
     Refusal refusal = refuse(*rule, part, bound_of(*rule, node, part.gpu, wish.user));
     refusal.oversubscribing = wish.oversubscribe;
-    if (*rule != Rule::gpus_held) {
+    if (*rule != Rule::gpus_held && node.gpus[part.gpu].closed.empty()) {
       const Amount most = rest.least();
       refusal.fit.memory_bytes = part.share_percent <= most.share_percent ? most.memory_bytes : 0;
       if (part.memory_bytes == kNoLimit ? !rest.has_allowance
@@ -197,7 +199,7 @@ Fit fit_of(const Node& node, const Wish& wish, const std::vector<bool>& held) {
   std::vector<std::uint64_t> memory, share;
   Fit fit;
   for (std::size_t gpu = 0; gpu < node.gpus.size(); ++gpu) {
-    if (!node.gpus[gpu].usable || is_held(held, gpu)) continue;
+    if (!node.gpus[gpu].usable || !node.gpus[gpu].closed.empty() || is_held(held, gpu)) continue;
     const Left rest = left(node, gpu, wish.user, wish.oversubscribe);
     const Amount most = rest.least();
     const Part part = part_on(wish, gpu);
@@ -301,6 +303,8 @@ std::string_view rule_name(Rule rule) {
       return "memory_room";
     case Rule::share_room:
       return "share_room";
+    case Rule::gpu_closed:
+      return "gpu_closed";
     case Rule::gpus_held:
       return "gpus_held";
     case Rule::not_yours:
@@ -325,7 +329,8 @@ std::uint8_t allowance_percent(const Node& node, std::size_t gpu, const User& us
 Decision decide(const Node& node, const Wish& wish, const std::vector<bool>& held) {
   Decision decision = decide_now(node, wish, held);
   if (!decision.granted()) {
-    const Node empty{node.gpus, {}, node.rules};
+    Node empty{node.gpus, {}, node.rules};
+    for (Gpu& gpu : empty.gpus) gpu.closed.clear();
     decision.refusal->waiting_helps = decide_now(empty, wish, {}).granted();
   }
   return decision;
@@ -363,6 +368,7 @@ std::optional<Refusal> check_change(const Node& node, std::size_t tenant, const 
     if (const auto rule = obstacle(node, raised, rest)) {
       Refusal refusal = refuse(*rule, part, bound_of(*rule, node, part.gpu, user));
       refusal.oversubscribing = oversubscribe;
+      if (!node.gpus[part.gpu].closed.empty()) return refusal;
       const Amount most = rest.least();
       refusal.fit.memory_bytes = most.memory_bytes;
       refusal.fit.share_percent = static_cast<std::uint8_t>(most.share_percent);
@@ -416,6 +422,9 @@ std::string rule_text(const Refusal& refusal, const Node& node) {
     case Rule::share_room:
       return fmt::format("shares on {} would add up to more than 100 with {} %{}", gpu, share,
                          share_fits);
+    case Rule::gpu_closed:
+      return fmt::format("nothing new is admitted to {} while {}", gpu,
+                         node.gpus[refusal.gpu].closed);
     case Rule::gpus_held:
       return "the room is kept for a tenant that has waited longer";
     case Rule::not_yours:

@@ -148,6 +148,8 @@ bool Host::begin(Place& place, std::uint64_t now_ns, std::uint64_t word) {
   if (!place.node->host().compare_exchange_strong(word, after.pack(), std::memory_order_acq_rel))
     return false;
   shm::step(core::Step::host_taken_over);
+  const bool was_daemons = place.node->exchange_daemons(is_daemon_);
+  follows_daemon_ = follows_daemon_ || (was_daemons && !is_daemon_);
   if (!hosts()) work_->begin();
   place.epoch.store(after.epoch + 1u, std::memory_order_release);
   return true;

@@ -407,13 +407,16 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     foreign_pids_ = std::move(known);
   }
 
-  std::map<std::string_view, std::pair<uid_t, bool>> owners;  // and whether it is kept here
+  struct Owner {
+    admission::User user;
+    bool is_kept_here = false;
+  };
+  std::map<std::string_view, Owner> owners;
   {
     const std::lock_guard lock(change_mutex_);
     for (const auto& [id, seen] : segments_.tenants()) {
       const auto made = made_.find(id);
-      owners[id] = {owner_of(id).uid,
-                    made != made_.end() && made->second.lifetime == Lifetime::kept};
+      owners[id] = {owner_of(id), made != made_.end() && made->second.lifetime == Lifetime::kept};
     }
     state.waiting = queue_.size();
   }
@@ -423,7 +426,10 @@ void Daemon::read_tenants(const Readings& readings, NodeState& state, std::uint6
     tenant.directory = seen.directory;
     tenant.own_id = seen.spec.id.view();
     tenant.name = seen.spec.name.view();
-    std::tie(tenant.owner, tenant.made_by_daemon) = owners[id];
+    const Owner& owner = owners[id];
+    tenant.owner = owner.user.uid;
+    tenant.owner_is_trusted = owner.user.trusted;
+    tenant.made_by_daemon = owner.is_kept_here;
     if (seen.made_ns != 0) tenant.made_ns = seen.made_ns;
     tenant.process_count = seen.processes.size();
     tenant.quota_restored = seen.put_right;
@@ -526,7 +532,7 @@ void Daemon::read_pod_processes(const Readings& readings, NodeState& state, std:
   std::set<GpuUuid> wanted;
   for (const PodProcess& known : pod_processes_->living()) {
     const KeptPod* const pod = chosen.pod_files->pod(known.name_space, known.pod);
-    const TenantState* const of = pod == nullptr ? nullptr : state.tenant_named(pod->tenant);
+    const TenantState* const of = pod == nullptr ? nullptr : state.tenant_for_pods(pod->tenant);
     if (of == nullptr || has_slot.count(known.pid) != 0) continue;
     auto& tenant = *std::find_if(state.tenants.begin(), state.tenants.end(),
                                  [&](const TenantState& each) { return each.id == of->id; });

@@ -21,9 +21,10 @@
 namespace vgpu::hypervisor {
 
 enum class GuardPolicy : unsigned char {
-  report,  // events and figures only
-  signal,  // SIGTERM, once
-  kill,    // SIGTERM, and after the grace time SIGKILL
+  report,          // events and figures only
+  stop_admitting,  // also nothing new is admitted to its GPUs while it is there
+  signal,          // SIGTERM, once
+  kill,            // SIGTERM, and after the grace time SIGKILL
 };
 
 // Who may have what.

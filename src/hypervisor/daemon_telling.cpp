@@ -41,6 +41,13 @@ std::string_view offence_of(const ProcessState& process) {
                                                        : "without the limiter";
 }
 
+// For the first reason that there is.
+void close_gpu(NodeState& state, const GpuUuid& uuid, std::string_view why) {
+  for (GpuState& gpu : state.gpus) {
+    if (gpu.uuid == uuid && gpu.closed.empty()) gpu.closed = why;
+  }
+}
+
 bool same_quota(const Quota& a, const Quota& b) {
   return a.memory_limit_bytes == b.memory_limit_bytes &&
          a.compute_share_percent == b.compute_share_percent &&
@@ -202,6 +209,11 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
     const Suspect suspect{Offence::unlimited, *process.host_pid, process.start_time_ticks};
     suspects.push_back(suspect);
     texts[suspect] = fmt::format("{} is on a GPU {}", process_text(process), offence_of(process));
+    if (chosen.unlimited_policy != GuardPolicy::stop_admitting) continue;
+    for (const auto& on : process.gpus) {
+      close_gpu(state, on.gpu,
+                fmt::format("{} is on it {}", process_text(process), offence_of(process)));
+    }
   }
   for (const auto& tenant : state.tenants) {
     for (const auto& gpu : tenant.gpus) {
@@ -237,11 +249,22 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
           survey::limit_text(gpu.quota.memory_limit_bytes),
           largest != nullptr ? process_text(*largest) : "nobody");
       if (beats == kBeatsOverMemory) say(state, EventKind::over_memory, tenant.id, text);
+      if (chosen.over_memory_policy == GuardPolicy::stop_admitting)
+        close_gpu(state, gpu.gpu, fmt::format("{} holds more than its limit", tenant.name));
       if (largest == nullptr) continue;
       const Suspect suspect{Offence::over_memory, *largest->host_pid, largest->start_time_ticks};
       suspects.push_back(suspect);
       texts[suspect] = text;
     }
+  }
+  const StatePointer before = this->state();
+  for (const GpuState& gpu : state.gpus) {
+    const GpuState* const earlier = before->gpu(gpu.uuid);
+    if (gpu.closed.empty() == (earlier == nullptr || earlier->closed.empty())) continue;
+    say(state, EventKind::guard_acted, gpu.uuid_text(),
+        gpu.closed.empty()
+            ? fmt::format("GPU {}: tenants are admitted again", gpu.index)
+            : fmt::format("GPU {}: nothing new is admitted while {}", gpu.index, gpu.closed));
   }
   for (const GuardAction& action : guard_.decide(now_ns, suspects, chosen)) {
     const bool sent =

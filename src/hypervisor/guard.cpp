@@ -11,6 +11,13 @@
 #include "vgpu/platform/process.h"
 
 namespace vgpu::hypervisor {
+namespace {
+
+bool signals(GuardPolicy policy) {
+  return policy == GuardPolicy::signal || policy == GuardPolicy::kill;
+}
+
+}  // namespace
 
 std::vector<GuardAction> Guard::decide(std::uint64_t now_ns, const std::vector<Suspect>& suspects,
                                        const DaemonOptions& options) {
@@ -23,7 +30,7 @@ std::vector<GuardAction> Guard::decide(std::uint64_t now_ns, const std::vector<S
     const GuardPolicy policy = suspect.offence == Offence::unlimited ? options.unlimited_policy
                                                                      : options.over_memory_policy;
     // Itself and the first process are nobody's to end.
-    if (policy == GuardPolicy::report || suspect.pid <= 1 || suspect.pid == getpid()) continue;
+    if (!signals(policy) || suspect.pid <= 1 || suspect.pid == getpid()) continue;
     if (open.asked_ns == 0) {
       if (now_ns < open.since_ns + grace_ns) continue;
       open.asked_ns = now_ns;

@@ -150,16 +150,12 @@ const TenantState* NodeState::tenant(std::string_view id) const {
   return at == tenants.end() ? nullptr : &*at;
 }
 
-const TenantState* NodeState::tenant_named(std::string_view name) const {
-  const TenantState* found = nullptr;
-  for (const auto& each : tenants) {
-    if (each.name != name) continue;
-    // Users call theirs what they like.
-    if (each.directory == nullptr || each.directory->is_own || each.directory->is_cell())
-      return &each;
-    if (found == nullptr) found = &each;
-  }
-  return found;
+const TenantState* NodeState::tenant_for_pods(std::string_view name) const {
+  const auto at = std::find_if(tenants.begin(), tenants.end(), [&](const TenantState& each) {
+    return each.name == name && (each.directory == nullptr || each.directory->is_own ||
+                                 each.directory->is_cell() || each.owner_is_trusted);
+  });
+  return at == tenants.end() ? nullptr : &*at;
 }
 
 const GpuState* NodeState::gpu(const GpuUuid& uuid) const {

@@ -93,6 +93,7 @@ struct GpuState {
   double got_percent_1s = 0;             // all tenants together
   unsigned promised_percent = 0;         // shares of live tenants, added up
   std::vector<std::string> share_notes;  // why shares can't be vouched for, or are scaled
+  std::string closed;                    // why nothing new is admitted to it now; empty: it is
   // The last seconds, in order; null: nobody asked for them.
   std::shared_ptr<const BusyWindows> busy_windows;
   std::string uuid_text() const { return uuid.text().data(); }
@@ -133,6 +134,7 @@ struct TenantState {
   std::string id;    // stable, unique on the node
   std::string name;  // what people type
   uid_t owner = 0;
+  bool owner_is_trusted = false;  // may make and change any tenant
   std::optional<std::uint64_t> made_ns;
   bool made_by_daemon = false;
   std::uint64_t quota_restored = 0;  // how often somebody had written it past the daemon
@@ -245,8 +247,9 @@ struct NodeState {
 
   const TenantState* tenant(std::string_view id) const;
   const GpuState* gpu(const GpuUuid& uuid) const;
-  // By its name; of several users', that of the daemon's own.
-  const TenantState* tenant_named(std::string_view name) const;
+  // By the name that a pod's is known by: only what somebody made who may make any tenant, since
+  // users call theirs what they like.
+  const TenantState* tenant_for_pods(std::string_view name) const;
   // Processes of no tenant that have no limiter: what the guard is there for.
   static bool is_unlimited(const ProcessState& process) {
     return process.tenant.empty() && !process.exempt &&

@@ -166,7 +166,8 @@ Json gpu_json(const GpuState& gpu) {
           {"mig_devices", devices},
           {"got_percent_1s", percent(gpu.got_percent_1s)},
           {"promised_percent", gpu.promised_percent},
-          {"share_notes", gpu.share_notes}};
+          {"share_notes", gpu.share_notes},
+          {"closed", maybe_text(gpu.closed)}};
 }
 
 Json tenant_json(const TenantState& tenant) {

@@ -60,6 +60,8 @@ Said said_of(admission::Rule rule) {
     case Rule::memory_room:
     case Rule::gpus_held:
       return {RefusalKind::no_room, "VG1064", "less, another GPU, or vgpu run --wait"};
+    case Rule::gpu_closed:
+      return {RefusalKind::no_room, "VG1064", "another GPU, or vgpu run --wait"};
     case Rule::share_room:
       return {RefusalKind::no_room, "VG1014", "less, another GPU, or vgpu run --wait"};
     case Rule::not_yours:

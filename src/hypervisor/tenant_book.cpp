@@ -112,7 +112,7 @@ admission::Node admission_node(const NodeState& moment, const std::vector<GpuUui
     places.emplace(uuid, node.gpus.size());
     node.gpus.push_back(
         {state != nullptr ? fmt::format("GPU {}", state->index) : std::string(uuid.text().data()),
-         usable ? *state->total_bytes : 0, usable});
+         usable ? *state->total_bytes : 0, usable, state != nullptr ? state->closed : ""});
   }
   for (const auto& [id, tenant] : tenants) {
     admission::Tenant one{tenant.name, tenant.owner, {}};

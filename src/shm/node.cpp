@@ -414,6 +414,14 @@ void Node::set_plan(const LossPlan& plan) const {
   header.end_ns.store(plan.end_ns, std::memory_order_relaxed);
 }
 
+bool Node::is_daemons() const {
+  return header_of(base_).is_daemons.load(std::memory_order_relaxed) != 0;
+}
+
+bool Node::exchange_daemons(bool is_daemons) const {
+  return header_of(base_).is_daemons.exchange(is_daemons ? 1 : 0, std::memory_order_relaxed) != 0;
+}
+
 void Node::set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const {
   for (std::uint32_t i = 0; i < seats(); ++i) {
     SeatRecord& record = seat(i);

@@ -16,7 +16,7 @@ namespace vgpu::shm {
 
 inline constexpr std::uint64_t kNodeMagic = 0x3145444f4e555047;  // "GPUNODE1"
 inline constexpr std::uint32_t kNodeMajor = 1;
-inline constexpr std::uint32_t kNodeMinor = 2;
+inline constexpr std::uint32_t kNodeMinor = 3;
 
 struct alignas(kCacheLine) NodeHeader {
   std::uint64_t magic;  // this line: written before the segment is published, never changed
@@ -35,7 +35,8 @@ struct alignas(kCacheLine) NodeHeader {
   Word period_ns;  // LossPlan's window, by CLOCK_MONOTONIC
   Word begin_ns;
   Word end_ns;
-  std::uint8_t reserved3[32];
+  Word is_daemons;  // 1: a daemon hosts, or was the last that did (since minor 3); writer: the host
+  std::uint8_t reserved3[24];
   std::uint8_t reserved4[3840];
 };
 static_assert(sizeof(NodeHeader) == 4096 && std::is_standard_layout_v<NodeHeader>);

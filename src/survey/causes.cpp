@@ -184,6 +184,14 @@ class Judge {
 
   void judge_turn() {
     if (turn_ < kNoticeablePercent) return;
+    if (now_.launches_are_stopped) {
+      add(CauseKind::daemon_gone, 100, turn_,
+          fmt::format("launches wait until a hypervisor daemon is there again, which is the policy "
+                      "of the one that is gone (on-daemon-loss = stop): {} of the time",
+                      percent_text(turn_)),
+          "hypervisor daemon");
+      return;
+    }
     std::string text = fmt::format("it waited for its turn {} of the time", percent_text(turn_));
     if (const std::string whom = behind_whom(); !whom.empty()) text += ", behind " + whom;
     if (const std::uint64_t waiting = waiting_now_ns(); waiting >= kEndlessNs)
@@ -360,6 +368,8 @@ std::string_view cause_name(CauseKind kind) {
       return "compute_limit";
     case CauseKind::turn:
       return "turn";
+    case CauseKind::daemon_gone:
+      return "daemon_gone";
     case CauseKind::debt:
       return "debt";
     case CauseKind::refused_memory:

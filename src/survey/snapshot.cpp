@@ -82,16 +82,17 @@ std::optional<std::size_t> own_gpu(const shm::TenantSpec& spec, const GpuUuid& u
   return std::nullopt;
 }
 
-std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
-                       std::vector<shm::SeatFacts>& seats) {
+std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns, Snapshot& snapshot) {
   shm::Node node;
   const shm::Status status = shm::Node::look(dir, node);
   if (status == shm::Status::not_found || dir.error != 0) return "";  // nobody has used a GPU yet
   if (status != shm::Status::ok) return status_text(status);
   node.reap();
+  snapshot.launches_are_stopped =
+      !node.is_daemons() && node.plan().policy == shm::OnDaemonLoss::stop;
   for (std::uint32_t seat = 0; seat < node.seats(); ++seat) {
     shm::SeatFacts facts;
-    if (node.facts(seat, now_ns, facts)) seats.push_back(facts);
+    if (node.facts(seat, now_ns, facts)) snapshot.seats.push_back(facts);
   }
   return "";
 }
@@ -121,7 +122,7 @@ Snapshot take_snapshot(bool simulated) {
   snapshot.driver = read_driver(find_installation(), simulated, true);
   read_tenants(dir, snapshot);
   snapshot.now_ns = platform::monotonic_ns();
-  snapshot.seats_unreadable = read_seats(dir, snapshot.now_ns, snapshot.seats);
+  snapshot.seats_unreadable = read_seats(dir, snapshot.now_ns, snapshot);
   if (!snapshot.seats_unreadable.empty())
     snapshot.notes.push_back(fmt::format("node.seats: {}", snapshot.seats_unreadable));
   measure_lone_seats(snapshot);

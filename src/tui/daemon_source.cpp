@@ -134,6 +134,8 @@ GpuFigures gpu_of(const Json& json) {
   figures.gpu.busy_percent = count<unsigned>(at(json, "sample"), "busy_percent");
   figures.got_1s = figure(json, "got_percent_1s").value_or(0);
   figures.notes = texts(json, "share_notes");
+  if (const std::string closed = text(json, "closed"); !closed.empty())
+    figures.notes.push_back("nothing new is admitted while " + closed);
   return figures;
 }
 

@@ -99,7 +99,7 @@ class Stage {
     snapshot.driver.gpus.push_back(gpu);
     snapshot.tenants.assign(tenants_.begin(), tenants_.end());
     snapshot.outsiders = outsiders_;
-    snapshot.seats_unreadable = read_seats(dir_, now_ns, snapshot.seats);
+    snapshot.seats_unreadable = read_seats(dir_, now_ns, snapshot);
     return snapshot;
   }
 

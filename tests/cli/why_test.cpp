@@ -86,6 +86,17 @@ TEST_F(Why, NamesThoseItWaitedBehindByTheTimeThatTheyTook) {
   EXPECT_THAT(one.causes[0].next, HasSubstr("--priority high"));
 }
 
+TEST_F(Why, NamesADaemonThatIsGoneWhereLaunchesWaitForTheNext) {
+  stage_.tenant("train", 30);
+  stage_.history(stage_.sit("train"), 10, {.work_ms = 0, .turn_ms = 900});
+  Snapshot before = stage_.snapshot(kNow - kSecond), now = stage_.snapshot();
+  before.launches_are_stopped = now.launches_are_stopped = true;
+  const auto all = explain(before, now, "train-1");
+  ASSERT_EQ(all.size(), 1U);
+  EXPECT_EQ(kinds(all[0]).front(), "daemon_gone");
+  EXPECT_THAT(all[0].causes[0].text, HasSubstr("on-daemon-loss = stop"));
+}
+
 TEST_F(Why, SaysWhenATenantThatWaitsHadItsShare) {
   stage_.tenant("train", 30);
   stage_.tenant("chat", 70);

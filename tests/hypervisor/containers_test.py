@@ -287,13 +287,19 @@ class Containers(InContainers):
 
     def test_a_pod_is_in_the_tenant_that_was_made_for_it_under_the_name_that_it_was_given(self):
         self.start_daemon()
-        self.assertEqual(self.ask("POST", "/api/v2/tenants", {"name": "ml.train-0", "memory": "3GiB", "compute": "20"})[0], 201)
         pod = {"kubernetes.io": {"namespace": "ml", "pod": {"name": "train-0"}}, "aud": "vgpu", "exp": int(time.time()) + 600, "sub": "pod"}
         part = lambda text: base64.urlsafe_b64encode(text).rstrip(b"=")
         text = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(pod).encode())
         with open(self.path("token"), "wb") as file:
             file.write(text + b"." + part(hmac.new(SECRET, text, hashlib.sha256).digest()))
         inside = {"VGPU_POD_TOKEN": self.path("token"), "POD_NAME": "train-0", "POD_NAMESPACE": "ml", "CONTAINER_NAME": "main"}
+        # A user who calls a tenant of theirs like that says nothing about the pod.
+        self.start_job(several.BOB, "ml.train-0")
+        wait_until("the namesake", lambda: "ml.train-0" in self.tenants())
+        self.assertEqual(self.seen_inside_mib(ALICE, **inside), 4096, "by the rule")
+        self.jobs[-1].kill()
+        wait_until("its end", lambda: "ml.train-0" not in self.tenants())
+        self.assertEqual(self.ask("POST", "/api/v2/tenants", {"name": "ml.train-0", "memory": "3GiB", "compute": "20"})[0], 201)
         for _ in range(2):  # the second at once after the first, which moved the tenant
             self.assertEqual(self.seen_inside_mib(ALICE, **inside), 3072)
         self.start_inside(ALICE, "pod", **inside)

@@ -7,6 +7,7 @@ who is hostile, and a daemon that is killed. Needs root, to be several users; sk
 """
 import contextlib
 import datetime
+import fcntl
 import http.client
 import json
 import mmap
@@ -377,8 +378,14 @@ class Hostile(Users):
         self.go(names)
         begun = self.pass_windows(40)
         folder = self.path(f"users/{MALLORY}/vgpu")
-        connections = []
+        connections, locks = [], []
         with acting_as(MALLORY):
+            # Every lock that can be had of what she and the daemon both use, kept to the end.
+            for path in [folder, *(entry.path for entry in os.scandir(folder) if entry.is_file())]:
+                locks.append(os.open(path, os.O_RDONLY if path == folder else os.O_RDWR))
+                for lock in (fcntl.flock, fcntl.lockf):
+                    with contextlib.suppress(OSError):
+                        lock(locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
             with open(os.path.join(folder, "node.seats"), "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
                 for seat in range(1024):  # every word of every seat
                     at = 4096 + 2048 * seat
@@ -402,6 +409,7 @@ class Hostile(Users):
                 except OSError:
                     pass
                 connections.append(one)
+        self.addCleanup(lambda: [os.close(lock) for lock in locks])
         garbled = self.pass_windows(16)
         self.assertIsNone(self.daemons[0].poll())
         wait_until("an answer beside the flood", lambda: self.node() is not None)
@@ -444,11 +452,13 @@ class Loss(Users):
         self.daemons[0].kill()
         killed = self.window()
         lost = self.pass_windows(30)
+        self.why = self.vgpu(ALICE, "why", "job").stdout
         self.start_daemon()
         again = self.window()
         last = self.pass_windows(20)
         self.pass_windows(4)  # what was counted then is known now
         record = self.finish(names)[0]
+        self.said = self.jobs[0].communicate(timeout=PATIENCE_S)[0]
         return [sum(record[begin:end]) / (end - begin) for begin, end in ((begun - 20, begun), (killed + 8, lost), (again + 6, last))]
 
 
@@ -459,7 +469,9 @@ class LossByStopping(Loss):
         before, without, after = self.rates_through_a_loss("--compute", "50")
         self.assertGreater(before, 0)
         self.assertLess(without, 0.05 * before)
+        self.assertIn("on-daemon-loss = stop", self.why)
         self.assertGreater(after, 0.7 * before)
+        self.assertEqual(self.said.count("the hypervisor daemon is gone: launches wait"), 1, self.said)
 
 
 class LossByOpening(Loss):
@@ -469,6 +481,7 @@ class LossByOpening(Loss):
         before, without, after = self.rates_through_a_loss("--compute", "20", "--compute-limit", "20")
         self.assertGreater(without, 2.5 * before)
         self.assertLess(after, 1.7 * before)
+        self.assertEqual(self.said.count("the hypervisor daemon is gone: there are no compute shares"), 1, self.said)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ struct HttpOptions {
   std::vector<std::string> listen = {"127.0.0.1:8001"};
   // Nobody asked for these addresses: one that is taken is said and left out, not fatal.
   bool listen_is_default = true;
+  // "10.1.2.3:8002": there a pod asks about itself, in the clear, and nothing else is answered.
+  std::vector<std::string> listen_for_pods;
   // The Unix socket for whoever may change things; empty: hypervisor.sock in the state directory.
   std::string socket;
   // In place of that default; its folder is made where it isn't there.

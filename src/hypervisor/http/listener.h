@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the server is reached. An address other than loopback needs TLS: what it serves and what it
-// takes orders by (tokens) would otherwise cross the network in the clear.
+// takes orders by (tokens) would otherwise cross the network in the clear. But for one that is for
+// pods only, which ask about themselves, by limiters that speak no TLS.
 #pragma once
 
 #include <sys/types.h>
@@ -20,6 +21,7 @@ struct ListenAddress {
   std::string path;              // of the Unix socket
   mode_t mode = 0600;            // of its file, which decides who may connect
   std::optional<gid_t> group{};  // of its file; none: the process's own
+  bool for_pods = false;         // no more than a pod asks about itself, in the clear
   bool is_loopback() const;
   std::string text() const;
 };

@@ -29,6 +29,7 @@ struct Peer {
   std::uint16_t port = 0;
   std::uint16_t local_port = 0;
   bool loopback = false;  // both ends are on this machine
+  bool for_pods = false;  // it came to an address for pods only
 
   // What its limits are counted by: a user, one in containers, an IPv4 address, an IPv6 network of
   // 64 bits.

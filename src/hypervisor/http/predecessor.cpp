@@ -76,7 +76,7 @@ const TenantState* tenant_of(const NodeState& state, const PodIdentity& pod,
   for (const auto& one : declared) {
     if (one.name_space == pod.name_space && one.name == pod.name) name = one.tenant;
   }
-  return state.tenant_named(name);
+  return state.tenant_for_pods(name);
 }
 
 std::string pod_body(const NodeState& state, const PodIdentity& pod,

@@ -89,6 +89,11 @@ bool decode_percent(std::string_view text, std::string& out);
 // "a=1&b=x%20y". Later ones of the same name don't count.
 bool parse_query(std::string_view text, std::map<std::string, std::string>& out);
 
+// Is it served where pods ask in the clear?
+constexpr bool is_for_pods(Access access) {
+  return access == Access::open || access == Access::self;
+}
+
 // May this caller use a route of that access? Nothing: yes. Else the 401 or 403.
 std::optional<Answer> refusal(Access access, const Caller& caller);
 

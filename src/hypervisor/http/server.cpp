@@ -38,29 +38,30 @@ Server::Server(ServerSettings settings, Router router, IdentifyCaller identify)
   if (settings_.tls_certificate_file.empty() != settings_.tls_key_file.empty())
     throw std::runtime_error("TLS needs both a certificate and its key");
   reload_tls();
-  const auto add = [&](Descriptor socket) {
-    const ListenAddress address = address_of(socket.get());
+  const auto refuse_in_the_clear = [&](const ListenAddress& address) {
+    if (address.is_loopback() || address.for_pods || tls_) return;
+    throw std::runtime_error(fmt::format(
+        "{} can be reached from other machines, and no certificate is given: set one, or listen "
+        "on 127.0.0.1",
+        address.text()));
+  };
+  const auto add = [&](Descriptor socket, bool for_pods) {
+    ListenAddress address = address_of(socket.get());
+    address.for_pods = for_pods;
+    refuse_in_the_clear(address);
     const bool by_unix_socket = address.host.empty();
-    if (!address.is_loopback() && !tls_)
-      throw std::runtime_error(fmt::format(
-          "{} can be reached from other machines, and no certificate is given: set one, or listen "
-          "on 127.0.0.1",
-          address.text()));
     addresses_.push_back(address);
-    listening_.push_back({std::move(socket), !by_unix_socket && tls_.has_value()});
+    listening_.push_back(
+        {std::move(socket), !by_unix_socket && !for_pods && tls_.has_value(), for_pods});
   };
   for (const auto& address : settings_.addresses) {
-    if (!address.is_loopback() && !tls_)
-      throw std::runtime_error(fmt::format(
-          "{} can be reached from other machines, and no certificate is given: set one, or listen "
-          "on 127.0.0.1",
-          address.text()));
-    add(listen_on(address));
+    refuse_in_the_clear(address);
+    add(listen_on(address), address.for_pods);
   }
   for (auto& socket : given) {
     fcntl(socket.get(), F_SETFL, fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
     fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
-    add(std::move(socket));
+    add(std::move(socket), false);
   }
 }
 
@@ -105,8 +106,9 @@ void Server::accept_from(const Listening& listening) {
 }
 
 void Server::open_connection(Descriptor socket, const Listening& listening) {
-  const auto peer = peer_of(socket.get());
+  auto peer = peer_of(socket.get());
   if (!peer) return;
+  peer->for_pods = listening.for_pods;
   const std::string key = peer->limit_key();
   if (!limits_.enter_connection(key, peer->by_unix_socket, Wire::Clock::now())) {
     refused_connections_.fetch_add(1, std::memory_order_relaxed);
@@ -178,6 +180,8 @@ Answer Server::answer(const Ask& ask) {
     answer.headers.emplace_back("Allow", allowed);
     return answer;
   }
+  if (ask.peer.for_pods && !is_for_pods(match.route->access))
+    return problem(403, "forbidden", "this address answers what a pod asks about itself, no more");
   if (auto refused = refusal(match.route->access, ask.caller)) {
     unauthorized_.fetch_add(1, std::memory_order_relaxed);
     return *refused;

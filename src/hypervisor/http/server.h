@@ -69,6 +69,7 @@ class Server {
   struct Listening {
     Descriptor socket;
     bool tls = false;
+    bool for_pods = false;
   };
   struct Connection;
   void accept_loop();

@@ -46,6 +46,10 @@ std::vector<ListenAddress> addresses_of(const HttpOptions& options, const std::s
     if (text == "none" && options.listen.size() == 1) break;
     addresses.push_back(parse_listen_address(text));
   }
+  for (const auto& text : options.listen_for_pods) {
+    addresses.push_back(parse_listen_address(text));
+    addresses.back().for_pods = true;
+  }
   if (options.socket == "none") return addresses;
   if (!options.socket.empty()) {
     addresses.push_back(accessible(parse_listen_address(options.socket), options));
@@ -86,7 +90,7 @@ ServerSettings settings_of(const HttpOptions& options, const std::string& state_
   }
   if (options.listen_is_default) {
     std::erase_if(settings.addresses, [](const ListenAddress& address) {
-      return !address.host.empty() && is_taken(address);
+      return !address.host.empty() && !address.for_pods && is_taken(address);
     });
   }
   settings.tls_certificate_file = options.tls_certificate_file;
@@ -127,7 +131,7 @@ class HttpService final : public Service {
         });
     server_->start();
     for (const auto& address : server_->addresses())
-      say(fmt::format("listening on {}", address.text()));
+      say(fmt::format("listening on {}{}", address.text(), address.for_pods ? ", for pods" : ""));
   }
 
   void stop() override { server_->stop(); }

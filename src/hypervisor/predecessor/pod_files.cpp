@@ -49,7 +49,7 @@ class KeptFile {
 
   void look(const NodeState& state) {
     attempt([&] {
-      const TenantState* const tenant = state.tenant_named(pod_.tenant);
+      const TenantState* const tenant = state.tenant_for_pods(pod_.tenant);
       if (tenant != nullptr) {
         follow(*tenant);
       } else if (keeper_ && !any_lives()) {

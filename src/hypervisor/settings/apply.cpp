@@ -28,6 +28,7 @@ namespace vgpu::hypervisor::settings {
 namespace {
 
 GuardPolicy policy_of(const std::string& word) {
+  if (word == "stop-admitting") return GuardPolicy::stop_admitting;
   if (word == "signal") return GuardPolicy::signal;
   if (word == "kill") return GuardPolicy::kill;
   return GuardPolicy::report;
@@ -227,6 +228,14 @@ void check_meaning(Loaded& loaded) {
       fault(loaded, "api.listen", reason.what());
     }
   }
+  for (const std::string& text : values.api_pods_listen) {
+    try {
+      if (http::parse_listen_address(text).host.empty())
+        fault(loaded, "api.pods-listen", text + ": an address and a port are needed, HOST:PORT");
+    } catch (const std::exception& reason) {
+      fault(loaded, "api.pods-listen", reason.what());
+    }
+  }
   if (values.api_tls_certificate.empty() != values.api_tls_key.empty()) {
     std::string_view given = "api.tls-certificate", missing = "api.tls-key";
     if (!values.api_tls_key.empty()) std::swap(given, missing);
@@ -322,6 +331,7 @@ DaemonOptions options_of(const Loaded& loaded) {
   options.admission = admission_of(values);
   HttpOptions& http = options.http;
   http.listen = values.api_listen;
+  http.listen_for_pods = values.api_pods_listen;
   http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
   http.socket = values.api_socket;
   http.socket_access = access_of(values.api_socket_access);

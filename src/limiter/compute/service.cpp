@@ -34,6 +34,24 @@ constexpr std::size_t kStackBytes = 512 * 1024;
 // A host that hasn't looked by then, after quotas changed, isn't there any more.
 constexpr std::uint64_t kHostMustLookNs = 50'000'000;
 
+// Once for all processes of a user. Where nothing changes for the program it is told who asks.
+void say_daemon_lost(shm::OnDaemonLoss policy) {
+  switch (policy) {
+    case shm::OnDaemonLoss::hold:
+      log(LogLevel::warning, "VG2020",
+          "daemon.gone the hypervisor daemon is gone: quotas hold as it left them");
+      break;
+    case shm::OnDaemonLoss::open:
+      say("the hypervisor daemon is gone: there are no compute shares and limits until one is "
+          "there again (on-daemon-loss = open)");
+      break;
+    case shm::OnDaemonLoss::stop:
+      say("the hypervisor daemon is gone: launches wait until one is there again "
+          "(on-daemon-loss = stop)");
+      break;
+  }
+}
+
 // By name: glibc 2.34 moved these to a new version, and the limiter loads into older ones.
 template <class Function>
 Function* libc_function(const char* name, Function* linked) {
@@ -138,6 +156,7 @@ void Service::serve() {
       platform::futex_wait(prods_, prods, look_ns);
       continue;
     }
+    if (host.take_daemon_lost()) say_daemon_lost(node.plan().policy);
     // Read before the step: what is said after it rings again.
     const std::uint32_t bell = node.doorbell().load(std::memory_order_acquire);
     const std::uint64_t wake_ns = host.step(platform::monotonic_ns());

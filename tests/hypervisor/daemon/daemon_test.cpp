@@ -129,6 +129,40 @@ TEST_F(HypervisorTest, KillsAnUnlimitedProcessWhereThatIsThePolicy) {
   EXPECT_EQ(train.finish().exit_code, 0) << "a tenant is left alone";
 }
 
+TEST_F(HypervisorTest, AdmitsNothingNewBesideAnUnlimitedProcessWhereThatIsThePolicy) {
+  DaemonOptions options;
+  options.unlimited_policy = GuardPolicy::stop_admitting;
+  begin(options);
+  wait_for([](const NodeState& now) { return now.driver.available; });
+  hypervisor::CreateRequest request;
+  request.name = "early";
+  request.memory = "1GiB";
+  ASSERT_TRUE(daemon().create(self(), request).ok());
+  auto stray = unlimited();
+  wait_for(has_unlimited);
+  EXPECT_THAT(wait_for_event(EventKind::guard_acted).text,
+              HasSubstr("nothing new is admitted while"));
+  request.name = "late";
+  const auto refused = daemon().create(self(), request);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.refusal().rule, "gpu_closed");
+  EXPECT_THAT(refused.refusal().what, HasSubstr("alloc=64"));
+  EXPECT_TRUE(refused.refusal().waiting_helps);
+  hypervisor::ChangeRequest change;
+  change.memory = "2GiB";
+  EXPECT_EQ(daemon().change(self(), "early", change).refusal().rule, "gpu_closed");
+  change.memory = "900MiB";
+  const auto less = daemon().change(self(), "early", change);
+  EXPECT_TRUE(less.ok()) << (less.ok() ? "" : less.refusal().what);
+  EXPECT_EQ(kill(stray.pid(), 0), 0) << "it is left alone";
+  std::thread waits([&] {
+    request.wait = hypervisor::Patience{};
+    EXPECT_TRUE(daemon().create(self(), request).ok()) << "served when it has gone";
+  });
+  stray.finish();
+  waits.join();
+}
+
 TEST_F(HypervisorTest, AnExemptProgramIsNobodysBusiness) {
   DaemonOptions options;
   options.unlimited_policy = GuardPolicy::kill;

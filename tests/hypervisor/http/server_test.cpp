@@ -183,6 +183,23 @@ TEST_F(ServerTest, WithoutATokenNothingIsChangedOverTcp) {
   EXPECT_EQ(control_.askers()[0].pid, getpid());
 }
 
+TEST_F(ServerTest, BeyondLoopbackInTheClearOnlyAPodIsAnsweredAboutItself) {
+  settings_.addresses.push_back(parse_listen_address("0.0.0.0:0"));
+  EXPECT_THROW(start(), std::runtime_error);
+  settings_.addresses.back().for_pods = true;
+  open_reads_ = true;
+  start();
+  const ListenAddress& pods = server_->addresses()[2];
+  EXPECT_THAT(get(pods, "/readyz"), StartsWith("HTTP/1.1 "));
+  EXPECT_THAT(get(pods, "/healthz"), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(get(pods, "/api/v1/pod"), StartsWith("HTTP/1.1 401")) << "it is asked for its token";
+  for (const char* path : {"/api/v2/tenants", "/api/v2/node", "/metrics"})
+    EXPECT_THAT(get(pods, path), StartsWith("HTTP/1.1 403")) << path;
+  EXPECT_THAT(once(pods, request("POST", "/api/v2/tenants", "{}", "Connection: close\r\n")),
+              StartsWith("HTTP/1.1 403"));
+  EXPECT_THAT(get(tcp(), "/api/v2/tenants"), StartsWith("HTTP/1.1 200"));
+}
+
 TEST_F(ServerTest, WhatFailsInsideSaysNothingOfIt) {
   start();
   const std::string answer = get(tcp(), "/throws");

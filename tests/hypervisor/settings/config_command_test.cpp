@@ -152,7 +152,9 @@ TEST_F(ConfigCommand, TheDaemonRefusesFaultySettingsAtOnce) {
   const Result result = hypervisor("daemon --guard-grace soon --over-memory maybe");
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.out, HasSubstr("--guard-grace: \"soon\" is no time"));
-  EXPECT_THAT(result.out, HasSubstr("--over-memory: \"maybe\" is none of: report, signal, kill"));
+  EXPECT_THAT(
+      result.out,
+      HasSubstr("--over-memory: \"maybe\" is none of: report, stop-admitting, signal, kill"));
 }
 
 TEST_F(ConfigCommand, ThePredecessorsFlagsAreRefusedWithTheReason) {

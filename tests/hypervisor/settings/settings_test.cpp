@@ -117,7 +117,8 @@ TEST(DaemonSettings, EveryFaultOfAFileIsListedWithItsPlace) {
   EXPECT_EQ(sorted[0], "f.toml:1:1: node_name is no setting; node-name?");
   EXPECT_THAT(sorted[1], HasSubstr("f.toml:3:9: guard.grace: \"5\" is no time from 0s to 1h"));
   EXPECT_EQ(sorted[2],
-            "f.toml:4:25: guard.unlimited-processes: \"shoot\" is none of: report, signal, kill");
+            "f.toml:4:25: guard.unlimited-processes: \"shoot\" is none of: report, stop-admitting, "
+            "signal, kill");
   EXPECT_EQ(sorted[3], "f.toml:6:15: api.connections: \"3\" is no whole number from 4 to 4096");
   EXPECT_THAT(sorted[4], HasSubstr("f.toml:7:10: api.listen: a list of texts"));
   EXPECT_THAT(sorted[5], HasSubstr("f.toml:8:2: gaurd is no setting"));

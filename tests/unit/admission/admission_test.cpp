@@ -64,6 +64,26 @@ TEST(Admission, MemoryLimitsNeverAddUpToMoreThanTheGpuHas) {
   EXPECT_TRUE(decide(node, named(kRoot, {{0, 10 * kGiB, 0}})).granted());
 }
 
+TEST(Admission, NothingNewGetsOntoAClosedGpuAndNothingRisesThere) {
+  Node node = node_of(2);
+  node.gpus[0].closed = "somebody is on it";
+  node.tenants = {tenant(kAnna, {{0, 10 * kGiB, 20}})};
+  const Decision decision = decide(node, named(kRoot, {{0, kGiB, 1}}));
+  EXPECT_EQ(rule_of(decision), Rule::gpu_closed);
+  EXPECT_TRUE(decision.refusal->waiting_helps);
+  EXPECT_EQ(decision.refusal->fit.memory_bytes, 0u);
+  EXPECT_EQ(describe(*decision.refusal, node),
+            "nothing new is admitted to GPU 0 while somebody is on it");
+  EXPECT_EQ(decide(node, counted(kRoot, 1, 1)).parts.at(0).gpu, 1u);
+  const Decision both = decide(node, counted(kRoot, 2, 1));
+  EXPECT_EQ(rule_of(both), Rule::gpu_closed);
+  EXPECT_EQ(both.refusal->fit.gpus, 1u);
+  const auto more = check_change(node, 0, kAnna, {{0, 11 * kGiB, 20}}, false);
+  ASSERT_TRUE(more.has_value());
+  EXPECT_EQ(more->rule, Rule::gpu_closed);
+  EXPECT_FALSE(check_change(node, 0, kAnna, {{0, 9 * kGiB, 20}}, false).has_value());
+}
+
 TEST(Admission, SharesNeverAddUpToMoreThan100) {
   Node node = node_of(1);
   node.tenants = {tenant(kRoot, {{0, kNoLimit, 70}})};

@@ -206,6 +206,7 @@ TEST_F(ManySegments, APlanToStopOrToOpenIsKeptWhenTheDaemonIsGone) {
       daemon.set_daemon(policy);
       ASSERT_TRUE(daemon.add(first.node));
       daemon.replace(now);
+      EXPECT_FALSE(daemon.take_daemon_lost()) << "it is one itself";
       EXPECT_GT(run(daemon, {&first}, now, 200 * kMs)[0], 300u);
       // Alone, and yet nothing is given for ever: its end would never be noticed.
       EXPECT_TRUE(core::GrantWord::is_counted(first.seat.grant().load()));
@@ -214,6 +215,9 @@ TEST_F(ManySegments, APlanToStopOrToOpenIsKeptWhenTheDaemonIsGone) {
     host::Host fallback(first.node);
     now += 100 * kMs;
     ASSERT_TRUE(fallback.take_over(now, now - 50 * kMs));
+    EXPECT_TRUE(fallback.take_daemon_lost());
+    EXPECT_FALSE(fallback.take_daemon_lost()) << "once";
+    EXPECT_FALSE(first.node.is_daemons());
     const auto done = run(fallback, {&first}, now, 200 * kMs);
     if (policy == OnDaemonLoss::stop) {
       EXPECT_EQ(done[0], 0u);

@@ -102,7 +102,7 @@
     setText(memory, memoryText);
     fillBar(memoryBar, gpu.total_bytes ? sample.used_bytes * 100 / gpu.total_bytes : null, memoryText);
     const xids = Object.entries(gpu.xid_counts).map(([xid, count]) => `XID ${xid} × ${count}`);
-    setText(notes, [...gpu.share_notes, ...(sample.throttle_reasons || []), ...xids].join("; "));
+    setText(notes, [...gpu.share_notes, ...(gpu.closed ? [`nothing new is admitted while ${gpu.closed}`] : []), ...(sample.throttle_reasons || []), ...xids].join("; "));
     more.setAttribute("aria-label", `History of GPU ${gpu.index}`);
     more.onclick = () => choose(`GPU ${gpu.index}`, `/api/v2/gpus/${encodeURIComponent(gpu.uuid)}/history`, more);
   }

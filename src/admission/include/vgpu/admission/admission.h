@@ -22,7 +22,9 @@ namespace vgpu::admission {
 struct Gpu {
   std::string name;  // for messages: "GPU 0"
   std::uint64_t total_bytes = 0;
-  bool usable = true;  // false: lost, or new tenants are kept away from it
+  bool usable = true;  // false: lost, or not readable
+  // Why nothing new is admitted for the time being; empty: it is.
+  std::string closed{};
 };
 
 // What one tenant has, or wants, of one GPU. `gpu` is its place in Node::gpus.
@@ -84,8 +86,9 @@ enum class Rule : std::uint8_t {
   share_allowance,
   memory_room,
   share_room,
-  gpus_held,  // enough room, kept for somebody who waits
-  not_yours,  // another user's tenant
+  gpu_closed,  // enough room, and nothing new gets in for the time being
+  gpus_held,   // enough room, kept for somebody who waits
+  not_yours,   // another user's tenant
 };
 std::string_view rule_name(Rule rule);  // "memory_room"
 

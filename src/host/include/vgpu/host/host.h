@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "vgpu/core/arbiter.h"
 #include "vgpu/core/hosting.h"
@@ -69,6 +70,8 @@ class Host {
   // finds that at its next step. What it had counted (credit, debt) begins anew, as at every
   // change. Gives how many segments it got.
   std::uint32_t replace(std::uint64_t now_ns);
+  // Once after a daemon was found gone: true for one of the processes that might say so.
+  bool take_daemon_lost() { return std::exchange(follows_daemon_, false); }
   bool hosts() const;      // any
   bool hosts_all() const;  // and no segment is another's
   // Decides as of now. Gives the time to be called again at the latest; sooner when a node's
@@ -98,6 +101,7 @@ class Host {
   std::array<Place, kMostSegments> places_;
   std::uint32_t place_count_ = 0;
   bool is_daemon_ = false;
+  bool follows_daemon_ = false;
   shm::OnDaemonLoss policy_ = shm::OnDaemonLoss::hold;
   Workspace* work_ = nullptr;
   std::uint64_t reaped_ns_ = 0;

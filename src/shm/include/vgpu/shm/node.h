@@ -147,6 +147,10 @@ class Node {
   // ends for good.
   LossPlan plan() const;
   void set_plan(const LossPlan& plan) const;
+  // A daemon hosts it, or was the last that did.
+  bool is_daemons() const;
+  // What it was, for who becomes the host: of those that find a daemon gone one learns it.
+  bool exchange_daemons(bool is_daemons) const;
 
   // New terms for the live seats of a tenant on a GPU.
   void set_terms(std::string_view tenant, const GpuUuid& gpu, const Quota& quota) const;

@@ -15,6 +15,7 @@ namespace vgpu::survey {
 enum class CauseKind : unsigned char {
   compute_limit,      // its own limit
   turn,               // others had the GPU
+  daemon_gone,        // launches wait for the next one
   debt,               // it used more than it was owed, and repays
   refused_memory,     // allocations failed at its limit
   endless_neighbour,  // somebody's work doesn't end

@@ -45,14 +45,14 @@ struct Snapshot {
   std::vector<ListedTenant> tenants;
   std::map<GpuUuid, std::vector<Outsider>> outsiders;
   std::vector<shm::SeatFacts> seats;
-  std::string seats_unreadable;  // why not; empty: they could be read, or there are none yet
+  bool launches_are_stopped = false;  // until a daemon is there again: its policy for its loss
+  std::string seats_unreadable;       // why not; empty: they could be read, or there are none yet
   std::vector<std::string> notes;
 };
 
 // The live seats as of `now_ns`. Answers why they can't be read; empty: they were, or there are
 // none yet.
-std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns,
-                       std::vector<shm::SeatFacts>& seats);
+std::string read_seats(const shm::StateDir& dir, std::uint64_t now_ns, Snapshot& snapshot);
 
 // Who is alone on a GPU counts nothing: what it did in the last second is what NVML says of the
 // GPU.
