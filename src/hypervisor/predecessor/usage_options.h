@@ -4,7 +4,6 @@
 
 #include <string>
 
-#include "gpu_capacity.h"
 #include "usage_lines.h"
 
 namespace vgpu::hypervisor {
@@ -13,8 +12,7 @@ struct UsageOptions {
   std::string path;  // as UsageLog takes it
   UsageFormat format = UsageFormat::influx;
   unsigned batch_samples = 10;
-  std::string pool;      // a tag; empty: none
-  GpuCapacity capacity;  // of no model: then there are no TFLOPS
+  std::string pool;  // a tag; empty: none
 };
 
 }  // namespace vgpu::hypervisor

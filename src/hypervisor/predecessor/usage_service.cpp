@@ -24,10 +24,9 @@ std::optional<double> number(const std::optional<T>& value, double scale = 1) {
   return value ? std::optional(static_cast<double>(*value) * scale) : std::nullopt;
 }
 
-std::optional<double> tflops(const std::optional<double>& percent, const std::string& model,
-                             const GpuCapacity& capacity) {
-  const auto most = capacity.tflops_of(model);
-  return percent && most ? std::optional(*percent / 100 * *most) : std::nullopt;
+std::optional<double> tflops(const std::optional<double>& percent, const GpuState* gpu) {
+  if (!percent || gpu == nullptr || !gpu->fp16_tflops) return std::nullopt;
+  return *percent / 100 * *gpu->fp16_tflops;
 }
 
 const TenantGpuState* same_tenant_gpu(const NodeState* state, const std::string& id,
@@ -56,7 +55,7 @@ void add_gpu(const GpuState& gpu, const std::string& node, const UsageOptions& o
           number(sample.used_bytes, 100 / static_cast<double>(*gpu.total_bytes));
     }
     usage.compute_percentage = number(sample.busy_percent);
-    usage.compute_tflops = tflops(usage.compute_percentage, gpu.name, options.capacity);
+    usage.compute_tflops = tflops(usage.compute_percentage, &gpu);
     usage.power_usage = number(sample.power_milliwatts);
   }
   batch.add(usage);
@@ -82,10 +81,7 @@ void add_worker(const NodeState* before, const NodeState& now, const TenantState
         *usage.memory_bytes * 100 / static_cast<double>(gpu.quota.memory_limit_bytes);
   }
   usage.compute_percentage = gpu.got_percent_1s;
-  const GpuState* const whole = now.gpu(gpu.gpu);
-  if (whole != nullptr) {
-    usage.compute_tflops = tflops(usage.compute_percentage, whole->name, options.capacity);
-  }
+  usage.compute_tflops = tflops(usage.compute_percentage, now.gpu(gpu.gpu));
   const TenantGpuState* const earlier = same_tenant_gpu(before, tenant.id, gpu.gpu);
   if (earlier != nullptr && gpu.counters.delayed_launches >= earlier->counters.delayed_launches) {
     usage.compute_throttled_cnt =

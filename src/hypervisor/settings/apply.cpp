@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -109,11 +110,14 @@ survey::QuotaFlags quota_of(const Rule& rule) {
   return quota;
 }
 
-// What is wrong with a rule; empty: nothing.
-std::string fault_in(const Rule& rule) {
+TflopsQuota tflops_of(const Rule& rule) { return {rule.tflops, rule.tflops_limit}; }
+
+// What is wrong with a rule; empty: nothing. `has_table`: of GPU models.
+std::string fault_in(const Rule& rule, bool has_table) {
   if (rule.user.empty() && rule.cgroup.empty() && rule.container.empty())
     return "a rule without a match: user, cgroup or container";
-  const std::array quantities = {&rule.memory, &rule.compute, &rule.compute_limit, &rule.policy,
+  const std::array quantities = {&rule.memory,  &rule.compute,      &rule.compute_limit,
+                                 &rule.tflops,  &rule.tflops_limit, &rule.policy,
                                  &rule.priority};
   const auto has = [](auto says) {
     return [says](const std::string* text) { return says(*text); };
@@ -128,12 +132,21 @@ std::string fault_in(const Rule& rule) {
     return fmt::format("there is no user {}", rule.user);
   if (!rule.cgroup.empty() && rule.cgroup.front() != '/')
     return fmt::format("{} is no path of a control group", rule.cgroup);
+  const TflopsQuota tflops = tflops_of(rule);
+  survey::QuotaFlags quota = quota_of(rule);
+  if (std::string why = vgpu::hypervisor::fault_in(tflops, quota, {true, ""}); !why.empty())
+    return why;
+  if (tflops.is_given() && !has_table)
+    return "a quota in TFLOPS says something only beside gpu-info, or give percent";
+  // Whatever part of a GPU they are.
+  if (!tflops.share.empty()) quota.compute = "1";
+  if (!tflops.limit.empty()) quota.compute_limit = "100";
   try {
     survey::Driver any;
     any.available = true;
     any.gpus.emplace_back().total_bytes = std::uint64_t{1} << 50;  // no GPU has as much
     survey::TenantRequest request;
-    static_cast<survey::QuotaFlags&>(request) = quota_of(rule);
+    static_cast<survey::QuotaFlags&>(request) = quota;
     request.program = "rule";
     (void)survey::plan_tenant(request, any, NoVariables(), vgpu::Source::daemon);
   } catch (const survey::Problem& problem) {
@@ -152,7 +165,8 @@ AdmissionOptions admission_of(const Values& values) {
   if (!values.authority_group.empty()) admission.trusted_group = group_of(values.authority_group);
   for (const Rule& rule : values.rules) {
     const auto user = rule.user.empty() ? std::nullopt : user_of(rule.user);
-    admission.quota_rules.push_back({rule.name, user, rule.cgroup, rule.container, quota_of(rule)});
+    admission.quota_rules.push_back(
+        {rule.name, user, rule.cgroup, rule.container, quota_of(rule), tflops_of(rule)});
   }
   return admission;
 }
@@ -241,7 +255,7 @@ void check_meaning(Loaded& loaded) {
                         pattern));
   }
   if (values.usage_file.empty()) {
-    for (const char* key : {"usage-log.format", "usage-log.pool", "usage-log.gpu-info"}) {
+    for (const char* key : {"usage-log.format", "usage-log.pool"}) {
       // Variables are set for all programs of a machine; who writes them elsewhere means them.
       const Source source = origin_of(loaded, key).source;
       if (source == Source::flag || source == Source::file)
@@ -251,9 +265,9 @@ void check_meaning(Loaded& loaded) {
     }
   }
   try {
-    capacity_of(values.usage_gpu_info);
+    capacity_of(values.gpu_info);
   } catch (const CapacityError& reason) {
-    fault(loaded, "usage-log.gpu-info", reason.what);
+    fault(loaded, "gpu-info", reason.what);
   }
   for (const Pod& pod : values.pods) {
     if (pod.user.empty()) continue;
@@ -293,7 +307,7 @@ void check_meaning(Loaded& loaded) {
   if (values.api_socket_access == "group" && values.authority_group.empty())
     fault(loaded, "api.socket-access", "authority.group is needed beside it");
   for (const Rule& rule : values.rules) {
-    if (std::string why = fault_in(rule); !why.empty())
+    if (std::string why = fault_in(rule, !values.gpu_info.empty()); !why.empty())
       loaded.faults.push_back({rule.place, std::move(why)});
   }
   if (wide && values.api_tls_certificate.empty()) {
@@ -320,6 +334,11 @@ DaemonOptions options_of(const Loaded& loaded) {
     options.quotas_folder =
         (std::filesystem::path(values.api_socket).parent_path() / "quotas").string();
   options.admission = admission_of(values);
+  try {
+    options.capacity = std::make_shared<const GpuCapacity>(capacity_of(values.gpu_info));
+  } catch (const CapacityError& reason) {  // since it was checked
+    throw survey::Problem(survey::kExitUsage, "VG2201", reason.what);
+  }
   HttpOptions& http = options.http;
   http.listen = values.api_listen;
   http.listen_is_default = origin_of(loaded, "api.listen").source == Source::fallback;
@@ -350,7 +369,6 @@ DaemonOptions options_of(const Loaded& loaded) {
         values.usage_format == "json" ? UsageFormat::json : UsageFormat::influx,
         static_cast<unsigned>(values.usage_batch),
         values.usage_pool,
-        capacity_of(values.usage_gpu_info),
     };
   }
   for (const Pod& pod : values.pods) http.pods.push_back({pod.name_space, pod.name, pod.tenant});

@@ -186,7 +186,7 @@ its tenant is there ([page](predecessor-files.md)); a tenant is one pod then.
 
 Each `[[rule]]` of the file gives a quota to tenants that are asked for without one: to whoever asks from a certain user, control group
 or container. The first rule counts all of whose matches hold; it has one match at least, and one quantity. What a request says wins over
-it. SIGHUP reads rules again.
+it. SIGHUP reads rules again. TFLOPS become percent by the [table of GPU models](predecessor-files.md#the-table-of-gpu-models).
 
 A process that has the limiter and says nothing at all belongs to the tenant of its rule: `rule-NAME`, one for each user, and `rule-NAME-CONTAINER`, one for each
 [container](hypervisor.md#containers). It is there as long as somebody is in it, and keeps its quota meanwhile.

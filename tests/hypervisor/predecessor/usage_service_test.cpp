@@ -81,10 +81,9 @@ TEST(Usage, HasWhatTheDriverCountsForThePredecessorsLimiter) {
 }
 
 TEST(Usage, HasTflopsOfModelsThatAreInTheTable) {
-  UsageOptions options;
-  options.capacity =
-      GpuCapacity::parse("- model: H200\n  fullModelName: NVIDIA H200\n  fp16TFlops: 1000\n", "t");
-  const std::string lines = lines_of(nullptr, busy_node(), options);
+  NodeState state = busy_node();
+  state.gpus[0].fp16_tflops = 1000;
+  const std::string lines = lines_of(nullptr, state, {});
   EXPECT_THAT(lines, HasSubstr("compute_tflops=500"));
   EXPECT_THAT(lines, HasSubstr("compute_tflops=200"));
   EXPECT_THAT(lines, Not(HasSubstr("compute_throttled_cnt"))) << "there is nothing to compare with";

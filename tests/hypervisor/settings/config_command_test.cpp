@@ -332,6 +332,15 @@ TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {
   EXPECT_THAT(capacity.out, HasSubstr("--gpu-info-path: "));
 }
 
+TEST_F(ConfigCommand, TheTableOfModelsNeedsNoUsageLog) {
+  const std::string table = write("gpu-info.yaml", "- {model: A10, fp16TFlops: 125}\n");
+  const std::string file =
+      write("a.toml", "gpu-info = \"" + table + "\"\n[[rule]]\nuser = 0\ntflops = 60\n");
+  const Result good = hypervisor("config check " + file);
+  EXPECT_EQ(good.status, 0) << good.out;
+  EXPECT_EQ(hypervisor("config show --gpu-info-path " + table).status, 0);
+}
+
 // --- sockets from systemd
 
 // In a child whose descriptors are what it says. Returns what the child's status says.
