@@ -151,8 +151,9 @@ comes from.
 
 The file is the one that `--config` names, else `VGPU_HYPERVISOR_CONFIG`, else the first that exists of
 `/etc/vgpu/hypervisor.toml` and `~/.config/vgpu/hypervisor.toml` (below `$XDG_CONFIG_HOME` where that is set).
-`hypervisor config example` prints one with every key; `hypervisor config check` lists every fault of a file with its line and
-column. A daemon doesn't start with a faulty setting; on SIGHUP it keeps what it has.
+`hypervisor config example` prints one with every key; `hypervisor config check [FILE]` lists every fault of a file with its line and
+column, and those of variables and of the daemon's flags, which it takes too; keys and certificates are read as the daemon reads them. A line that is
+no TOML is left out, so that the others are judged. A daemon doesn't start with a faulty setting; on SIGHUP it keeps what it has.
 
 Sizes, and GPU names, are written as in [settings.md](settings.md). Times are a whole number with `ms`, `s`, `m`, `h` or `d`.
 Lists stand in brackets in the file and between commas in a flag or variable. An empty variable counts as unset.
