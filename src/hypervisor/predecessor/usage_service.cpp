@@ -61,13 +61,26 @@ void add_gpu(const GpuState& gpu, const std::string& node, const UsageOptions& o
   batch.add(usage);
 }
 
+// What the predecessor says of a worker, which is a pod; a tenant that is none, or several, has its
+// own name.
+std::map<std::string, std::string> worker_tags(const NodeState& now, const TenantState& tenant,
+                                               const UsageOptions& options) {
+  const UsagePod* is = nullptr;
+  for (const UsagePod& pod : options.pods) {
+    if (pod.tenant != tenant.name || now.tenant_named(pod.tenant) != &tenant) continue;
+    if (is != nullptr) return {{"worker", tenant.name}};
+    is = &pod;
+  }
+  if (is == nullptr) return {{"worker", tenant.name}};
+  return {{"worker", is->name}, {"namespace", is->name_space}, {"workload", is->workload}};
+}
+
 void add_worker(const NodeState* before, const NodeState& now, const TenantState& tenant,
                 const TenantGpuState& gpu, const UsageOptions& options, UsageBatch& batch) {
   WorkerUsage usage;
-  usage.tags = {{"node", now.node_name},
-                {"pool", options.pool},
-                {"uuid", gpu.uuid_text()},
-                {"worker", tenant.name}};
+  usage.tags = worker_tags(now, tenant, options);
+  usage.tags.insert(
+      {{"node", now.node_name}, {"pool", options.pool}, {"uuid", gpu.uuid_text()}});
   // Who has the predecessor's limiter is charged nothing in a ledger of ours.
   std::uint64_t held_bytes = gpu.charged_bytes;
   for (const auto& process : now.processes) {

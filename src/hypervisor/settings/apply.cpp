@@ -266,6 +266,18 @@ void check_usage_log(Loaded& loaded) {
   if (!loaded.values.usage_file.empty() || !is_known_absent(loaded, "usage-log.file")) return;
   for (const char* key : {"usage-log.format", "usage-log.pool"})
     fault_alone(loaded, key, "usage-log.file");
+  for (const Pod& pod : loaded.values.pods) {
+    if (!pod.workload.empty())
+      loaded.faults.push_back(
+          {pod.workload_place, "pod.workload: says something only beside usage-log.file"});
+  }
+  // Its default in the predecessor, whose scripts may say it.
+  const Origin& enabled = origin_of(loaded, "usage-log.enabled");
+  if (loaded.values.usage_enabled && enabled.source != Source::fallback)
+    loaded.notices.push_back(
+        fmt::format("{}: no usage log is written: {} says where, and isn't given",
+                    enabled.place.text(),
+                    name_beside(loaded, "usage-log.file", "usage-log.enabled")));
 }
 
 void check_authority(Loaded& loaded) {
@@ -446,13 +458,16 @@ DaemonOptions options_of(const Loaded& loaded) {
   http.open_reads = values.api_open_reads;
   http.requests_per_second = static_cast<double>(values.api_requests);
   http.connections = static_cast<std::uint32_t>(values.api_connections);
-  if (!values.usage_file.empty()) {
+  if (!values.usage_file.empty() && values.usage_enabled) {
     options.usage_log = {
         values.usage_file,
         values.usage_format == "json" ? UsageFormat::json : UsageFormat::influx,
         static_cast<unsigned>(values.usage_batch),
         values.usage_pool,
+        {},
     };
+    for (const Pod& pod : values.pods)
+      options.usage_log->pods.push_back({pod.tenant, pod.name_space, pod.name, pod.workload});
   }
   for (const Pod& pod : values.pods) http.pods.push_back({pod.name_space, pod.name, pod.tenant});
   if (!values.pod_files_base.empty()) {

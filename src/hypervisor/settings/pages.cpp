@@ -176,7 +176,7 @@ The state directory is `VGPU_STATE_DIR`, as for `vgpu`.
 ## Pods
 
 Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is. With `pod-files.base-path`, a file is kept for each of them while
-its tenant is there ([page](predecessor-files.md)); a tenant is one pod then.
+its tenant is there ([page](predecessor-files.md)); a tenant is one pod then. The usage log calls the tenant by its pod ([page](predecessor-files.md#the-usage-log)).
 
 | key | |
 |---|---|
@@ -292,7 +292,8 @@ std::string shown_json(const Loaded& loaded) {
     out["pods"].push_back({{"namespace", pod.name_space},
                            {"name", pod.name},
                            {"tenant", pod.tenant},
-                           {"user", pod.user.empty() ? Json() : Json(pod.user)}});
+                           {"user", pod.user.empty() ? Json() : Json(pod.user)},
+                           {"workload", pod.workload.empty() ? Json() : Json(pod.workload)}});
   out["rules"] = Json::array();
   for (const Rule& rule : loaded.values.rules) {
     Json one;

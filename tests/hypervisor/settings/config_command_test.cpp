@@ -324,13 +324,17 @@ class ReloadingDaemon : public ConfigCommand {
   bool comes_to_hold(const std::string& name, const std::string& text) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (std::chrono::steady_clock::now() < deadline) {
-      for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-        if (entry.path().filename().string().rfind(name, 0) != 0) continue;
-        std::ifstream file(entry.path());
-        const std::string there(std::istreambuf_iterator<char>(file), {});
-        if (there.find(text) != std::string::npos) return true;
-      }
+      if (holds(name, text)) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return false;
+  }
+  bool holds(const std::string& name, const std::string& text) const {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      if (entry.path().filename().string().rfind(name, 0) != 0) continue;
+      std::ifstream file(entry.path());
+      const std::string there(std::istreambuf_iterator<char>(file), {});
+      if (there.find(text) != std::string::npos) return true;
     }
     return false;
   }
@@ -406,6 +410,33 @@ TEST_F(ConfigCommand, PodsFilesAreKeptWhereThatMakesSense) {
       hypervisor("config show --shared-memory-base-path /run/x --scheduling-config '{}'").status,
       0);
   EXPECT_EQ(hypervisor("config show", "TF_HYPERVISOR_SCHEDULING_CONFIG={}").status, 0);
+}
+
+TEST_F(ReloadingDaemon, WritesNoUsageLogWhereThatIsSwitchedOff) {
+  const std::string usage = (folder_ / "usage.log").string();
+  const std::string log = "[api]\nlisten = [\"none\"]\n[usage-log]\nfile = \"" + usage +
+                          "\"\nbatch-seconds = 1\nenabled = ";
+  start(write("a.toml", log + "false\n"));
+  // What is left to write is written at the end at the latest.
+  ASSERT_TRUE(says("daemon_started"));
+  kill(child_, SIGTERM);
+  waitpid(std::exchange(child_, -1), nullptr, 0);
+  EXPECT_FALSE(holds("usage.log.", ""));
+  start(write("a.toml", log + "true\n"));
+  EXPECT_TRUE(comes_to_hold("usage.log.", "tf_gpu_usage"));
+}
+
+TEST_F(ConfigCommand, ThePredecessorsSwitchOfTheUsageLogIsASetting) {
+  EXPECT_EQ(hypervisor("config show --enable-metrics false --gpu-metrics-file /x").status, 0);
+  EXPECT_EQ(hypervisor("config show --enable-metrics true --gpu-metrics-file /x").status, 0);
+  const Result nowhere = hypervisor("config check --enable-metrics true");
+  EXPECT_EQ(nowhere.status, 0);
+  EXPECT_THAT(nowhere.out, HasSubstr("--enable-metrics: no usage log is written: "
+                                     "--gpu-metrics-file says where, and isn't given"));
+  EXPECT_EQ(hypervisor("config check --enable-metrics perhaps").status, 1);
+  const std::string pod = "[[pod]]\nnamespace = \"ml\"\nname = \"a\"\ntenant = \"t\"\n";
+  EXPECT_THAT(hypervisor("config check " + write("p.toml", pod + "workload = \"w\"\n")).out,
+              HasSubstr("p.toml:5:12: pod.workload: says something only beside usage-log.file"));
 }
 
 TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {
