@@ -216,6 +216,14 @@ compute = 10
 
 )" + foreign_table(ForeignWhat::variable) +
          R"(
+## Flags of the predecessor's `show-shm`
+
+)" + foreign_table(ForeignWhat::show_shm_flag) +
+         R"(
+## Flags of the predecessor's `mount-shm`
+
+)" + foreign_table(ForeignWhat::mount_shm_flag) +
+         R"(
 ## Flags of the predecessor's `tui`
 
 )" + foreign_table(ForeignWhat::tui_flag);

@@ -56,7 +56,13 @@ struct Row {
 };
 std::span<const Row> rows();
 
-enum class ForeignWhat : unsigned char { flag, variable, tui_flag };
+enum class ForeignWhat : unsigned char {
+  flag,
+  variable,
+  show_shm_flag,  // these are of other commands, which have them by themselves
+  mount_shm_flag,
+  tui_flag
+};
 enum class Effect : unsigned char { works, changed, same, refused, said, apart };
 struct Foreign {
   ForeignWhat what;

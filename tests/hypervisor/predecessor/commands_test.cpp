@@ -18,6 +18,7 @@
 #include "pod_keeper.h"
 #include "pod_reading.h"
 #include "scratch.h"
+#include "settings.h"
 
 namespace vgpu::hypervisor::testing {
 namespace {
@@ -102,6 +103,19 @@ TEST(ShowShm, ItsExitStatusIsTheHealth) {
   EXPECT_EQ(hypervisor("show-shm --pod-name x").status, 2);
   EXPECT_EQ(hypervisor("show-shm x --pod-name x --namespace y").status, 2);
   EXPECT_EQ(hypervisor("show-shm nobody", "VGPU_STATE_DIR=" + scratch.folder()).status, 4);
+}
+
+TEST(ShmCommands, HaveEveryFlagOfThePredecessors) {
+  const std::string show = hypervisor("show-shm --help").text;
+  const std::string mount = hypervisor("mount-shm --help").text;
+  int rows = 0;
+  for (const settings::Foreign& row : settings::foreign()) {
+    const bool is_shows = row.what == settings::ForeignWhat::show_shm_flag;
+    if (!is_shows && row.what != settings::ForeignWhat::mount_shm_flag) continue;
+    ++rows;
+    EXPECT_THAT(is_shows ? show : mount, HasSubstr("  " + std::string(row.name) + " "));
+  }
+  EXPECT_EQ(rows, 6);
 }
 
 TEST(MountShm, KnowsWhatIsMounted) {
