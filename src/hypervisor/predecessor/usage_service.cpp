@@ -79,8 +79,7 @@ void add_worker(const NodeState* before, const NodeState& now, const TenantState
                 const TenantGpuState& gpu, const UsageOptions& options, UsageBatch& batch) {
   WorkerUsage usage;
   usage.tags = worker_tags(now, tenant, options);
-  usage.tags.insert(
-      {{"node", now.node_name}, {"pool", options.pool}, {"uuid", gpu.uuid_text()}});
+  usage.tags.insert({{"node", now.node_name}, {"pool", options.pool}, {"uuid", gpu.uuid_text()}});
   // Who has the predecessor's limiter is charged nothing in a ledger of ours.
   std::uint64_t held_bytes = gpu.charged_bytes;
   for (const auto& process : now.processes) {

@@ -274,10 +274,9 @@ void check_usage_log(Loaded& loaded) {
   // Its default in the predecessor, whose scripts may say it.
   const Origin& enabled = origin_of(loaded, "usage-log.enabled");
   if (loaded.values.usage_enabled && enabled.source != Source::fallback)
-    loaded.notices.push_back(
-        fmt::format("{}: no usage log is written: {} says where, and isn't given",
-                    enabled.place.text(),
-                    name_beside(loaded, "usage-log.file", "usage-log.enabled")));
+    loaded.notices.push_back(fmt::format(
+        "{}: no usage log is written: {} says where, and isn't given", enabled.place.text(),
+        name_beside(loaded, "usage-log.file", "usage-log.enabled")));
 }
 
 void check_authority(Loaded& loaded) {

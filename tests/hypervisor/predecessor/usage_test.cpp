@@ -26,14 +26,14 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 TEST(UsageLines, AreThePredecessors) {
-  const UsageLine line{"tf_gpu_usage",
-                       {{"node", "n1"}, {"uuid", "GPU-1"}, {"pool", ""}},
-                       {{"rx", 1.5},
-                        {"memory_bytes", std::uint64_t{4096}},
-                        {"power_usage", std::int64_t{-7}}},
-                       1'700'000'000'123};
-  EXPECT_EQ(influx_line(line),
-            "tf_gpu_usage,node=n1,uuid=GPU-1 memory_bytes=4096u,power_usage=-7i,rx=1.5 1700000000123\n");
+  const UsageLine line{
+      "tf_gpu_usage",
+      {{"node", "n1"}, {"uuid", "GPU-1"}, {"pool", ""}},
+      {{"rx", 1.5}, {"memory_bytes", std::uint64_t{4096}}, {"power_usage", std::int64_t{-7}}},
+      1'700'000'000'123};
+  EXPECT_EQ(
+      influx_line(line),
+      "tf_gpu_usage,node=n1,uuid=GPU-1 memory_bytes=4096u,power_usage=-7i,rx=1.5 1700000000123\n");
   EXPECT_EQ(json_line(line),
             R"({"measure":"tf_gpu_usage","ts":1700000000123,"tag":{"node":"n1","uuid":"GPU-1"},)"
             R"("field":{"memory_bytes":4096,"power_usage":-7,"rx":1.5}})"
