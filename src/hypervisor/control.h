@@ -17,6 +17,7 @@
 
 #include "node_state.h"
 #include "peer_process.h"
+#include "tflops_quota.h"
 #include "vgpu/survey/causes.h"
 #include "vgpu/survey/quotas.h"
 
@@ -99,6 +100,7 @@ struct WantedQuota {
 // has no processes yet; `vgpu exec NAME` starts them. What is left open, a rule of the settings may
 // give.
 struct CreateRequest : survey::TenantRequest {
+  TflopsQuota tflops;
   bool oversubscribe = false;
   // Where the asker's processes look for it; empty: the first that the daemon knows of that user.
   std::string state_directory;
@@ -112,6 +114,7 @@ struct CreateRequest : survey::TenantRequest {
 };
 
 struct ChangeRequest : survey::QuotaFlags {
+  TflopsQuota tflops;
   std::string gpus;  // as typed; empty: all of the tenant's
   bool oversubscribe = false;
   // A lower memory limit comes down with what is held: as far as it does now. Ask again for more.

@@ -327,6 +327,7 @@ void Daemon::read_gpus(const Readings& readings, NodeState& state) {
     say(state, EventKind::xid_error, seen.gpu.text().data(),
         fmt::format("XID {} on {}", seen.xid, seen.gpu.text().data()));
   }
+  const auto capacity = options().capacity;
   for (const auto& reading : readings.gpus) {
     GpuState gpu;
     gpu.uuid = reading.identity.uuid;
@@ -334,6 +335,7 @@ void Daemon::read_gpus(const Readings& readings, NodeState& state) {
     gpu.name = reading.identity.name;
     gpu.pci_bus_id = reading.identity.pci_bus_id;
     gpu.total_bytes = reading.identity.total_bytes;
+    gpu.fp16_tflops = capacity->tflops_of(gpu.name);
     gpu.health = reading.health;
     gpu.health_text = reading.health_text;
     gpu.sample = reading.sample;

@@ -162,12 +162,21 @@ class Daemon final : public Control {
   struct Judged {
     std::vector<ChangeRequest> changes;
     std::string why;
+    std::string refused;  // why its rule can't be applied; empty: it can
   };
   Judged judge(const TenantState& tenant);
-  Quota quota_by(const QuotaRule& rule) const;
+  // A quota with what it leaves open filled from the rule (null: none), on the GPU of that UUID;
+  // "": on whichever.
+  Quota with_rule_on(const QuotaRule* rule, const std::string& gpu, const Quota& own) const;
+  // Of what is asked for in TFLOPS, the percent of the GPUs that are meant.
+  void put_percent_in(const CreateRequest& request, TflopsFor form, const TflopsQuota& tflops,
+                      const TflopsPlace& place, survey::QuotaFlags& flags) const;
+  void put_percent_in(ChangeRequest& request, const Whereabouts& place) const;
   // The directory of a tenant that is meant, and what is to be looked for there.
   Whereabouts find_place(std::string_view typed);
   static void refuse_decoy(const Whereabouts& place);
+  void set_exactly(shm::TenantSpec& spec, const CreateRequest& request,
+                   const QuotaRule* rule) const;
   admission::User user_of(const Asker& asker) const;
   admission::User owner_of(std::string_view tenant) const;
   BookedTenants booked(bool without_left_behind);

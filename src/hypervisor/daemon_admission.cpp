@@ -64,30 +64,22 @@ bool any_for_one_gpu(const survey::QuotaFlags& flags) {
          names_gpu(flags.policy) || names_gpu(flags.priority);
 }
 
-// Of a request by number, and of rules: one quota for all GPUs.
+// Of a request by number: one quota for all GPUs.
 Quota common_of(const shm::TenantSpec& spec) {
   return survey::common_quota(spec).value_or(Quota());
 }
 
-// Puts in what `exact` says, each of its GPUs once.
-void set_exactly(shm::TenantSpec& spec, const CreateRequest& request, const Quota& by_rule) {
-  for (auto& gpu : spec.gpus) {
-    gpu.in_set = request.exact_each.has_value();
-    gpu.quota = request.exact_each ? with_rule(*request.exact_each, by_rule) : Quota();
+// The GPU of that quota among the spec's, which no other names.
+shm::TenantGpu& exact_gpu(shm::TenantSpec& spec, const WantedQuota& wanted,
+                          std::set<GpuUuid>& seen) {
+  const auto gpu = std::find_if(spec.gpus.begin(), spec.gpus.end(),
+                                [&](const auto& one) { return one.uuid == wanted.gpu; });
+  if (gpu == spec.gpus.end() || !seen.insert(wanted.gpu).second) {
+    throw survey::Problem(
+        survey::kExitFailed, "VG1011",
+        fmt::format("{}: no such GPU here, or named twice", wanted.gpu.text().data()), "vgpu ls");
   }
-  std::set<GpuUuid> seen;
-  for (const WantedQuota& wanted : request.exact) {
-    const auto gpu = std::find_if(spec.gpus.begin(), spec.gpus.end(),
-                                  [&](const auto& one) { return one.uuid == wanted.gpu; });
-    if (gpu == spec.gpus.end() || !seen.insert(wanted.gpu).second) {
-      throw survey::Problem(
-          survey::kExitFailed, "VG1011",
-          fmt::format("{}: no such GPU here, or named twice", wanted.gpu.text().data()), "vgpu ls");
-    }
-    check_exact(wanted.quota);
-    gpu->in_set = true;
-    gpu->quota = with_rule(wanted.quota, by_rule);
-  }
+  return *gpu;
 }
 
 admission::Part part_of(std::size_t place, const Quota& quota) {
@@ -226,12 +218,69 @@ Refusal Daemon::refusal_of_room(const admission::Refusal& refusal, const admissi
   return out;
 }
 
-Quota Daemon::quota_by(const QuotaRule& rule) const {
-  survey::TenantRequest request;
+Quota Daemon::with_rule_on(const QuotaRule* rule, const std::string& gpu, const Quota& own) const {
+  if (rule == nullptr) return own;
+  CreateRequest request;
   request.program = "tenant";
-  fill_from(rule, request);
-  return common_of(
-      survey::plan_tenant(request, driver_of(*state()), NoVariables(), Source::daemon).spec);
+  request.gpus = gpu;
+  fill_from(*rule, request, request.tflops);
+  const TflopsFor form = gpu.empty() ? TflopsFor::any_gpu : TflopsFor::each_gpu;
+  if (own.compute_source == Source::none)
+    put_percent_in(request, form, request.tflops, {true, rule->name}, request);
+  return with_rule(
+      own,
+      common_of(
+          survey::plan_tenant(request, driver_of(*state()), NoVariables(), Source::daemon).spec));
+}
+
+// Puts in what `exact` says, each of its GPUs once.
+void Daemon::set_exactly(shm::TenantSpec& spec, const CreateRequest& request,
+                         const QuotaRule* rule) const {
+  Quota each;
+  if (request.exact_each) {
+    check_exact(*request.exact_each);
+    each = with_rule_on(rule, "", *request.exact_each);
+  }
+  for (auto& gpu : spec.gpus) {
+    gpu.in_set = request.exact_each.has_value();
+    gpu.quota = each;
+  }
+  std::set<GpuUuid> seen;
+  for (const WantedQuota& wanted : request.exact) {
+    shm::TenantGpu& gpu = exact_gpu(spec, wanted, seen);
+    check_exact(wanted.quota);
+    gpu.in_set = true;
+    gpu.quota = with_rule_on(rule, wanted.gpu.text().data(), wanted.quota);
+  }
+}
+
+void Daemon::put_percent_in(const CreateRequest& request, TflopsFor form, const TflopsQuota& tflops,
+                            const TflopsPlace& place, survey::QuotaFlags& flags) const {
+  if (!tflops.is_given()) return;
+  const survey::Driver driver = driver_of(*state());
+  std::vector<survey::Gpu> gpus = driver.gpus;
+  if (!request.gpus.empty()) {
+    gpus.clear();
+    for (const auto at : survey::select_gpus(driver, request.gpus, survey::kExitFailed))
+      gpus.push_back(driver.gpus[at]);
+  }
+  put_percent(tflops, gpus, form, *options().capacity, place, flags);
+}
+
+void Daemon::put_percent_in(ChangeRequest& request, const Whereabouts& place) const {
+  if (!request.tflops.is_given()) return;
+  const survey::TenantChange meant({}, request.gpus, {}, place.dir(), place.own_id);
+  const StatePointer now = state();
+  std::vector<survey::Gpu> gpus;
+  for (const auto& one : meant.changes()) {
+    const shm::TenantGpu& gpu = meant.spec().gpus[one.gpu];
+    const GpuState* const seen = now->gpu(gpu.uuid);
+    survey::Gpu& known = gpus.emplace_back();
+    known.uuid = gpu.uuid;
+    known.nvml_index = gpu.nvml_index;
+    if (seen != nullptr) known.name = seen->name;
+  }
+  put_percent(request.tflops, gpus, TflopsFor::each_gpu, *options().capacity, {}, request);
 }
 
 Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& request) {
@@ -259,13 +308,16 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
       refuse("a tenant for a run is for a process on this machine that can be seen from here");
   }
   const bool exactly = !request.exact.empty() || request.exact_each.has_value();
+  if (exactly && request.tflops.is_given()) refuse("quotas, or one in TFLOPS: not both");
   survey::TenantRequest typed = request;
+  TflopsQuota tflops = request.tflops;
+  TflopsPlace tflops_place;
   if (typed.program.empty()) typed.program = "tenant";
   const QuotaRule* const rule =
       matching_rule(chosen.admission.quota_rules, asking_process(asker.uid, asker.pid));
   if (rule != nullptr) {
     wanted.rule = rule->name;
-    if (!exactly) fill_from(*rule, typed);
+    if (!exactly && fill_from(*rule, typed, tflops)) tflops_place = {true, rule->name};
   }
   const survey::Driver driver = driver_of(*now);
   if (exactly) {
@@ -274,10 +326,12 @@ Daemon::Wanted Daemon::wanted_of(const Asker& asker, const CreateRequest& reques
     bare.program = typed.program;
     survey::PlannedTenant planned =
         survey::plan_tenant(bare, driver, NoVariables(), Source::daemon);
-    if (request.exact_each) check_exact(*request.exact_each);
-    set_exactly(planned.spec, request, rule != nullptr ? quota_by(*rule) : Quota());
+    set_exactly(planned.spec, request, rule);
     wanted.spec = planned.spec;
   } else {
+    // Which GPUs a number of them will be isn't known yet.
+    const TflopsFor form = request.gpu_count != 0 ? TflopsFor::any_gpu : TflopsFor::each_gpu;
+    put_percent_in(request, form, tflops, tflops_place, typed);
     survey::PlannedTenant planned =
         survey::plan_tenant(typed, driver, NoVariables(), Source::daemon);
     wanted.spec = planned.spec;

@@ -126,8 +126,10 @@ Outcome<ChangedTenant> Daemon::change(const Asker& asker, std::string_view tenan
   try {
     // What fits is admission's to say; the rest is as with `vgpu set`.
     Whereabouts place = find_place(tenant);
+    ChangeRequest in_percent = request;
+    put_percent_in(in_percent, place);
     survey::TenantChange change(
-        request, request.gpus,
+        in_percent, request.gpus,
         {.oversubscribe = true, .when_free = request.when_free, .by = request.by}, place.dir(),
         place.own_id);
     place.own_id = change.spec().id.view();

@@ -214,14 +214,12 @@ Daemon::Judged Daemon::judge(const TenantState& tenant) {
   Judged judged;
   const StatePointer now = state();
   const admission::User owner = owner_of(tenant.id);
-  Quota by_rule;
+  const std::vector<QuotaRule> rules = options().admission.quota_rules;
+  const QuotaRule* rule = nullptr;
   for (const auto& process : now->processes) {
     if (process.tenant != tenant.id || !process.host_pid) continue;
-    const DaemonOptions chosen = options();
-    const QuotaRule* rule =
-        matching_rule(chosen.admission.quota_rules, asking_process(owner.uid, *process.host_pid));
+    rule = matching_rule(rules, asking_process(owner.uid, *process.host_pid));
     if (rule == nullptr) continue;
-    by_rule = quota_by(*rule);
     judged.why = fmt::format("rule {}", rule->name);
     break;
   }
@@ -233,7 +231,12 @@ Daemon::Judged Daemon::judge(const TenantState& tenant) {
   admission::Node node = node_of(tenants);
   const auto place = static_cast<std::size_t>(std::distance(tenants.begin(), own));
   for (const auto& on : taken) {
-    Quota fitting = with_rule(on.quota, by_rule);
+    Quota fitting = on.quota;
+    try {
+      fitting = with_rule_on(rule, on.gpu.text().data(), on.quota);
+    } catch (const survey::Problem& problem) {
+      judged.refused = problem.what;
+    }
     if (!owner.trusted) {
       const admission::Remaining left =
           admission::remaining(node, admission_place(on.gpu), owner, place);
@@ -254,8 +257,7 @@ Daemon::Judged Daemon::judge(const TenantState& tenant) {
     }
     if (fitting.compute_limit_percent != on.quota.compute_limit_percent)
       change.compute_limit = std::to_string(fitting.compute_limit_percent);
-    if (fitting.policy != on.quota.policy && by_rule.compute_source != Source::none)
-      change.policy = survey::policy_name(fitting.policy);
+    if (fitting.policy != on.quota.policy) change.policy = survey::policy_name(fitting.policy);
     if (change.memory.empty() && change.compute.empty() && change.compute_limit.empty() &&
         change.policy.empty())
       continue;
@@ -277,6 +279,11 @@ void Daemon::judge_uninvited(const NodeState& before) {
       const std::lock_guard lock(change_mutex_);
       if (made_.count(tenant.id) != 0) continue;
       judged = judge(tenant);
+    }
+    if (!judged.refused.empty()) {
+      events_.add(realtime_ns(), EventKind::quota_judged, tenant.id,
+                  fmt::format("tenant {} asked nobody, and keeps what it took: {}", tenant.name,
+                              judged.refused));
     }
     for (const ChangeRequest& change : judged.changes) {
       const Asker self{geteuid(), std::nullopt, "adoption", {}, nullptr, std::nullopt};

@@ -7,11 +7,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "http/http_options.h"
+#include "predecessor/gpu_capacity.h"
 #include "predecessor/pod_files_options.h"
 #include "predecessor/usage_options.h"
 #include "quota_rules.h"
@@ -54,6 +56,9 @@ struct DaemonOptions {
   shm::OnDaemonLoss on_loss = shm::OnDaemonLoss::hold;
   // Where quotas are kept out of the tenants' reach; empty: as quotas_folder() says.
   std::string quotas_folder;
+
+  // What models of GPUs have in TFLOPS; never null.
+  std::shared_ptr<const GpuCapacity> capacity = std::make_shared<const GpuCapacity>();
 
   AdmissionOptions admission;
   HttpOptions http;

@@ -80,6 +80,7 @@ struct GpuState {
   std::string name;
   std::string pci_bus_id;
   std::optional<std::uint64_t> total_bytes;
+  std::optional<double> fp16_tflops;  // by the table of models; none: it isn't in there
   GpuHealth health = GpuHealth::ok;
   std::string health_text;                          // why it isn't ok; empty: it is
   std::optional<std::uint64_t> unhealthy_since_ns;  // since when it isn't

@@ -154,6 +154,7 @@ Json gpu_json(const GpuState& gpu) {
           {"name", maybe_text(gpu.name)},
           {"pci_bus_id", maybe_text(gpu.pci_bus_id)},
           {"total_bytes", maybe(gpu.total_bytes)},
+          {"fp16_tflops", maybe(gpu.fp16_tflops)},
           {"health", std::string(health_name(gpu.health))},
           {"health_text", maybe_text(gpu.health_text)},
           {"unhealthy_since", maybe_time(gpu.unhealthy_since_ns)},

@@ -113,14 +113,18 @@ const QuotaRule* matching_rule(const std::vector<QuotaRule>& rules, const Asking
   return found == rules.end() ? nullptr : &*found;
 }
 
-void fill_from(const QuotaRule& rule, survey::QuotaFlags& flags) {
+bool fill_from(const QuotaRule& rule, survey::QuotaFlags& flags, TflopsQuota& tflops) {
   if (flags.memory.empty()) flags.memory = rule.quota.memory;
-  if (flags.compute.empty() && flags.compute_limit.empty() && flags.policy.empty()) {
+  const bool is_open = flags.compute.empty() && flags.compute_limit.empty() &&
+                       flags.policy.empty() && !tflops.is_given();
+  if (is_open) {
     flags.compute = rule.quota.compute;
     flags.compute_limit = rule.quota.compute_limit;
     flags.policy = rule.quota.policy;
+    tflops = rule.tflops;
   }
   if (flags.priority.empty()) flags.priority = rule.quota.priority;
+  return is_open && tflops.is_given();
 }
 
 }  // namespace vgpu::hypervisor

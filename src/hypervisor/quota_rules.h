@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tflops_quota.h"
 #include "vgpu/survey/quotas.h"
 
 namespace vgpu::hypervisor {
@@ -21,6 +22,7 @@ struct QuotaRule {
   std::string cgroup;     // this one or any below it; empty: not given
   std::string container;  // the beginning of its id; "*": any; empty: not given
   survey::QuotaFlags quota;
+  TflopsQuota tflops{};
 };
 
 // Who asks, as far as rules look.
@@ -49,8 +51,9 @@ const QuotaRule* matching_rule(const std::vector<QuotaRule>& rules, const Asking
 // Lets a rule speak where nobody set a quantity; as fill_from(). Pure.
 Quota with_rule(Quota quota, const Quota& by_rule);
 
-// Fills what `flags` leaves open from the rule. What belongs together stays together: a request
-// with a share, a limit or a policy of its own gets none of the rule's. Pure.
-void fill_from(const QuotaRule& rule, survey::QuotaFlags& flags);
+// Fills what `flags` and `tflops` leave open from the rule. What belongs together stays together: a
+// request with a share, a limit or a policy of its own gets none of the rule's. True: it is the
+// rule's TFLOPS that are in `tflops` now. Pure.
+bool fill_from(const QuotaRule& rule, survey::QuotaFlags& flags, TflopsQuota& tflops);
 
 }  // namespace vgpu::hypervisor

@@ -177,7 +177,7 @@ void StateDirectories::add(const std::string& path, std::vector<DirectoryPointer
 }
 
 // Of the daemon's own making, in its own directory: what is there is believed.
-void StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
+std::vector<std::string> StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
   std::vector<std::string> unneeded;
   std::error_code error;
   for (std::filesystem::directory_iterator at(cells_, error), end; !error && at != end;
@@ -195,7 +195,7 @@ void StateDirectories::add_cells(std::vector<DirectoryPointer>& found) {
       found.push_back(known_or_new(cell_at(at->path(), *user, id)));
     }
   }
-  for (const std::string& path : unneeded) remove_cell(path);
+  return unneeded;
 }
 
 // What vgpu makes in one. What else its user put there stays, under a name that is no cell's.
@@ -269,6 +269,18 @@ bool StateDirectories::make_for(uid_t user) {
 const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns) {
   if (looked_ns_ != 0 && now_ns < looked_ns_ + kDirectoriesEveryNs) return directories_;
   looked_ns_ = now_ns;
+  std::vector<std::string> unneeded;
+  directories_ = find(unneeded);
+  for (const std::string& path : unneeded) remove_cell(path);
+  return directories_;
+}
+
+std::vector<DirectoryPointer> StateDirectories::only_look() {
+  std::vector<std::string> unneeded;
+  return find(unneeded);
+}
+
+std::vector<DirectoryPointer> StateDirectories::find(std::vector<std::string>& unneeded) {
   notes_.clear();
   std::vector<DirectoryPointer> found{directories_.front()};
   for (const std::string& pattern : patterns_) {
@@ -278,9 +290,8 @@ const std::vector<DirectoryPointer>& StateDirectories::look(std::uint64_t now_ns
     }
     globfree(&matches);
   }
-  add_cells(found);
-  directories_ = std::move(found);
-  return directories_;
+  unneeded = add_cells(found);
+  return found;
 }
 
 }  // namespace vgpu::hypervisor

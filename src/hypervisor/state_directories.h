@@ -64,6 +64,8 @@ class StateDirectories {
   // What is there now, the daemon's own first; the file system is asked every quarter of a second.
   // A directory that is there again is the same object.
   const std::vector<DirectoryPointer>& look(std::uint64_t now_ns);
+  // The same for who changes nothing: asked anew, and cells that aren't needed stay.
+  std::vector<DirectoryPointer> only_look();
   // The next look asks the file system.
   void look_anew() { looked_ns_ = 0; }
   // Makes one for a user who has none, where a pattern names it after its user ("/dev/shm/vgpu-*")
@@ -77,7 +79,9 @@ class StateDirectories {
 
  private:
   void add(const std::string& path, std::vector<DirectoryPointer>& found);
-  void add_cells(std::vector<DirectoryPointer>& found);
+  // Those that aren't needed any more are left out, and named.
+  std::vector<std::string> add_cells(std::vector<DirectoryPointer>& found);
+  std::vector<DirectoryPointer> find(std::vector<std::string>& unneeded);
   DirectoryPointer known_or_new(UserDirectory fresh) const;
   void remove_cell(const std::string& path);
 

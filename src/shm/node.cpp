@@ -19,17 +19,47 @@
 #include "vgpu/shm/step.h"
 
 namespace vgpu::shm {
-namespace {
-
-constexpr std::size_t kNodeBytes = sizeof(NodeHeader) + std::size_t{kSeats} * sizeof(SeatRecord);
-static_assert(kSeats == core::kMaxSeats && kNoSeat == core::kNoSeat);
-
-NodeHeader& header_of(void* base) { return *static_cast<NodeHeader*>(base); }
 
 SegmentPath node_path(const StateDir& dir) {
   SegmentPath path(dir.path.view());
   return path.append("/node.seats");
 }
+
+Status check_node(const void* base, std::size_t size) {
+  if (size < sizeof(NodeHeader)) return Status::corrupt;
+  const auto& header = *static_cast<const NodeHeader*>(base);
+  if (header.magic != kNodeMagic) return Status::corrupt;
+  if (header.major != kNodeMajor) return Status::bad_version;
+  if (header.ready.load(std::memory_order_acquire) != 1 || header.seat_count != kSeats ||
+      header.byte_size != size || size < kNodeBytes)
+    return Status::corrupt;
+  return Status::ok;
+}
+
+// A fingerprint of the tenant's id: seats of one tenant have the same.
+std::uint64_t tenant_number(const SeatRecord& record) {
+  std::uint64_t hash = 0;
+  for (const Word& word : record.tenant)
+    hash = (hash ^ word.load(std::memory_order_relaxed)) * 0x9e3779b97f4a7c15 + (hash >> 29);
+  return hash;
+}
+
+// A seat means nothing once its process is gone, whoever holds its files.
+bool seat_is_dead(const SeatRecord& record, std::uint32_t seat, const Owner& owner, int fd,
+                  std::uint64_t own_namespace) {
+  const bool is_named = owner.state == SlotState::live;
+  if (is_named && own_namespace != 0 && record.pid_namespace.load() == own_namespace &&
+      platform::life_of(owner.pid, record.start_ticks.load()) == platform::Life::gone)
+    return true;
+  return owner_is_dead(owner, fd, kLockBase + seat, record.start_ticks.load(),
+                       record.pid_namespace.load(), own_namespace);
+}
+
+namespace {
+
+static_assert(kSeats == core::kMaxSeats && kNoSeat == core::kNoSeat);
+
+NodeHeader& header_of(void* base) { return *static_cast<NodeHeader*>(base); }
 
 // Relaxed: text is published by the owner word.
 template <std::size_t Words>
@@ -51,17 +81,6 @@ FixedString<kMaxName> load_text(const Word (&from)[Words]) {
     std::memcpy(text + i * 8, &word, 8);
   }
   return FixedString<kMaxName>(std::string_view(text, ::strnlen(text, kMaxName)));
-}
-
-Status check_node(const void* base, std::size_t size) {
-  if (size < sizeof(NodeHeader)) return Status::corrupt;
-  const auto& header = *static_cast<const NodeHeader*>(base);
-  if (header.magic != kNodeMagic) return Status::corrupt;
-  if (header.major != kNodeMajor) return Status::bad_version;
-  if (header.ready.load(std::memory_order_acquire) != 1 || header.seat_count != kSeats ||
-      header.byte_size != size || size < kNodeBytes)
-    return Status::corrupt;
-  return Status::ok;
 }
 
 Status make_node(const StateDir& dir, const SegmentPath& path) {
@@ -90,17 +109,6 @@ Status make_node(const StateDir& dir, const SegmentPath& path) {
   return linked == 0 ? Status::ok : Status::unavailable;
 }
 
-// A seat means nothing once its process is gone, whoever holds its files.
-bool seat_is_dead(const SeatRecord& record, std::uint32_t seat, const Owner& owner, int fd,
-                  std::uint64_t own_namespace) {
-  const bool is_named = owner.state == SlotState::live;
-  if (is_named && own_namespace != 0 && record.pid_namespace.load() == own_namespace &&
-      platform::life_of(owner.pid, record.start_ticks.load()) == platform::Life::gone)
-    return true;
-  return owner_is_dead(owner, fd, kLockBase + seat, record.start_ticks.load(),
-                       record.pid_namespace.load(), own_namespace);
-}
-
 void clear_record(SeatRecord& record) {
   // Relaxed: published by the owner word's change to live.
   for (Word* word :
@@ -125,14 +133,6 @@ SeatSecond read_second(const HistoryRow& row, std::uint64_t second) {
   const std::uint64_t behind = row.behind.load(std::memory_order_relaxed);
   out.behind = behind == 0 || behind > kSeats ? kNoSeat : static_cast<std::uint32_t>(behind - 1);
   return out;
-}
-
-// A fingerprint of the tenant's id: seats of one tenant have the same.
-std::uint64_t tenant_number(const SeatRecord& record) {
-  std::uint64_t hash = 0;
-  for (const Word& word : record.tenant)
-    hash = (hash ^ word.load(std::memory_order_relaxed)) * 0x9e3779b97f4a7c15 + (hash >> 29);
-  return hash;
 }
 
 GpuUuid gpu_of(const SeatRecord& record) {

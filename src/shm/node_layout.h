@@ -8,6 +8,7 @@
 #pragma once
 
 #include "layout.h"
+#include "segment.h"
 #include "vgpu/core/arbiter.h"
 #include "vgpu/core/hosting.h"
 #include "vgpu/shm/node.h"
@@ -90,5 +91,16 @@ struct alignas(kCacheLine) SeatRecord {
 static_assert(sizeof(SeatRecord) == 2048 && std::is_standard_layout_v<SeatRecord>);
 static_assert(offsetof(SeatRecord, want_since_ns) == 192 && offsetof(SeatRecord, grant) == 256);
 static_assert(offsetof(SeatRecord, history) == 320);
+
+inline constexpr std::size_t kNodeBytes =
+    sizeof(NodeHeader) + std::size_t{kSeats} * sizeof(SeatRecord);
+
+SegmentPath node_path(const StateDir& dir);
+// Checks a mapping, or a copy, whose size is known to be real.
+Status check_node(const void* base, std::size_t size);
+std::uint64_t tenant_number(const SeatRecord& record);
+// Of a seat that isn't free; `fd`: of the node's file.
+bool seat_is_dead(const SeatRecord& record, std::uint32_t seat, const Owner& owner, int fd,
+                  std::uint64_t own_namespace);
 
 }  // namespace vgpu::shm

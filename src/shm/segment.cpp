@@ -41,10 +41,10 @@ void unlink_if_same(const platform::File& file, const SegmentPath& path) {
 }
 
 platform::File open_own_regular_file(const StateDir& dir, const SegmentPath& path,
-                                     std::size_t& size, Status& status) {
+                                     std::size_t& size, Status& status, int access) {
   status = Status::unavailable;
   platform::File file(
-      ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+      ::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
   if (!file.is_open()) {
     if (errno == ENOENT) status = Status::not_found;
     if (errno == ELOOP || errno == ENXIO || errno == EISDIR) status = Status::corrupt;

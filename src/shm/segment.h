@@ -4,6 +4,8 @@
 // checked once, at open.
 #pragma once
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -98,7 +100,7 @@ using SegmentPath = FixedString<511>;
 platform::File new_file(const StateDir& dir, SegmentPath& temporary);
 int link_name(const platform::File& file, const SegmentPath& temporary, const SegmentPath& path);
 platform::File open_own_regular_file(const StateDir& dir, const SegmentPath& path,
-                                     std::size_t& size, Status& status);
+                                     std::size_t& size, Status& status, int access = O_RDWR);
 void unlink_if_same(const platform::File& file, const SegmentPath& path);
 
 // Letters, digits, '.', '_', '-'; not hidden: an id is also a file name.

@@ -89,13 +89,6 @@ void collect_all(const Segment& segment) {
   }
 }
 
-bool is_dead(const Segment& segment, std::uint32_t slot, const Owner& owner, int fd,
-             std::uint64_t own_namespace) {
-  const SlotIdentity& identity = segment.identity(slot);
-  return owner_is_dead(owner, fd, kLockBase + slot, identity.start_ticks.load(),
-                       identity.pid_namespace.load(), own_namespace);
-}
-
 void copy_program(const SlotIdentity& identity, FixedString<kMaxName>& out) {
   char text[kMaxName + 1] = {};
   for (std::size_t i = 0; i < sizeof text / 8; ++i) {
@@ -106,6 +99,24 @@ void copy_program(const SlotIdentity& identity, FixedString<kMaxName>& out) {
 }
 
 }  // namespace
+
+bool slot_is_dead(const Segment& segment, std::uint32_t slot, const Owner& owner, int fd,
+                  std::uint64_t own_namespace) {
+  const SlotIdentity& identity = segment.identity(slot);
+  return owner_is_dead(owner, fd, kLockBase + slot, identity.start_ticks.load(),
+                       identity.pid_namespace.load(), own_namespace);
+}
+
+void view_slot(const Segment& segment, std::uint32_t slot, const Owner& owner, ProcessView& view) {
+  view.slot = slot;
+  view.pid = owner.pid;
+  view.pid_namespace = segment.identity(slot).pid_namespace.load();
+  view.start_time_ticks = segment.identity(slot).start_ticks.load();
+  copy_program(segment.identity(slot), view.program);
+  for (std::uint32_t gpu = 0; gpu < segment.gpu_count(); ++gpu) {
+    view.charged_bytes[gpu] = core::charge_bytes(segment.line(gpu, slot).charge.load());
+  }
+}
 
 Status Tenant::join() {
   if (state_ == nullptr) return Status::not_found;
@@ -154,7 +165,7 @@ std::uint32_t reap_dead_slots(Tenant::State& state) {
     std::uint64_t seen = segment.owner(slot).load();
     const Owner owner = Owner::unpack(seen);
     if (owner.state == SlotState::free) continue;
-    if (!is_dead(segment, slot, owner, fd, own_namespace)) continue;
+    if (!slot_is_dead(segment, slot, owner, fd, own_namespace)) continue;
     step(core::Step::reap_judged);
     // The dead don't come back, and a successor has another generation: so if the word is the same,
     // so is the verdict.
@@ -196,14 +207,7 @@ std::size_t Tenant::processes(std::span<ProcessView> out) const {
     const Owner owner = Owner::unpack(seen);
     if (owner.state != SlotState::live) continue;
     ProcessView view;
-    view.slot = slot;
-    view.pid = owner.pid;
-    view.pid_namespace = segment.identity(slot).pid_namespace.load();
-    view.start_time_ticks = segment.identity(slot).start_ticks.load();
-    copy_program(segment.identity(slot), view.program);
-    for (std::uint32_t gpu = 0; gpu < segment.gpu_count(); ++gpu) {
-      view.charged_bytes[gpu] = core::charge_bytes(segment.line(gpu, slot).charge.load());
-    }
+    view_slot(segment, slot, owner, view);
     // All of it is of one process, or of none that we show.
     if (segment.owner(slot).load() != seen) continue;
     out[count++] = view;

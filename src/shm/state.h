@@ -65,6 +65,10 @@ class ProcessLock {
   ProcessPart& process_;
 };
 
+// Of a slot that isn't free; `fd`: of the segment's file.
+bool slot_is_dead(const Segment& segment, std::uint32_t slot, const Owner& owner, int fd,
+                  std::uint64_t own_namespace);
+void view_slot(const Segment& segment, std::uint32_t slot, const Owner& owner, ProcessView& view);
 std::uint32_t reap_dead_slots(Tenant::State& state);
 // The same unless it was done less than `interval_ns` ago, or would take more than a tenth of the
 // time.

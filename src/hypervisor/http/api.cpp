@@ -76,6 +76,16 @@ class Fields {
     if (to.size() > kTextMax || to.find('\0') != std::string::npos)
       throw std::invalid_argument(fmt::format("\"{}\" is too long", name));
   }
+  // Text, or a number of any kind, as it was written.
+  void take_number(const char* name, std::string& to) {
+    const Json value = taken(name);
+    if (value.is_null()) return;
+    if (!value.is_number() && !value.is_string())
+      throw std::invalid_argument(fmt::format("\"{}\" must be text or a number", name));
+    to = value.is_string() ? value.get<std::string>() : value.dump();
+    if (to.empty()) throw std::invalid_argument(fmt::format("\"{}\" is empty", name));
+    if (to.size() > kTextMax) throw std::invalid_argument(fmt::format("\"{}\" is too long", name));
+  }
   void take(const char* name, bool& to) {
     const Json value = taken(name);
     if (value.is_null()) return;
@@ -127,7 +137,9 @@ class Fields {
   Json json_;
 };
 
-void take_quota(Fields& fields, survey::QuotaFlags& flags) {
+void take_quota(Fields& fields, survey::QuotaFlags& flags, TflopsQuota& tflops) {
+  fields.take_number("tflops", tflops.share);
+  fields.take_number("tflops_limit", tflops.limit);
   fields.take("memory", flags.memory);
   fields.take("compute", flags.compute);
   fields.take("compute_limit", flags.compute_limit);
@@ -360,7 +372,7 @@ class Api {
     Fields fields(ask.body);
     fields.take("name", request.name);
     fields.take("gpus", request.gpus);
-    take_quota(fields, request);
+    take_quota(fields, request, request.tflops);
     fields.take("oversubscribe", request.oversubscribe);
     fields.take("program", request.program);
     fields.take("state_directory", request.state_directory);
@@ -402,7 +414,7 @@ class Api {
     ChangeRequest request;
     Fields fields(ask.body);
     fields.take("gpus", request.gpus);
-    take_quota(fields, request);
+    take_quota(fields, request, request.tflops);
     fields.take("oversubscribe", request.oversubscribe);
     fields.take("when_free", request.when_free);
     fields.take("source", {{"daemon", Source::daemon}, {"run", Source::run}}, request.by);

@@ -91,14 +91,16 @@ std::string pod_body(const NodeState& state, const PodIdentity& pod,
     quotas.push_back({{"uuid", gpu.uuid_text()}, {"quota", quota_json(gpu.quota)}});
   }
   // The predecessor knows one limit for all GPUs of a pod; its limiter reads the shared memory
-  // for more, ours what stands under `vgpu`. TFLOPS aren't what we count in: null, which it takes
-  // for "not limited by this".
+  // for more, ours what stands under `vgpu`. Null TFLOPS it takes for "not limited by this".
   const Quota& quota = tenant->gpus.front().quota;
+  const GpuState* const gpu = state.gpu(tenant->gpus.front().gpu);
+  const bool has_tflops = gpu != nullptr && gpu->fp16_tflops && quota.compute_limit_percent != 0;
   const Json data = {
       {"pod_name", pod.name},
       {"namespace", pod.name_space},
       {"gpu_uuids", gpus},
-      {"tflops_limit", nullptr},
+      {"tflops_limit",
+       has_tflops ? Json(*gpu->fp16_tflops * quota.compute_limit_percent / 100) : Json(nullptr)},
       {"vram_limit", quota.limits_memory() ? Json(quota.memory_limit_bytes) : Json(nullptr)},
       {"qos_level", qos_of(quota.priority)},
       {"compute_shard", false},

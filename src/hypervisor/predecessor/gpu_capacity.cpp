@@ -132,12 +132,12 @@ unsigned GpuCapacity::percent_of(std::string_view nvml_name, double tflops) cons
   if (!std::isfinite(tflops) || tflops <= 0) {
     throw CapacityError{fmt::format("{} TFLOPS: a number above 0 is expected", tflops)};
   }
-  const double percent = tflops / *capacity * 100;
-  if (percent > 100.5) {
+  const long percent = std::lround(std::min(tflops / *capacity * 100, 1e6));
+  if (percent > 100) {
     throw CapacityError{
         fmt::format("{} TFLOPS are more than the {} of \"{}\"", tflops, *capacity, model)};
   }
-  return static_cast<unsigned>(std::clamp(std::lround(percent), 1L, 100L));
+  return static_cast<unsigned>(std::max(percent, 1L));
 }
 
 }  // namespace vgpu::hypervisor

@@ -42,7 +42,7 @@ class GpuCapacity {
   unsigned percent_of(std::string_view nvml_name, double tflops) const;
 
  private:
-  std::string source_ = "the table of GPU models (none is loaded)";
+  std::string source_ = "the table of GPU models (gpu-info names none)";
   std::vector<GpuModel> models_;
   std::map<std::string, double, std::less<>> by_name_;
 };

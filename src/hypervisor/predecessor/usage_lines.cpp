@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 
 namespace vgpu::hypervisor {
 namespace {
@@ -53,8 +52,10 @@ std::string influx_line(const UsageLine& line) {
     out += '=';
     if (const auto* number = std::get_if<double>(&value)) {
       out += fmt::format("{}", *number);
+    } else if (const auto* whole = std::get_if<std::uint64_t>(&value)) {
+      out += fmt::format("{}u", *whole);
     } else {
-      out += fmt::format("{}u", std::get<std::uint64_t>(value));
+      out += fmt::format("{}i", std::get<std::int64_t>(value));
     }
   }
   return any ? fmt::format("{} {}\n", out, line.time_ms) : "";
@@ -76,22 +77,18 @@ std::string json_line(const UsageLine& line) {
 }
 
 void UsageBatch::add(const std::string& measurement, const std::map<std::string, std::string>& tags,
-                     std::string_view field, bool is_whole, const std::optional<double>& value) {
+                     std::string_view field, UsageType type, const std::optional<double>& value) {
   if (!value || !std::isfinite(*value)) return;
   Sum& sum = rows_[{measurement, tags}].sums[std::string(field)];
   sum.total += *value;
   sum.samples += 1;
-  sum.is_whole = is_whole;
+  sum.type = type;
   sum.is_count = field.ends_with("_cnt");
-}
-
-namespace {
-enum class Type : unsigned char { number, whole };
 }
 
 void UsageBatch::add(const GpuUsage& usage) {
 #define VGPU_GPU_FIELD(name, type, unit, meaning) \
-  add("tf_gpu_usage", usage.tags, #name, Type::type == Type::whole, usage.name);
+  add("tf_gpu_usage", usage.tags, #name, UsageType::type, usage.name);
 #define VGPU_WORKER_FIELD(name, type, unit, meaning)
 #include "usage_fields.def"
 #undef VGPU_GPU_FIELD
@@ -101,7 +98,7 @@ void UsageBatch::add(const GpuUsage& usage) {
 void UsageBatch::add(const WorkerUsage& usage) {
 #define VGPU_GPU_FIELD(name, type, unit, meaning)
 #define VGPU_WORKER_FIELD(name, type, unit, meaning) \
-  add("tf_worker_usage", usage.tags, #name, Type::type == Type::whole, usage.name);
+  add("tf_worker_usage", usage.tags, #name, UsageType::type, usage.name);
 #include "usage_fields.def"
 #undef VGPU_GPU_FIELD
 #undef VGPU_WORKER_FIELD
@@ -113,10 +110,18 @@ std::vector<UsageLine> UsageBatch::take(std::uint64_t time_ms) {
     UsageLine line{key.first, key.second, {}, time_ms};
     for (const auto& [name, sum] : row.sums) {
       const double value = sum.is_count ? sum.total : sum.total / static_cast<double>(sum.samples);
-      if (sum.is_whole) {
-        line.fields[name] = static_cast<std::uint64_t>(std::llround(std::clamp(value, 0.0, 9e18)));
-      } else {
-        line.fields[name] = value;
+      switch (sum.type) {
+        case UsageType::number:
+          line.fields[name] = value;
+          break;
+        case UsageType::whole:
+          line.fields[name] =
+              static_cast<std::uint64_t>(std::llround(std::clamp(value, 0.0, 9e18)));
+          break;
+        case UsageType::integer:
+          line.fields[name] =
+              static_cast<std::int64_t>(std::llround(std::clamp(value, -9e18, 9e18)));
+          break;
       }
     }
     lines.push_back(std::move(line));
@@ -125,28 +130,10 @@ std::vector<UsageLine> UsageBatch::take(std::uint64_t time_ms) {
   return lines;
 }
 
-std::map<std::string, std::string> parse_extra_labels(const std::string& text) {
-  std::map<std::string, std::string> labels;
-  if (text.empty()) return labels;
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_null()) return labels;
-  if (!json.is_object()) {
-    throw std::invalid_argument(
-        R"(extra labels: a JSON object as in {"team":"team_tag"}, or null, is expected)");
-  }
-  for (const auto& [label, tag] : json.items()) {
-    if (label.empty() || !tag.is_string() || tag.get<std::string>().empty()) {
-      throw std::invalid_argument(
-          fmt::format("extra labels: \"{}\": the name of its tag, a text, is expected",
-                      one_line(label).substr(0, 80)));
-    }
-    labels[label] = tag.get<std::string>();
-  }
-  return labels;
-}
-
 std::string usage_fields_page() {
-  std::string page = "| measurement | field | type | unit | what it is |\n|---|---|---|---|---|\n";
+  std::string page = "| measurement | name | type | unit | what it is |\n|---|---|---|---|---|\n";
+#define VGPU_USAGE_TAG(measurement, name, meaning) \
+  page += "| `" #measurement "` | `" #name "` | tag | | " meaning " |\n";
 #define VGPU_GPU_FIELD(name, type, unit, meaning) \
   page += "| `tf_gpu_usage` | `" #name "` | " #type " | " unit " | " meaning " |\n";
 #define VGPU_WORKER_FIELD(name, type, unit, meaning) \

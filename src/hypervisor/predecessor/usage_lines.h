@@ -16,7 +16,9 @@ namespace vgpu::hypervisor {
 
 enum class UsageFormat : unsigned char { influx, json };
 
-using UsageValue = std::variant<double, std::uint64_t>;
+using UsageValue = std::variant<double, std::uint64_t, std::int64_t>;
+// In the order of that variant.
+enum class UsageType : unsigned char { number, whole, integer };
 
 struct UsageLine {
   std::string measurement;
@@ -30,7 +32,7 @@ std::string influx_line(const UsageLine& line);
 std::string json_line(const UsageLine& line);
 
 // Batches of one-second samples; a field is averaged over the samples that had it. Counters
-// (`whole` fields named ..._cnt) are added up.
+// (fields named ..._cnt) are added up.
 struct GpuUsage {
   std::map<std::string, std::string> tags;
 #define VGPU_GPU_FIELD(name, type, unit, meaning) std::optional<double> name;
@@ -59,23 +61,19 @@ class UsageBatch {
   struct Sum {
     double total = 0;
     std::uint64_t samples = 0;
-    bool is_whole = false;
+    UsageType type = UsageType::number;
     bool is_count = false;
   };
   struct Row {
     std::map<std::string, Sum> sums;
   };
   void add(const std::string& measurement, const std::map<std::string, std::string>& tags,
-           std::string_view field, bool is_whole, const std::optional<double>& value);
+           std::string_view field, UsageType type, const std::optional<double>& value);
 
   std::map<std::pair<std::string, std::map<std::string, std::string>>, Row> rows_;
 };
 
-// What --metrics-extra-labels holds: a JSON object {label: tag}, or null for none. Throws
-// std::invalid_argument with one line.
-std::map<std::string, std::string> parse_extra_labels(const std::string& text);
-
-// The table of fields for docs/predecessor-files.md.
+// The table of tags and fields for docs/predecessor-files.md.
 std::string usage_fields_page();
 
 }  // namespace vgpu::hypervisor

@@ -24,10 +24,9 @@ std::optional<double> number(const std::optional<T>& value, double scale = 1) {
   return value ? std::optional(static_cast<double>(*value) * scale) : std::nullopt;
 }
 
-std::optional<double> tflops(const std::optional<double>& percent, const std::string& model,
-                             const GpuCapacity& capacity) {
-  const auto most = capacity.tflops_of(model);
-  return percent && most ? std::optional(*percent / 100 * *most) : std::nullopt;
+std::optional<double> tflops(const std::optional<double>& percent, const GpuState* gpu) {
+  if (!percent || gpu == nullptr || !gpu->fp16_tflops) return std::nullopt;
+  return *percent / 100 * *gpu->fp16_tflops;
 }
 
 const TenantGpuState* same_tenant_gpu(const NodeState* state, const std::string& id,
@@ -56,19 +55,31 @@ void add_gpu(const GpuState& gpu, const std::string& node, const UsageOptions& o
           number(sample.used_bytes, 100 / static_cast<double>(*gpu.total_bytes));
     }
     usage.compute_percentage = number(sample.busy_percent);
-    usage.compute_tflops = tflops(usage.compute_percentage, gpu.name, options.capacity);
+    usage.compute_tflops = tflops(usage.compute_percentage, &gpu);
     usage.power_usage = number(sample.power_milliwatts);
   }
   batch.add(usage);
 }
 
+// What the predecessor says of a worker, which is a pod; a tenant that is none, or several, has its
+// own name.
+std::map<std::string, std::string> worker_tags(const NodeState& now, const TenantState& tenant,
+                                               const UsageOptions& options) {
+  const UsagePod* is = nullptr;
+  for (const UsagePod& pod : options.pods) {
+    if (pod.tenant != tenant.name || now.tenant_named(pod.tenant) != &tenant) continue;
+    if (is != nullptr) return {{"worker", tenant.name}};
+    is = &pod;
+  }
+  if (is == nullptr) return {{"worker", tenant.name}};
+  return {{"worker", is->name}, {"namespace", is->name_space}, {"workload", is->workload}};
+}
+
 void add_worker(const NodeState* before, const NodeState& now, const TenantState& tenant,
                 const TenantGpuState& gpu, const UsageOptions& options, UsageBatch& batch) {
   WorkerUsage usage;
-  usage.tags = {{"node", now.node_name},
-                {"pool", options.pool},
-                {"uuid", gpu.uuid_text()},
-                {"worker", tenant.name}};
+  usage.tags = worker_tags(now, tenant, options);
+  usage.tags.insert({{"node", now.node_name}, {"pool", options.pool}, {"uuid", gpu.uuid_text()}});
   // Who has the predecessor's limiter is charged nothing in a ledger of ours.
   std::uint64_t held_bytes = gpu.charged_bytes;
   for (const auto& process : now.processes) {
@@ -82,10 +93,7 @@ void add_worker(const NodeState* before, const NodeState& now, const TenantState
         *usage.memory_bytes * 100 / static_cast<double>(gpu.quota.memory_limit_bytes);
   }
   usage.compute_percentage = gpu.got_percent_1s;
-  const GpuState* const whole = now.gpu(gpu.gpu);
-  if (whole != nullptr) {
-    usage.compute_tflops = tflops(usage.compute_percentage, whole->name, options.capacity);
-  }
+  usage.compute_tflops = tflops(usage.compute_percentage, now.gpu(gpu.gpu));
   const TenantGpuState* const earlier = same_tenant_gpu(before, tenant.id, gpu.gpu);
   if (earlier != nullptr && gpu.counters.delayed_launches >= earlier->counters.delayed_launches) {
     usage.compute_throttled_cnt =

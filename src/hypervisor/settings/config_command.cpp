@@ -64,7 +64,7 @@ void add_setting_flags(CLI::App& command, TypedFlags& typed) {
 
 Loaded load_settings(const TypedFlags& typed) {
   Loaded loaded = load(typed.config, typed.flags, survey::ProcessEnvironment());
-  if (loaded.faults.empty()) check_meaning(loaded);
+  check_meaning(loaded);
   return loaded;
 }
 
@@ -104,9 +104,12 @@ void add_config_command(CLI::App& app, Run& run) {
   const auto typed = std::make_shared<settings::TypedFlags>();
   const auto json = std::make_shared<bool>(false);
 
-  CLI::App* check = config->add_subcommand("check", "Lists every fault of FILE with its place.");
-  check->add_option("file", typed->config, "Default: the file that the daemon would read")
-      ->type_name("FILE");
+  CLI::App* check = config->add_subcommand(
+      "check", "Lists every fault of FILE, variables and flags with its place.");
+  settings::add_setting_flags(*check, *typed);
+  check->add_option("file", typed->config, "As --config")
+      ->type_name("FILE")
+      ->excludes(check->get_option("--config"));
   check->callback([&run, typed] { run = [typed] { return settings::check(*typed); }; });
 
   CLI::App* show = config->add_subcommand("show", "Shows each value and where it comes from.");

@@ -66,8 +66,38 @@ std::size_t stray_non_ascii(std::string_view text) {
 
 constexpr std::size_t kMostFileBytes = 1 << 20;
 constexpr std::size_t kMostFaults = 100;
-constexpr std::size_t kMostTables = 4096;  // of one name
+constexpr std::size_t kMostSyntaxFaults = 20;  // each of them reads the text once more
+constexpr std::size_t kMostTables = 4096;      // of one name
 constexpr std::size_t kMostShown = 300;
+
+// Puts blanks in place of a line (from 1), and of what is lost with it: the keys below a table's
+// name, the rest of a list. False: nothing is there.
+bool blank_out(std::string& text, std::size_t line) {
+  std::size_t at = 0;
+  for (std::size_t i = 1; i < line; ++i) {
+    at = text.find('\n', at);
+    if (at == std::string::npos) return false;
+    ++at;
+  }
+  bool is_first = true, is_table = false;
+  int open = 0;  // brackets
+  while (at < text.size()) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::size_t begin = std::min(text.find_first_not_of(" \t\r", at), end);
+    const bool is_name = begin < end && text[begin] == '[' && open == 0;
+    if (is_first && begin == end) return false;
+    if (is_first) is_table = is_name;
+    if (!is_first && (is_name || (!is_table && open <= 0))) break;
+    for (std::size_t i = is_name ? end : begin; i < end; ++i) {
+      open += text[i] == '[' || text[i] == '{' ? 1 : text[i] == ']' || text[i] == '}' ? -1 : 0;
+    }
+    std::fill(text.begin() + static_cast<std::ptrdiff_t>(at),
+              text.begin() + static_cast<std::ptrdiff_t>(end), ' ');
+    is_first = false;
+    at = end + 1;
+  }
+  return true;
+}
 
 class Reader {
  public:
@@ -99,11 +129,17 @@ class Reader {
     std::string why;
     Value parsed{};
     if (!parse(row, text, parsed, why)) {
+      loaded_.origins[i].is_unread = true;
       fault(place, source == Source::file ? fmt::format("{}: {}", row.key, why) : why);
       return;
     }
     value = std::move(parsed);
-    loaded_.origins[i] = {source, place};
+    put_origin(i, source, place);
+  }
+
+  void put_origin(std::size_t i, Source source, const Place& place) {
+    loaded_.origins[i].source = source;
+    loaded_.origins[i].place = place;
   }
 
   void take_defaults() {
@@ -174,16 +210,27 @@ class Reader {
 
   void read_file(const std::string& text, const std::string& name) {
     loaded_.file = name;
+    const std::size_t faults = loaded_.faults.size();
+    if (const auto table = table_of(text, name)) {
+      loaded_.is_partial = loaded_.faults.size() != faults;
+      read_table(*table, "");
+    } else {
+      loaded_.is_partial = true;
+    }
+  }
+
+  // What of the text is TOML; none, with a fault: it isn't even that in parts.
+  std::optional<toml::table> table_of(const std::string& text, const std::string& name) {
     if (text.size() > kMostFileBytes) {
       fault({name}, fmt::format("{} bytes; {} at most", text.size(), kMostFileBytes));
-      return;
+      return std::nullopt;
     }
     // toml++ takes a NUL for the end.
     if (const std::size_t nul = text.find('\0'); nul != std::string::npos) {
       const auto lines =
           std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(nul), '\n');
       fault({name, static_cast<unsigned>(lines) + 1, 1}, "a NUL byte; this is no text");
-      return;
+      return std::nullopt;
     }
     if (const std::size_t at = stray_non_ascii(text); at != std::string::npos) {
       const auto end = text.begin() + static_cast<std::ptrdiff_t>(at);
@@ -191,14 +238,22 @@ class Reader {
       const std::size_t line_begin = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
       fault({name, static_cast<unsigned>(lines) + 1, static_cast<unsigned>(at - line_begin) + 1},
             "a character that isn't ASCII, outside of strings and comments");
-      return;
+      return std::nullopt;
     }
-    try {
-      const toml::table table = toml::parse(text, name);
-      read_table(table, "");
-    } catch (const toml::parse_error& error) {
-      fault(place_of(error.source()), std::string(error.description()));
+    // Lines that are no TOML are left out, so that the others' faults are listed too.
+    std::string rest = text;
+    for (std::size_t tries = 0; tries < kMostSyntaxFaults; ++tries) {
+      try {
+        return toml::parse(rest, name);
+      } catch (const toml::parse_error& error) {
+        const Place place = place_of(error.source());
+        const bool is_left_out = blank_out(rest, place.line);
+        if (tries == 0 || is_left_out) fault(place, std::string(error.description()));
+        // What was in a string before may stand between tokens now.
+        if (!is_left_out || stray_non_ascii(rest) != std::string::npos) return std::nullopt;
+      }
     }
+    return std::nullopt;
   }
 
   static bool is_section(const std::string& name) {
@@ -286,6 +341,7 @@ class Reader {
     } else if (const auto text = scalar(row.kind, node)) {
       take(i, row, value, *text, Source::file, place);
     } else {
+      loaded_.origins[i].is_unread = true;
       fault(place, fmt::format("{}: {} is wanted", row.key, wanted(row.kind)));
     }
   }
@@ -293,6 +349,7 @@ class Reader {
   void take_list(std::size_t i, const Row& row, std::vector<std::string>& value,
                  const toml::node& node, const Place& place) {
     const toml::array* array = node.as_array();
+    loaded_.origins[i].is_unread = true;  // until all of it is
     if (array == nullptr) {
       fault(place, fmt::format("{}: {} is wanted", row.key, wanted(row.kind)));
       return;
@@ -309,7 +366,8 @@ class Reader {
       items.push_back(*text);
     }
     value = std::move(items);
-    loaded_.origins[i] = {Source::file, place};
+    loaded_.origins[i].is_unread = false;
+    put_origin(i, Source::file, place);
   }
 
   // The tables of a [[name]]; none, with a fault, where it is something else.
@@ -335,8 +393,8 @@ class Reader {
     for (const toml::table* table : tables_of(node, "pod")) {
       const std::size_t faults = loaded_.faults.size();
       Pod pod = read_pod(*table);
-      if (loaded_.faults.size() != faults) continue;
-      if (!seen.emplace(pod.name_space, pod.name).second) {
+      pod.is_partial = loaded_.faults.size() != faults;
+      if (!pod.is_partial && !seen.emplace(pod.name_space, pod.name).second) {
         fault(place_of(table->source()),
               fmt::format("pod {}/{} is declared twice", pod.name_space, pod.name));
       }
@@ -347,6 +405,7 @@ class Reader {
   void read_rule(const toml::table& table) {
     Rule rule;
     rule.place = place_of(table.source());
+    const std::size_t faults = loaded_.faults.size();
     for (const auto& [key, node] : table) {
       std::string* field = nullptr;
 #define VGPU_DAEMON_SETTING(...)
@@ -367,6 +426,7 @@ class Reader {
         take_table_text(full, node, *field);
       }
     }
+    rule.is_partial = loaded_.faults.size() != faults;
     loaded_.values.rules.push_back(std::move(rule));
   }
 
@@ -470,6 +530,7 @@ Loaded load(const std::string& flag, const GivenFlags& flags,
     loaded.faults.insert(loaded.faults.begin(),
                          {{survey::visible(candidate)},
                           contents.error.empty() ? "there is no such file" : contents.error});
+    loaded.is_partial = true;
     return loaded;
   }
   return read(flags, environment, std::nullopt, "");

@@ -151,8 +151,9 @@ comes from.
 
 The file is the one that `--config` names, else `VGPU_HYPERVISOR_CONFIG`, else the first that exists of
 `/etc/vgpu/hypervisor.toml` and `~/.config/vgpu/hypervisor.toml` (below `$XDG_CONFIG_HOME` where that is set).
-`hypervisor config example` prints one with every key; `hypervisor config check` lists every fault of a file with its line and
-column. A daemon doesn't start with a faulty setting; on SIGHUP it keeps what it has.
+`hypervisor config example` prints one with every key; `hypervisor config check [FILE]` lists every fault of a file with its line and
+column, and those of variables and of the daemon's flags, which it takes too; keys and certificates are read as the daemon reads them. A line that is
+no TOML is left out, so that the others are judged. A daemon doesn't start with a faulty setting; on SIGHUP it keeps what it has.
 
 Sizes, and GPU names, are written as in [settings.md](settings.md). Times are a whole number with `ms`, `s`, `m`, `h` or `d`.
 Lists stand in brackets in the file and between commas in a flag or variable. An empty variable counts as unset.
@@ -175,7 +176,7 @@ The state directory is `VGPU_STATE_DIR`, as for `vgpu`.
 ## Pods
 
 Each `[[pod]]` of the file says which tenant a pod of the predecessor's API is. With `pod-files.base-path`, a file is kept for each of them while
-its tenant is there ([page](predecessor-files.md)); a tenant is one pod then.
+its tenant is there ([page](predecessor-files.md)); a tenant is one pod then. The usage log calls the tenant by its pod ([page](predecessor-files.md#the-usage-log)).
 
 | key | |
 |---|---|
@@ -186,7 +187,7 @@ its tenant is there ([page](predecessor-files.md)); a tenant is one pod then.
 
 Each `[[rule]]` of the file gives a quota to tenants that are asked for without one: to whoever asks from a certain user, control group
 or container. The first rule counts all of whose matches hold; it has one match at least, and one quantity. What a request says wins over
-it. SIGHUP reads rules again.
+it. SIGHUP reads rules again. TFLOPS become percent by the [table of GPU models](predecessor-files.md#the-table-of-gpu-models).
 
 A process that has the limiter and says nothing at all belongs to the tenant of its rule: `rule-NAME`, one for each user, and `rule-NAME-CONTAINER`, one for each
 [container](hypervisor.md#containers). It is there as long as somebody is in it, and keeps its quota meanwhile.
@@ -214,6 +215,14 @@ compute = 10
 ## Variables of the predecessor's daemon
 
 )" + foreign_table(ForeignWhat::variable) +
+         R"(
+## Flags of the predecessor's `show-shm`
+
+)" + foreign_table(ForeignWhat::show_shm_flag) +
+         R"(
+## Flags of the predecessor's `mount-shm`
+
+)" + foreign_table(ForeignWhat::mount_shm_flag) +
          R"(
 ## Flags of the predecessor's `tui`
 
@@ -291,7 +300,8 @@ std::string shown_json(const Loaded& loaded) {
     out["pods"].push_back({{"namespace", pod.name_space},
                            {"name", pod.name},
                            {"tenant", pod.tenant},
-                           {"user", pod.user.empty() ? Json() : Json(pod.user)}});
+                           {"user", pod.user.empty() ? Json() : Json(pod.user)},
+                           {"workload", pod.workload.empty() ? Json() : Json(pod.workload)}});
   out["rules"] = Json::array();
   for (const Rule& rule : loaded.values.rules) {
     Json one;

@@ -56,7 +56,13 @@ struct Row {
 };
 std::span<const Row> rows();
 
-enum class ForeignWhat : unsigned char { flag, variable, tui_flag };
+enum class ForeignWhat : unsigned char {
+  flag,
+  variable,
+  show_shm_flag,  // these are of other commands, which have them by themselves
+  mount_shm_flag,
+  tui_flag
+};
 enum class Effect : unsigned char { works, changed, same, refused, said, apart };
 struct Foreign {
   ForeignWhat what;
@@ -85,6 +91,7 @@ struct Place {
 // One [[pod]] of the file.
 struct Pod {
   Place place;
+  bool is_partial = false;  // something of it can't be read, and has its fault
 #define VGPU_DAEMON_SETTING(...)
 #define VGPU_DAEMON_FOREIGN(...)
 #define VGPU_DAEMON_POD(field, key, kind, needed, text) \
@@ -115,6 +122,7 @@ std::span<const RuleRow> rule_rows();
 // One [[rule]] of the file.
 struct Rule {
   Place place;
+  bool is_partial = false;  // as a pod
 #define VGPU_DAEMON_SETTING(...)
 #define VGPU_DAEMON_FOREIGN(...)
 #define VGPU_DAEMON_POD(...)
@@ -164,12 +172,14 @@ std::string_view source_name(Source source);
 struct Origin {
   Source source = Source::fallback;
   Place place;
+  bool is_unread = false;  // something was given for it that can't be read, and has its fault
 };
 
 struct Loaded {
   Values values;
   std::vector<Origin> origins;  // parallel to rows()
   std::string file;             // the TOML file that was read; empty: none
+  bool is_partial = false;      // there is a file of which not all could be read
   std::vector<Fault> faults;    // with any, `values` must not be used
   std::vector<std::string> notices;
 };

@@ -228,6 +228,106 @@ TEST_F(AdmissionTest, ARuleGivesWhatARequestLeavesOpen) {
       << "the rule is Anna's";
 }
 
+// The A10 is in the table, the H200 isn't, or has eight times as much.
+DaemonOptions with_table(const std::string& h200) {
+  DaemonOptions options;
+  options.capacity = std::make_shared<const GpuCapacity>(GpuCapacity::parse(
+      "- {model: A10, fullModelName: vgpu simulated A10, fp16TFlops: 125}\n" + h200,
+      "gpu-info.yaml"));
+  return options;
+}
+constexpr const char* kH200 = "- {fullModelName: vgpu simulated H200, fp16TFlops: 1000}\n";
+
+CreateRequest in_tflops(const std::string& name, const std::string& gpus, const std::string& share,
+                        const std::string& limit = "") {
+  CreateRequest request = wish(name, gpus, "1GiB");
+  request.tflops = {share, limit};
+  return request;
+}
+
+TEST_F(AdmissionTest, TflopsBecomePercentOfEachGpuByItsModel) {
+  start_daemon(with_table(kH200));
+  wait_for([](const State& now) { return now.gpus[0].fp16_tflops == 125; });
+  const auto both = daemon().create(self(), in_tflops("a", "", "50", "62.6"));
+  ASSERT_TRUE(both.ok()) << both.refusal().what;
+  ASSERT_EQ(both.value().gpus.size(), 2u);
+  EXPECT_EQ(both.value().gpus[0].quota.compute_share_percent, 40);
+  EXPECT_EQ(both.value().gpus[0].quota.compute_limit_percent, 50);
+  EXPECT_EQ(both.value().gpus[1].quota.compute_share_percent, 5);
+  EXPECT_EQ(both.value().gpus[1].quota.compute_limit_percent, 6) << "to the nearest";
+  ChangeRequest change;
+  change.tflops.share = "1";
+  const auto less = daemon().change(self(), "a", change);
+  ASSERT_TRUE(less.ok()) << less.refusal().what;
+  EXPECT_EQ(less.value().gpus[0].after.compute_share_percent, 1);
+  EXPECT_EQ(less.value().gpus[0].after.compute_limit_percent, 50);
+  EXPECT_EQ(less.value().gpus[1].after.compute_share_percent, 1) << "never nothing";
+  change.gpus = "1";
+  change.tflops = {"", "500"};
+  const auto one = daemon().change(self(), "a", change);
+  ASSERT_TRUE(one.ok()) << one.refusal().what;
+  ASSERT_EQ(one.value().gpus.size(), 1u);
+  EXPECT_EQ(one.value().gpus[0].after.compute_limit_percent, 50);
+  CreateRequest fixed = in_tflops("b", "0", "25");
+  fixed.policy = "fixed";
+  const auto held = daemon().create(self(), fixed);
+  ASSERT_TRUE(held.ok()) << held.refusal().what;
+  EXPECT_EQ(held.value().gpus[0].quota.compute_limit_percent, 20);
+}
+
+TEST_F(AdmissionTest, AModelWithoutTflopsRefusesThemAndSoDoesWhatHasLess) {
+  start_daemon(with_table(""));
+  const auto why = [&](const CreateRequest& request) {
+    const Refusal refusal = refused(self(), request);
+    EXPECT_EQ(refusal.kind, RefusalKind::bad_request);
+    return refusal.what;
+  };
+  EXPECT_THAT(why(in_tflops("a", "1", "50")),
+              AllOf(HasSubstr("tflops: GPU 1: \"vgpu simulated H200\" isn't in gpu-info.yaml"),
+                    HasSubstr("add the model, or give percent")));
+  EXPECT_THAT(why(in_tflops("b", "0,1", "", "50")), HasSubstr("tflops_limit: GPU 1: "));
+  EXPECT_THAT(why(in_tflops("c", "0", "130")),
+              HasSubstr("more than the 125 of \"vgpu simulated A10\""));
+  EXPECT_THAT(why(in_tflops("d", "0", "-1")), HasSubstr("tflops: \"-1\" is no number"));
+  EXPECT_THAT(why(in_tflops("e", "0", "nan")), HasSubstr("is no number"));
+  CreateRequest twice = in_tflops("f", "0", "50");
+  twice.compute = "30";
+  EXPECT_THAT(why(twice), HasSubstr("tflops and compute say the same"));
+  made(self(), in_tflops("g", "0", "50"));
+  ChangeRequest change;
+  change.tflops.share = "126";
+  EXPECT_EQ(daemon().change(self(), "g", change).refusal().kind, RefusalKind::bad_request);
+  daemon().reload({});
+  EXPECT_THAT(why(in_tflops("h", "0", "50")), HasSubstr("gpu-info names none"));
+}
+
+TEST_F(AdmissionTest, ANumberOfGpusInTflopsNeedsOnePercentForAll) {
+  start_daemon(with_table(kH200));
+  CreateRequest request = in_tflops("a", "", "50");
+  request.gpu_count = 1;
+  EXPECT_THAT(
+      refused(self(), request).what,
+      HasSubstr("50 TFLOPS are 5 % of \"vgpu simulated H200\" and 40 % of \"vgpu simulated A10\""));
+  request.tflops.share = "1";  // 1 % of either, at least
+  EXPECT_THAT(placed(self(), request), ElementsAre(0));
+}
+
+TEST_F(AdmissionTest, ARulesTflopsArePercentOfTheGpuThatATenantGets) {
+  DaemonOptions options = with_table("");
+  QuotaRule rule;
+  rule.name = "batch";
+  rule.user = kAnna;
+  rule.tflops = {"25", ""};
+  options.admission.quota_rules = {rule};
+  start_daemon(options);
+  const auto by_rule = daemon().create(user(kAnna), wish("a", "0", "1GiB"));
+  ASSERT_TRUE(by_rule.ok()) << by_rule.refusal().what;
+  EXPECT_EQ(by_rule.value().gpus[0].quota.compute_share_percent, 20);
+  EXPECT_THAT(refused(user(kAnna), wish("b", "1", "1GiB")).what,
+              HasSubstr("rule batch: rule.tflops: GPU 1: \"vgpu simulated H200\" isn't in"));
+  made(user(kAnna), wish("c", "1", "1GiB", "10"));
+}
+
 TEST_F(AdmissionTest, WhatJustEndedCountsNoMoreAndWhatJustBeganDoes) {
   start_daemon();
   set("VGPU_SOCKET", "none");

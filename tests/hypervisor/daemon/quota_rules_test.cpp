@@ -72,12 +72,30 @@ TEST(QuotaRules, FillWhatTheRequestLeavesOpen) {
   one.quota.policy = "fixed";
   one.quota.priority = "low";
   survey::QuotaFlags open, share;
-  fill_from(one, open);
+  TflopsQuota none;
+  EXPECT_FALSE(fill_from(one, open, none));
   EXPECT_EQ(open.memory + open.compute + open.policy + open.priority, "8GiB20fixedlow");
   share.compute = "50";
-  fill_from(one, share);
+  fill_from(one, share, none);
   EXPECT_EQ(share.memory + share.compute + share.policy + share.priority, "8GiB50low")
       << "a share of its own goes with a policy of its own";
+}
+
+TEST(QuotaRules, TflopsAreAShareLikeAnyOther) {
+  QuotaRule one = rule(1000, "");
+  one.tflops = {"60", "90"};
+  survey::QuotaFlags open, share;
+  TflopsQuota given, own{"5", ""};
+  EXPECT_TRUE(fill_from(one, open, given));
+  EXPECT_EQ(given.share + given.limit, "6090");
+  share.compute = "50";
+  TflopsQuota not_given;
+  EXPECT_FALSE(fill_from(one, share, not_given));
+  EXPECT_FALSE(not_given.is_given());
+  one.quota.policy = "fixed";
+  survey::QuotaFlags other;
+  EXPECT_FALSE(fill_from(one, other, own)) << "they are the request's";
+  EXPECT_EQ(own.share + own.limit + other.policy, "5");
 }
 
 TEST(QuotaRules, TheFirstThatMatchesCounts) {
@@ -107,6 +125,15 @@ TEST(QuotaRules, ThatMeanNothingAreFaults) {
   EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ncompute = 101\n"), HasSubstr("101"));
   EXPECT_THAT(first_fault("[[rule]]\nuser = 0\nmemory = \"0=1GiB\"\n"), HasSubstr("GPU=VALUE"));
   EXPECT_THAT(first_fault("[[rule]]\ncgroup = \"a\"\ncompute = 5\n"), HasSubstr("no path"));
+  EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ntflops = 60\n"), HasSubstr("beside gpu-info"));
+  EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ntflops = \"60TF\"\n"),
+              HasSubstr("rule.tflops: \"60TF\" is no number of TFLOPS above 0"));
+  EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ntflops-limit = \"0\"\n"),
+              HasSubstr("rule.tflops-limit: \"0\" is no number of TFLOPS above 0"));
+  EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ntflops = 60\ncompute = 5\n"),
+              HasSubstr("rule.tflops and rule.compute say the same"));
+  EXPECT_THAT(first_fault("[[rule]]\nuser = 0\ntflops = 60\ntflops-limit = \"59.5\"\n"),
+              HasSubstr("rule.tflops-limit: 59.5 is less than the share of 60"));
 }
 
 TEST(Authority, SettingsThatMeanNothingAreFaults) {

@@ -113,6 +113,11 @@ def by_hand():
         # Changes, and how they are refused.
         call(local, "POST", "/api/v2/tenants", 201, body={"name": "fresh", "memory": "1GiB", "compute": 30})
         assert call(local, "POST", "/api/v2/tenants", 409, body={"memory": "1TiB"})["error"]["room"]
+        call(local, "POST", "/api/v2/tenants", 201, body={"name": "flops", "memory": "1GiB", "tflops": 31.5, "tflops_limit": "60"})
+        call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"tflops_limit": 60})
+        for field in ("tflops", "tflops_limit"):
+            for value in (True, [], ""):
+                call(local, "POST", "/api/v2/tenants", 400, body={field: value})
         for body in ([], {"nme": "x"}, {"memory": -1}, {"memory": 1.5}, {"oversubscribe": "yes"}, {"name": "a\0b"}):
             call(local, "POST", "/api/v2/tenants", 400, body=body)
         quota = {"memory_limit_bytes": 1 << 30, "share_percent": 30, "limit_percent": None, "policy": "elastic", "priority": "normal",
@@ -185,6 +190,9 @@ def by_daemon():
         changed = call(local, "PATCH", "/api/v2/tenants/{tenant}", 200, body={"compute": 40}, tenant=made["id"])
         assert changed["gpus"][0]["after"]["share_percent"] == 40
         call(local, "PATCH", "/api/v2/tenants/{tenant}", 400, body={"compute": "lots"}, tenant=made["id"])
+        for method, path in (("PATCH", "/api/v2/tenants/{tenant}"), ("POST", "/api/v2/tenants")):
+            refused = call(local, method, path, 400, body={"tflops": 60}, tenant=made["id"])
+            assert "tflops" in refused["error"]["message"] and "gpu-info" in refused["error"]["message"], "without a table none is taken"
         refused = call(local, "POST", "/api/v2/tenants", 409, body={"name": "big", "gpus": "0", "compute": 70})
         assert refused["error"]["kind"] == "no_room", refused
         call(local, "PUT", "/api/v2/tenants/{tenant}/name", 200, body={"name": "ml.other"}, tenant=made["id"])

@@ -25,6 +25,7 @@ inline GpuState full_gpu() {
   gpu.name = "NVIDIA H200";
   gpu.pci_bus_id = "00000000:01:00.0";
   gpu.total_bytes = 141ULL << 30;
+  gpu.fp16_tflops = 989.5;
   gpu.sample = {70ULL << 30, 93,   40,   0,    0, 61, 512'000,   700'000,
                 123'456'789, 1980, 3201, 0x24, 5, 16, 1'000'000, 2'000'000};
   gpu.sampled_ns = 1'764'000'000'000'000'000;

@@ -23,13 +23,28 @@ TEST(Predecessor, APodLearnsItsGpusAndLimitsFieldForField) {
   const Json body = Json::parse(pod_body(full_state(), {"ml", "trainer"}, {}));
   EXPECT_EQ(body.dump(),
             R"({"success":true,"data":{"pod_name":"trainer","namespace":"ml","gpu_uuids":)"
-            R"(["GPU-00000000-0000-0000-0000-000000000001"],"tflops_limit":null,)"
+            R"(["GPU-00000000-0000-0000-0000-000000000001"],"tflops_limit":494.75,)"
             R"("vram_limit":8589934592,"qos_level":"High","compute_shard":false,)"
             R"("isolation":"soft","vgpu":{"gpus":[{"uuid":)"
             R"("GPU-00000000-0000-0000-0000-000000000001","quota":{"memory_limit_bytes":)"
             R"(8589934592,"share_percent":30,"limit_percent":50,"policy":"elastic",)"
             R"("priority":"high","memory_source":"run","compute_source":"run"}}]}},)"
             R"("message":"Pod information retrieved"})");
+}
+
+TEST(Predecessor, ALimitInTflopsIsSaidWhereTheModelIsKnownAndThereIsALimit) {
+  const auto said = [](auto change) {
+    NodeState state = full_state();
+    change(state);
+    return Json::parse(pod_body(state, {"ml", "trainer"}, {}))["data"]["tflops_limit"];
+  };
+  EXPECT_EQ(said([](NodeState&) {}), 494.75);
+  EXPECT_TRUE(said([](NodeState& state) { state.gpus[0].fp16_tflops.reset(); }).is_null());
+  EXPECT_TRUE(said([](NodeState& state) {
+                state.tenants[0].gpus[0].quota.compute_limit_percent = 0;
+              }).is_null())
+      << "a share limits nobody";
+  EXPECT_TRUE(said([](NodeState& state) { state.gpus.clear(); }).is_null());
 }
 
 TEST(Predecessor, OurLimiterReadsTheWholeQuotaFromTheSameAnswer) {

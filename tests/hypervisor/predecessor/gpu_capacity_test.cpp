@@ -47,6 +47,7 @@ TEST(GpuCapacity, TurnsTflopsIntoPercent) {
   EXPECT_EQ(capacity.percent_of("H200", 989), 100U);
   EXPECT_EQ(capacity.percent_of("H200", 494), 50U);
   EXPECT_EQ(capacity.percent_of("H200", 0.5), 1U) << "never nothing";
+  EXPECT_EQ(capacity.percent_of("H200", 990), 100U) << "rounded";
 }
 
 TEST(GpuCapacity, RefusesWhatIsNotInItInsteadOfGivingAll) {
@@ -61,6 +62,8 @@ TEST(GpuCapacity, RefusesWhatIsNotInItInsteadOfGivingAll) {
   };
   EXPECT_THAT(error("NVIDIA H100", 100), HasSubstr("\"NVIDIA H100\" isn't in gpu-info.yaml"));
   EXPECT_THAT(error("H200", 2000), HasSubstr("more than the 989"));
+  EXPECT_THAT(error("H200", 994.5), HasSubstr("more than the 989")) << "101 %";
+  EXPECT_THAT(error("H200", 1e300), HasSubstr("more than the 989"));
   EXPECT_THAT(error("H200", 0), HasSubstr("above 0"));
   EXPECT_THAT(error("H200", std::numeric_limits<double>::quiet_NaN()), HasSubstr("above 0"));
 }

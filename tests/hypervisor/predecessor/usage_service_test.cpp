@@ -65,9 +65,54 @@ TEST(Usage, WritesWhatIsKnownAndNothingElse) {
   EXPECT_EQ(
       lines_of(&before, now, options),
       "tf_gpu_usage,node=n1,pool=p,uuid=GPU-11111111-2222-3333-4444-555555555555 "
-      "compute_percentage=50,memory_bytes=250u,memory_percentage=25,power_usage=300000 1\n"
+      "compute_percentage=50,memory_bytes=250u,memory_percentage=25,power_usage=300000i 1\n"
       "tf_worker_usage,node=n1,pool=p,uuid=GPU-11111111-2222-3333-4444-555555555555,worker=a "
-      "compute_percentage=20,compute_throttled_cnt=3u,memory_bytes=100u,memory_percentage=25 1\n");
+      "compute_percentage=20,compute_throttled_cnt=3i,memory_bytes=100u,memory_percentage=25 1\n");
+}
+
+std::string first_worker_line(const NodeState& now, const UsageOptions& options) {
+  const std::string lines = lines_of(nullptr, now, options);
+  const std::size_t at = lines.find("tf_worker_usage");
+  return lines.substr(at, lines.find(' ', at) - at);
+}
+
+TEST(Usage, ATenantThatIsAPodIsCalledByIt) {
+  UsageOptions options;
+  options.pods = {{"a", "ml", "train-0", "train"}, {"b", "ml", "other", ""}};
+  const std::string uuid = ",uuid=GPU-11111111-2222-3333-4444-555555555555";
+  EXPECT_EQ(first_worker_line(busy_node(), options),
+            "tf_worker_usage,namespace=ml,node=n1" + uuid + ",worker=train-0,workload=train");
+  options.pods[0].workload = "";
+  EXPECT_EQ(first_worker_line(busy_node(), options),
+            "tf_worker_usage,namespace=ml,node=n1" + uuid + ",worker=train-0");
+  options.pods[1].tenant = "a";
+  EXPECT_EQ(first_worker_line(busy_node(), options), "tf_worker_usage,node=n1" + uuid + ",worker=a")
+      << "two pods are one tenant";
+  // Another user's of the same name isn't the pod.
+  NodeState two = busy_node();
+  two.tenants.push_back(two.tenants[0]);
+  two.tenants[1].id = "a@1";
+  options.pods = {{"a", "ml", "train-0", ""}};
+  const std::string lines = lines_of(nullptr, two, options);
+  EXPECT_THAT(lines, HasSubstr("worker=train-0"));
+  EXPECT_THAT(lines, HasSubstr("worker=a "));
+}
+
+TEST(Usage, EveryTagIsInTheTable) {
+  UsageOptions options;
+  options.pool = "p";
+  options.pods = {{"a", "ml", "train-0", "train"}};
+  UsageBatch batch;
+  add_usage(nullptr, busy_node(), options, batch);
+  std::size_t tags = 0;
+  for (const auto& line : batch.take(1)) {
+    for (const auto& [tag, value] : line.tags) {
+      ++tags;
+      EXPECT_THAT(usage_fields_page(),
+                  HasSubstr("| `" + line.measurement + "` | `" + tag + "` | tag |"));
+    }
+  }
+  EXPECT_EQ(tags, 9U) << "and there are no others";
 }
 
 TEST(Usage, HasWhatTheDriverCountsForThePredecessorsLimiter) {
@@ -81,10 +126,9 @@ TEST(Usage, HasWhatTheDriverCountsForThePredecessorsLimiter) {
 }
 
 TEST(Usage, HasTflopsOfModelsThatAreInTheTable) {
-  UsageOptions options;
-  options.capacity =
-      GpuCapacity::parse("- model: H200\n  fullModelName: NVIDIA H200\n  fp16TFlops: 1000\n", "t");
-  const std::string lines = lines_of(nullptr, busy_node(), options);
+  NodeState state = busy_node();
+  state.gpus[0].fp16_tflops = 1000;
+  const std::string lines = lines_of(nullptr, state, {});
   EXPECT_THAT(lines, HasSubstr("compute_tflops=500"));
   EXPECT_THAT(lines, HasSubstr("compute_tflops=200"));
   EXPECT_THAT(lines, Not(HasSubstr("compute_throttled_cnt"))) << "there is nothing to compare with";

@@ -26,15 +26,17 @@ using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 TEST(UsageLines, AreThePredecessors) {
-  const UsageLine line{"tf_gpu_usage",
-                       {{"node", "n1"}, {"uuid", "GPU-1"}, {"pool", ""}},
-                       {{"rx", 1.5}, {"memory_bytes", std::uint64_t{4096}}},
-                       1'700'000'000'123};
-  EXPECT_EQ(influx_line(line),
-            "tf_gpu_usage,node=n1,uuid=GPU-1 memory_bytes=4096u,rx=1.5 1700000000123\n");
+  const UsageLine line{
+      "tf_gpu_usage",
+      {{"node", "n1"}, {"uuid", "GPU-1"}, {"pool", ""}},
+      {{"rx", 1.5}, {"memory_bytes", std::uint64_t{4096}}, {"power_usage", std::int64_t{-7}}},
+      1'700'000'000'123};
+  EXPECT_EQ(
+      influx_line(line),
+      "tf_gpu_usage,node=n1,uuid=GPU-1 memory_bytes=4096u,power_usage=-7i,rx=1.5 1700000000123\n");
   EXPECT_EQ(json_line(line),
             R"({"measure":"tf_gpu_usage","ts":1700000000123,"tag":{"node":"n1","uuid":"GPU-1"},)"
-            R"("field":{"memory_bytes":4096,"rx":1.5}})"
+            R"("field":{"memory_bytes":4096,"power_usage":-7,"rx":1.5}})"
             "\n");
 }
 
@@ -144,7 +146,7 @@ TEST(UsageBatch, AveragesWhatWasThereAndAddsUpCounts) {
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(influx_line(lines[0]),
             "tf_worker_usage,worker=w "
-            "compute_percentage=5,compute_throttled_cnt=12u,memory_bytes=102u 5\n");
+            "compute_percentage=5,compute_throttled_cnt=12i,memory_bytes=102u 5\n");
   EXPECT_THAT(batch.take(6), IsEmpty());
 }
 
@@ -158,15 +160,6 @@ TEST(UsageBatch, KeepsRowsApartByTheirTags) {
   batch.add(two);
   batch.add(nothing);
   EXPECT_EQ(batch.take(1).size(), 2U);
-}
-
-TEST(ExtraLabels, AreAnObjectOfTexts) {
-  EXPECT_THAT(parse_extra_labels(""), IsEmpty());
-  EXPECT_THAT(parse_extra_labels("null"), IsEmpty());
-  EXPECT_EQ(parse_extra_labels(R"({"a/b":"tag"})").at("a/b"), "tag");
-  for (const char* bad : {"{", "[]", "1", R"({"a":1})", R"({"a":""})", R"({"":"a"})", "x"}) {
-    EXPECT_THROW(parse_extra_labels(bad), std::invalid_argument) << bad;
-  }
 }
 
 constexpr std::uint64_t kDay = 86'400;

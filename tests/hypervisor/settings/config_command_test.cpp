@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -32,6 +33,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 struct Result {
   int status = -1;
@@ -110,6 +112,94 @@ TEST_F(ConfigCommand, FaultsNameSettingsAsTheyWereGiven) {
   EXPECT_NE(variable.status, 0);
   EXPECT_THAT(variable.out, HasSubstr("VGPU_HYPERVISOR_TLS_KEY: VGPU_HYPERVISOR_TLS_CERTIFICATE "
                                       "is needed beside it"));
+}
+
+std::ptrdiff_t lines_in(const std::string& text) {
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+TEST_F(ConfigCommand, FilesThatTheDaemonWouldNotStartWithAreFaults) {
+  const std::string key = write("key", "no key\n"), wide = write("secret", "0123456789abcdef\n");
+  const std::string file =
+      write("a.toml", "[api]\ntoken-key = \"/not/there\"\ntoken-jwks = \"" + key +
+                          "\"\ntls-certificate = \"/no/cert\"\ntls-key = \"/no/key\"\n"
+                          "socket = \"relative\"\n");
+  const Result files = hypervisor("config check " + file);
+  EXPECT_EQ(files.status, 1);
+  EXPECT_THAT(files.out, HasSubstr(file + ":2:13: api.token-key: /not/there: No such file"));
+  EXPECT_THAT(files.out, HasSubstr(file + ":3:14: api.token-jwks: " + key + ": "));
+  EXPECT_THAT(files.out, HasSubstr(file + ":4:19: api.tls-certificate: /no/cert: No such file"));
+  EXPECT_THAT(files.out, HasSubstr(file + ":5:11: api.tls-key: /no/key: No such file"));
+  EXPECT_THAT(files.out, HasSubstr(file + ":6:10: api.socket: "));
+  EXPECT_EQ(lines_in(files.out), 5) << files.out;
+  const Result both = hypervisor("config check --api-tls-certificate " + key + " --api-tls-key " +
+                                 key + " --api-token-key " + wide);
+  EXPECT_EQ(both.status, 1);
+  EXPECT_THAT(both.out,
+              HasSubstr("--api-tls-certificate: " + key + " is not a certificate in PEM form"));
+  EXPECT_THAT(both.out, HasSubstr("--api-token-key: " + wide));
+  // The daemon says the same, and doesn't start.
+  const Result daemon = hypervisor("daemon --simulated --api-token-key /not/there");
+  EXPECT_EQ(daemon.status, 2);
+  EXPECT_THAT(daemon.out, HasSubstr("--api-token-key: /not/there: No such file"));
+}
+
+TEST_F(ConfigCommand, NoFaultHidesAnother) {
+  const std::string file = write("a.toml",
+                                 "node-name = a\n"
+                                 "[api]\n"
+                                 "listen = [\"nowhere\"]\n"
+                                 "[guard]\n"
+                                 "grace = 5\n"
+                                 "over-memory = maybe\n"
+                                 "exempt = [ \"a\" \"b\",\n"
+                                 "  \"c\"\n"
+                                 "]\n"
+                                 "unlimited-processes = \"shoot\"\n"
+                                 "[[rule]]\n"
+                                 "user = \"no-such-user-here\"\n"
+                                 "compute = 5\n"
+                                 "[usage-log\n"
+                                 "formt = \"json\"\n"
+                                 "[[rule]]\n"
+                                 "user = \"nor-such-a-one\"\n"
+                                 "memory = [1]\n");
+  const Result result = hypervisor("config check " + file);
+  EXPECT_EQ(result.status, 1);
+  std::vector<std::string> places;
+  for (std::size_t at = 0; at < result.out.size(); at = result.out.find('\n', at) + 1)
+    places.push_back(result.out.substr(
+        at + file.size(), result.out.find(':', at + file.size() + 1) - at - file.size()));
+  EXPECT_THAT(places, ::testing::ElementsAre(":1", ":3", ":5", ":6", ":7", ":10", ":11", ":14",
+                                             ":16", ":18"))
+      << result.out;
+}
+
+TEST_F(ConfigCommand, WhatCannotBeReadIsNotTakenForAbsent) {
+  const std::string key = write("key", "k");
+  const auto check = [&](const std::string& text) {
+    return hypervisor("config check " + write("a.toml", text) + " --api-listen-addr 0.0.0.0:8001");
+  };
+  for (const char* text : {"[api]\ntls-certificate = 5\n", "[api]\ntls-certificate = x\n"}) {
+    const Result result = check(text + ("tls-key = \"" + key + "\"\n"));
+    EXPECT_THAT(result.out, HasSubstr("a.toml:2:"));
+    EXPECT_EQ(lines_in(result.out), 1) << result.out;
+  }
+  const Result partial = check("[[rule]]\nusr = 0\ncompute = 5\n[[pod]]\nname = \"a\"\n");
+  EXPECT_THAT(partial.out, HasSubstr("a.toml:2:1: rule.usr is no setting"));
+  EXPECT_THAT(partial.out, Not(HasSubstr("a rule without a match")));
+  EXPECT_THAT(partial.out, HasSubstr("an address beyond loopback needs --api-tls-certificate"));
+}
+
+TEST_F(ConfigCommand, CheckTakesTheDaemonsFlags) {
+  const std::string file = write("a.toml", "node-name = \"n\"\n");
+  EXPECT_EQ(hypervisor("config check " + file + " --guard-grace 7s --simulated").status, 0);
+  EXPECT_EQ(hypervisor("config check --config " + file + " --enable-k8s false").status, 0);
+  const Result flags = hypervisor("config check " + file + " --guard-grace soon --enable-k8s true");
+  EXPECT_EQ(flags.status, 1);
+  EXPECT_THAT(flags.out, AllOf(HasSubstr("--guard-grace: \"soon\" is no time"),
+                               HasSubstr("--enable-k8s: \"true\": only false can be kept")));
+  EXPECT_EQ(hypervisor("config check " + file + " --config " + file).status, 2);
 }
 
 TEST_F(ConfigCommand, CheckOfAGoodFileSaysSo) {
@@ -236,13 +326,17 @@ class ReloadingDaemon : public ConfigCommand {
   bool comes_to_hold(const std::string& name, const std::string& text) const {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (std::chrono::steady_clock::now() < deadline) {
-      for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-        if (entry.path().filename().string().rfind(name, 0) != 0) continue;
-        std::ifstream file(entry.path());
-        const std::string there(std::istreambuf_iterator<char>(file), {});
-        if (there.find(text) != std::string::npos) return true;
-      }
+      if (holds(name, text)) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return false;
+  }
+  bool holds(const std::string& name, const std::string& text) const {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+      if (entry.path().filename().string().rfind(name, 0) != 0) continue;
+      std::ifstream file(entry.path());
+      const std::string there(std::istreambuf_iterator<char>(file), {});
+      if (there.find(text) != std::string::npos) return true;
     }
     return false;
   }
@@ -320,6 +414,33 @@ TEST_F(ConfigCommand, PodsFilesAreKeptWhereThatMakesSense) {
   EXPECT_EQ(hypervisor("config show", "TF_HYPERVISOR_SCHEDULING_CONFIG={}").status, 0);
 }
 
+TEST_F(ReloadingDaemon, WritesNoUsageLogWhereThatIsSwitchedOff) {
+  const std::string usage = (folder_ / "usage.log").string();
+  const std::string log = "[api]\nlisten = [\"none\"]\n[usage-log]\nfile = \"" + usage +
+                          "\"\nbatch-seconds = 1\nenabled = ";
+  start(write("a.toml", log + "false\n"));
+  // What is left to write is written at the end at the latest.
+  ASSERT_TRUE(says("daemon_started"));
+  kill(child_, SIGTERM);
+  waitpid(std::exchange(child_, -1), nullptr, 0);
+  EXPECT_FALSE(holds("usage.log.", ""));
+  start(write("a.toml", log + "true\n"));
+  EXPECT_TRUE(comes_to_hold("usage.log.", "tf_gpu_usage"));
+}
+
+TEST_F(ConfigCommand, ThePredecessorsSwitchOfTheUsageLogIsASetting) {
+  EXPECT_EQ(hypervisor("config show --enable-metrics false --gpu-metrics-file /x").status, 0);
+  EXPECT_EQ(hypervisor("config show --enable-metrics true --gpu-metrics-file /x").status, 0);
+  const Result nowhere = hypervisor("config check --enable-metrics true");
+  EXPECT_EQ(nowhere.status, 0);
+  EXPECT_THAT(nowhere.out, HasSubstr("--enable-metrics: no usage log is written: "
+                                     "--gpu-metrics-file says where, and isn't given"));
+  EXPECT_EQ(hypervisor("config check --enable-metrics perhaps").status, 1);
+  const std::string pod = "[[pod]]\nnamespace = \"ml\"\nname = \"a\"\ntenant = \"t\"\n";
+  EXPECT_THAT(hypervisor("config check " + write("p.toml", pod + "workload = \"w\"\n")).out,
+              HasSubstr("p.toml:5:12: pod.workload: says something only beside usage-log.file"));
+}
+
 TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {
   const std::string file = write("a.toml", "[usage-log]\nformat = \"json\"\n");
   const Result result = hypervisor("config check " + file);
@@ -332,6 +453,15 @@ TEST_F(ConfigCommand, WhatIsSaidOfAUsageLogThatIsntWrittenIsAFault) {
       hypervisor("config show --gpu-metrics-file /x --gpu-info-path /not/there");
   EXPECT_NE(capacity.status, 0);
   EXPECT_THAT(capacity.out, HasSubstr("--gpu-info-path: "));
+}
+
+TEST_F(ConfigCommand, TheTableOfModelsNeedsNoUsageLog) {
+  const std::string table = write("gpu-info.yaml", "- {model: A10, fp16TFlops: 125}\n");
+  const std::string file =
+      write("a.toml", "gpu-info = \"" + table + "\"\n[[rule]]\nuser = 0\ntflops = 60\n");
+  const Result good = hypervisor("config check " + file);
+  EXPECT_EQ(good.status, 0) << good.out;
+  EXPECT_EQ(hypervisor("config show --gpu-info-path " + table).status, 0);
 }
 
 // --- sockets from systemd

@@ -267,6 +267,12 @@ TEST(PredecessorSettings, EveryFlagAndVariableOfItsDaemonHasARow) {
                            "TF_LOG_LEVEL",
                            "TF_LOG_PATH",
                            "RUST_LOG",
+                           "--namespace",
+                           "--pod-name",
+                           "--shm-base-path",
+                           "--mount-point",
+                           "--size-mb",
+                           "--size",
                            "--glob",
                            "--log-path",
                            "--refresh-interval"})
@@ -278,7 +284,8 @@ TEST(PredecessorSettings, WhatWorksIsASettingAndWhatDoesntIsNone) {
     const bool ours = std::any_of(rows().begin(), rows().end(), [&](const Row& one) {
       return one.flag == row.name || one.variable == row.name;
     });
-    if (row.what != ForeignWhat::tui_flag) {  // those are of another command: tests/tui types them
+    // The rest are of other commands; commands_test.cpp and tests/tui type them.
+    if (row.what == ForeignWhat::flag || row.what == ForeignWhat::variable) {
       EXPECT_EQ(ours, row.effect == Effect::works || row.effect == Effect::changed) << row.name;
     }
     EXPECT_EQ(row.only.empty(), row.effect != Effect::same) << row.name;
@@ -288,7 +295,7 @@ TEST(PredecessorSettings, WhatWorksIsASettingAndWhatDoesntIsNone) {
 
 TEST(PredecessorSettings, NoneIsParsedAndForgotten) {
   for (const Foreign& row : foreign()) {
-    if (row.what == ForeignWhat::tui_flag) continue;
+    if (row.what != ForeignWhat::flag && row.what != ForeignWhat::variable) continue;
     const std::string name(row.name), odd = "7919";
     const Loaded loaded = row.what == ForeignWhat::flag
                               ? read({{name, odd}}, Table(), std::nullopt, "")
