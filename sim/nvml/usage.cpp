@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "library.h"
+#include "mig.h"
 #include "vgpu/api/nvml_internal.h"
 
 using namespace vgpu::sim::nvml;
@@ -155,6 +156,10 @@ nvmlReturn_t internal_no_processes(nvmlDevice_t device, unsigned* count,
 }  // namespace
 
 VGPU_SIM_NVML nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t* memory) {
+  if (const auto part = ready() && memory != nullptr ? mig_instance(device) : std::nullopt) {
+    *memory = {part->device.total_bytes, part->device.total_bytes, 0};
+    return NVML_SUCCESS;
+  }
   if (const nvmlReturn_t error = check(device, memory); error != NVML_SUCCESS) return error;
   const std::uint64_t total = device->info->nvml_total_bytes;
   const std::uint64_t used =
@@ -238,6 +243,7 @@ VGPU_SIM_NVML nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
 
 VGPU_SIM_NVML nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t* rates) {
   if (const nvmlReturn_t error = check(device, rates); error != NVML_SUCCESS) return error;
+  if (is_in_mig_mode(device)) return NVML_ERROR_NOT_SUPPORTED;  // as NVIDIA's documentation says
   *rates = {device_percent(device), 0};
   return NVML_SUCCESS;
 }
@@ -247,6 +253,7 @@ VGPU_SIM_NVML nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
                                               unsigned int* count,
                                               unsigned long long last_seen_us) {
   if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
+  if (is_in_mig_mode(device)) return NVML_ERROR_NOT_SUPPORTED;
   if (samples == nullptr) {
     *count = kSampleRoom;
     return NVML_ERROR_INSUFFICIENT_SIZE;

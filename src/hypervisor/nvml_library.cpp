@@ -10,13 +10,13 @@
 #include <utility>
 
 #include "times.h"
+#include "vgpu/survey/gpus.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
 constexpr std::size_t kMostProcesses = 16'384;
 constexpr unsigned kMostDevices = 256;
-constexpr unsigned kMostMigDevices = 16;
 constexpr int kMostXidsAtOnce = 64;
 constexpr unsigned long long kXidEvents = 0x8;  // nvmlEventTypeXidCriticalError
 
@@ -290,7 +290,7 @@ bool Nvml::mig(std::size_t device, std::vector<MigDevice>& out) const {
   auto* get = call<nvmlReturn_t(nvmlDevice_t, unsigned, nvmlDevice_t*)>(
       "nvmlDeviceGetMigDeviceHandleByIndex");
   const unsigned most = std::min(
-      ask<unsigned>("nvmlDeviceGetMaxMigDeviceCount", device).value_or(0), kMostMigDevices);
+      ask<unsigned>("nvmlDeviceGetMaxMigDeviceCount", device).value_or(0), survey::kMostMigDevices);
   for (unsigned i = 0; get != nullptr && i < most; ++i) {
     nvmlDevice_t part = nullptr;
     if (get(devices_[device], i, &part) != NVML_SUCCESS) continue;

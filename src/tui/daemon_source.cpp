@@ -132,6 +132,8 @@ GpuFigures gpu_of(const Json& json) {
   figures.gpu.total_bytes = count(json, "total_bytes");
   figures.gpu.used_bytes = count(at(json, "sample"), "used_bytes");
   figures.gpu.busy_percent = count<unsigned>(at(json, "sample"), "busy_percent");
+  figures.gpu.mig_enabled = flag(json, "mig_enabled");
+  figures.gpu.mig_devices = at(json, "mig_devices").is_array() ? at(json, "mig_devices").size() : 0;
   figures.got_1s = figure(json, "got_percent_1s").value_or(0);
   figures.notes = texts(json, "share_notes");
   return figures;

@@ -135,6 +135,7 @@ Page gpus_page(const Model& model, std::size_t columns, Glyphs glyphs) {
     if (sample != nullptr && !sample->trouble.empty())
       page.add(line_of("  " + shown(sample->trouble), Ink::bad));
     page.add(line_of("  " + tenants_text(gpu, sample)));
+    if (gpu.gpu.mig_enabled) page.add(mig_line(gpu));
     if (sample != nullptr) {
       if (const std::string sensors = sensors_text(*sample); !sensors.empty())
         page.add(line_of("  " + sensors));

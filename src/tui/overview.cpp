@@ -220,6 +220,7 @@ class Body {
     const auto tenants = shown_tenants(gpu, order_);
     if (tenants.empty() && !order_.filter.empty()) return;
     page_.add(gpu_line(gpu, sample, columns_));
+    if (gpu.gpu.mig_enabled) page_.add(mig_line(gpu));
     for (const auto& note : gpu.notes) page_.add(line_of("  " + note, Ink::warning));
     for (const auto* tenant : tenants) add_tenant(gpu, *tenant);
     if (tenants.empty()) page_.add(line_of("  no tenant", Ink::dim));
@@ -323,6 +324,11 @@ Line gpu_line(const GpuFigures& gpu, const GpuSample* sample, std::size_t column
   if (sample->power_milliwatts)
     add_if_it_fits(fmt::format("  {} W", *sample->power_milliwatts / 1000));
   return line;
+}
+
+Line mig_line(const GpuFigures& gpu) {
+  return line_of(fmt::format("  {}; quotas are of the whole GPU", survey::mig_text(gpu.gpu)),
+                 Ink::warning);
 }
 
 Line outsider_line(const Outsider& outsider) {

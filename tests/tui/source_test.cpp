@@ -77,6 +77,9 @@ TEST_F(SourceTest, TheDaemonsAnswersBecomeTheModel) {
   EXPECT_EQ(model.gpus[0].gpu.name, "NVIDIA H200");
   EXPECT_EQ(model.gpus[0].gpu.used_bytes, 70ULL << 30);
   EXPECT_EQ(model.gpus[0].got_1s, 91.5);
+  EXPECT_TRUE(model.gpus[0].gpu.mig_enabled);
+  EXPECT_EQ(model.gpus[0].gpu.mig_devices, 1U);
+  EXPECT_FALSE(model.gpus[1].gpu.mig_enabled);
   const GpuSample& sample = model.samples.at(uuid_of(1));
   EXPECT_EQ(sample.temperature_celsius, 61U);
   EXPECT_EQ(sample.promised_percent, 130U);

@@ -47,11 +47,13 @@ class HypervisorTest : public SimulatedDaemonTest {
       kinds.push_back(event.kind);
     return kinds;
   }
-  void write_faults(const std::string& text) {
-    std::ofstream(simulated_folder() + "/nvml.faults.new") << text;
-    std::filesystem::rename(simulated_folder() + "/nvml.faults.new",
-                            simulated_folder() + "/nvml.faults");
+  // One of the files that tell the simulated NVML what to say; whole, or not yet.
+  static void stage(const std::string& name, const std::string& text) {
+    const std::string path = simulated_folder() + "/" + name;
+    std::ofstream(path + ".new") << text;
+    std::filesystem::rename(path + ".new", path);
   }
+  static void write_faults(const std::string& text) { stage("nvml.faults", text); }
 
   Running tenant(const std::string& name, std::vector<std::string> flags,
                  std::vector<std::string> words) {
@@ -257,6 +259,68 @@ TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
   const StatePointer now =
       wait_for([](const NodeState& seen) { return seen.gpus[0].last_xid == 79u; });
   EXPECT_EQ(now->gpus[0].xid_counts.at(79), 1u);
+}
+
+TEST_F(HypervisorTest, ListsMigDevicesAndSaysWhatIsEnforcedOnThem) {
+  stage("nvml.mig", "1 1g.18gb 2\n");
+  begin();
+  const StatePointer now = wait_for(
+      [](const NodeState& seen) { return seen.gpus.size() == 2 && seen.gpus[1].mig_enabled; });
+  EXPECT_FALSE(now->gpus[0].mig_enabled);
+  const auto& devices = now->gpus[1].mig_devices;
+  ASSERT_EQ(devices.size(), 2U);
+  EXPECT_EQ(devices[0].name, now->gpus[1].name + " MIG 1g.18gb");
+  EXPECT_THAT(devices[0].uuid, testing::StartsWith("MIG-"));
+  EXPECT_NE(devices[0].uuid, devices[1].uuid);
+  EXPECT_EQ(devices[1].gpu_instance, 1U);
+  EXPECT_EQ(devices[1].compute_instance, 0U);
+  EXPECT_EQ(devices[1].total_bytes, 18 * kGiB);
+  EXPECT_FALSE(now->gpus[1].sample.busy_percent) << "NVML doesn't say it there";
+
+  const auto note = HasSubstr("GPU 1: MIG mode, 2 MIG devices: quotas are of the whole GPU");
+  hypervisor::CreateRequest request;
+  request.gpus = "1";
+  const auto on_it = daemon().create(self(), request);
+  ASSERT_TRUE(on_it.ok()) << on_it.refusal().what;
+  EXPECT_THAT(on_it.value().notices, testing::ElementsAre(note));
+  request.gpus = "0";
+  const auto beside = daemon().create(self(), request);
+  ASSERT_TRUE(beside.ok()) << beside.refusal().what;
+  EXPECT_THAT(beside.value().notices, testing::IsEmpty());
+  EXPECT_THAT(vgpu({"run", "--gpu", "1", "--", CLIENT, "info"}).err, note)
+      << "and without a daemon";
+  EXPECT_THAT(vgpu({"doctor"}).out,
+              HasSubstr("1 is in MIG mode, 2 MIG devices: quotas are of the whole GPU"));
+  EXPECT_THAT(vgpu({"top", "--once"}).out,
+              HasSubstr("MIG mode, 2 MIG devices; quotas are of the whole GPU"));
+}
+
+TEST_F(HypervisorTest, AProgramOnAMigDeviceIsChargedToItsTenantOnTheGpu) {
+  stage("nvml.mig", "1 1g.18gb 2\n");
+  begin();
+  const StatePointer listed = wait_for(
+      [](const NodeState& seen) { return seen.gpus.size() == 2 && seen.gpus[1].mig_enabled; });
+  ASSERT_EQ(listed->gpus[1].mig_devices.size(), 2U);
+  // A tenant of all GPUs, with a program on each of the two devices: its limit is for both.
+  std::string script = "exec 3<&0; ";
+  for (const auto& device : listed->gpus[1].mig_devices)
+    script += fmt::format("CUDA_VISIBLE_DEVICES={} {} alloc=1000 hold <&3 & ", device.uuid, CLIENT);
+  auto both = start({"run", "-q", "--name", "both", "--memory", "1=4GiB", "--", "/bin/sh", "-c",
+                     script + "wait"});
+  const StatePointer now = wait_for([](const NodeState& seen) {
+    return seen.tenants.size() == 1 && seen.tenants[0].gpus.size() == 2 &&
+           seen.tenants[0].gpus[1].charged_bytes >= std::uint64_t{2000} << 20;
+  });
+  EXPECT_EQ(now->tenants.at(0).gpus.at(0).charged_bytes, 0U);
+  both.close_input();
+  EXPECT_EQ(both.finish().exit_code, 0);
+  const std::string fill = fmt::format("CUDA_VISIBLE_DEVICES={} exec {} alloc=5000",
+                                       listed->gpus[1].mig_devices[1].uuid, CLIENT);
+  EXPECT_NE(vgpu({"run", "-q", "--memory", "1=4GiB", "--", "/bin/sh", "-c", fill}).exit_code, 0);
+  const std::string in_part = fmt::format("CUDA_VISIBLE_DEVICES={} exec {} info",
+                                          listed->gpus[1].mig_devices[1].uuid, CLIENT);
+  EXPECT_NE(vgpu({"run", "-q", "--gpu", "1", "--", "/bin/sh", "-c", in_part}).exit_code, 0)
+      << "a tenant of some GPUs can't choose";
 }
 
 TEST_F(HypervisorTest, OtherErrorsMakeAGpuUnreadableAndNothingElse) {

@@ -89,6 +89,7 @@ def hostile_names_stay_text():
         assert any("UNLIMITED" in row for row in rows(document, "processes"))
         assert "<img src=x onerror" in html.unescape(re.search(r'<ol id="events".*?</ol>', document, re.S)[0])
         assert "fell off the bus" in document
+        assert "MIG mode, 1 MIG device: quotas are of the whole GPU" in document
 
 
 def two_hundred_are_drawn():

@@ -102,7 +102,10 @@
     setText(memory, memoryText);
     fillBar(memoryBar, gpu.total_bytes ? sample.used_bytes * 100 / gpu.total_bytes : null, memoryText);
     const xids = Object.entries(gpu.xid_counts).map(([xid, count]) => `XID ${xid} × ${count}`);
-    setText(notes, [...gpu.share_notes, ...(sample.throttle_reasons || []), ...xids].join("; "));
+    const parts = gpu.mig_devices.length;
+    const mig = gpu.mig_enabled
+      ? [`MIG mode, ${parts} MIG device${parts === 1 ? "" : "s"}${parts ? `: ${gpu.mig_devices[0].enforced.why}` : ""}`] : [];
+    setText(notes, [...mig, ...gpu.share_notes, ...(sample.throttle_reasons || []), ...xids].join("; "));
     more.setAttribute("aria-label", `History of GPU ${gpu.index}`);
     more.onclick = () => choose(`GPU ${gpu.index}`, `/api/v2/gpus/${encodeURIComponent(gpu.uuid)}/history`, more);
   }
