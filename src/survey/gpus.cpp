@@ -162,8 +162,7 @@ Gpu read_gpu(const Nvml& nvml, nvmlDevice_t device, std::uint32_t index, bool wi
   read_mig(nvml, device, gpu);
   if (with_processes) {
     std::map<std::uint32_t, GpuProcess> found;
-    add_processes(nvml, "nvmlDeviceGetComputeRunningProcesses_v3", device, found);
-    add_processes(nvml, "nvmlDeviceGetGraphicsRunningProcesses_v3", device, found);
+    for (const char* name : kNvmlProcessLists) add_processes(nvml, name, device, found);
     for (const auto& [pid, process] : found) gpu.processes.push_back(process);
   }
   return gpu;

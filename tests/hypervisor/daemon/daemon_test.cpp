@@ -118,6 +118,19 @@ TEST_F(HypervisorTest, FindsAProcessWithoutTheLimiterAndSaysWhoseItIs) {
   wait_for_event(EventKind::unlimited_gone);
 }
 
+TEST_F(HypervisorTest, FindsAProcessThatOnlyTheListOfMpsHas) {
+  auto stray = unlimited();
+  stage("nvml.mps", fmt::format("{}\n", stray.pid()));
+  begin();
+  const StatePointer now = wait_for(has_unlimited);
+  EXPECT_EQ(now->processes.size(), 1U);
+  EXPECT_EQ(now->processes[0].host_pid, stray.pid());
+  EXPECT_EQ(now->processes[0].gpus.size(), 1U) << "each GPU once";
+  EXPECT_EQ(wait_for_event(EventKind::unlimited_found).subject, std::to_string(stray.pid()));
+  EXPECT_THAT(vgpu({"ls"}).out, HasSubstr(std::to_string(stray.pid()))) << "and without a daemon";
+  stray.finish();
+}
+
 TEST_F(HypervisorTest, KillsAnUnlimitedProcessWhereThatIsThePolicy) {
   DaemonOptions options;
   options.unlimited_policy = GuardPolicy::signal;

@@ -26,6 +26,12 @@ Installation find_installation();
 
 inline constexpr unsigned kMostMigDevices = 16;  // of one GPU; more aren't looked for
 
+// NVML's lists of processes on a GPU. A process may be in several; clients of MPS may be in the
+// last alone. Older drivers lack some.
+inline constexpr const char* kNvmlProcessLists[] = {"nvmlDeviceGetComputeRunningProcesses_v3",
+                                                    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+                                                    "nvmlDeviceGetMPSComputeRunningProcesses_v3"};
+
 struct GpuProcess {
   std::uint32_t pid = 0;                    // in this PID namespace; 0: belongs to another one
   std::optional<std::uint64_t> used_bytes;  // NVML may not say
@@ -39,7 +45,7 @@ struct Gpu {
   std::optional<std::uint64_t> total_bytes;
   std::optional<std::uint64_t> used_bytes;
   std::optional<unsigned> busy_percent;  // of the time, kernels of anybody ran lately
-  std::vector<GpuProcess> processes;     // compute and graphics, each pid once
+  std::vector<GpuProcess> processes;     // of all of NVML's lists, each pid once
   bool mig_enabled = false;              // it is partitioned
   std::size_t mig_devices = 0;           // into so many
   std::string uuid_text() const { return uuid.text().data(); }
