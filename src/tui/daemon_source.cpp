@@ -235,6 +235,7 @@ class Reader {
     process.tenant_id = text(json, "tenant");
     process.limiter = limiter_of(text(json, "limiter"));
     process.exempt = flag(json, "exempt");
+    if (at(json, "unlimited").is_boolean()) process.unlimited = flag(json, "unlimited");
     if (const auto facts = model_.tenants.find(process.tenant_id); facts != model_.tenants.end()) {
       process.tenant = facts->second.name;
       if (facts->second.owner.empty()) facts->second.owner = process.user;
@@ -252,7 +253,8 @@ class Reader {
     if (figures == nullptr) return;
     if (process.tenant_id.empty()) {
       figures->outsiders.push_back({static_cast<std::uint32_t>(std::max(process.pid, 0)),
-                                    process.program, driver, process.limiter});
+                                    process.program, driver, process.limiter, process.exempt,
+                                    process.unlimited});
       return;
     }
     for (auto& tenant : figures->tenants) {

@@ -45,13 +45,13 @@ std::string tenants_text(const GpuFigures& gpu, const GpuSample* sample) {
 
 std::string limiter_text(const Process& process) {
   if (!process.tenant_id.empty()) return shown(process.tenant);
+  if (process.is_unlimited()) return "UNLIMITED";
   if (process.exempt) return "(exempt)";
   switch (process.limiter) {
-    case Limiter::absent:
-      return "UNLIMITED";
     case Limiter::predecessor:
     case Limiter::present:
       return "(another's)";
+    case Limiter::absent:
     case Limiter::unknown:
     case Limiter::arbitrated:
       return "(unknown)";

@@ -332,10 +332,11 @@ Line mig_line(const GpuFigures& gpu) {
 }
 
 Line outsider_line(const Outsider& outsider) {
-  const char* title = outsider.limiter == Limiter::absent    ? "UNLIMITED"
+  const char* title = outsider.is_unlimited()                ? "UNLIMITED"
+                      : outsider.exempt                      ? "exempt"
                       : outsider.limiter == Limiter::present ? "another tenant"
                                                              : "another user's";
-  return {{{fmt::format(" {}", title), outsider.limiter == Limiter::absent ? Ink::bad : Ink::dim},
+  return {{{fmt::format(" {}", title), outsider.is_unlimited() ? Ink::bad : Ink::dim},
            {fmt::format("  pid {} {}  {}", outsider.pid == 0 ? "-" : std::to_string(outsider.pid),
                         shown(outsider.program), size_text(outsider.used_bytes)),
             Ink::plain}},
