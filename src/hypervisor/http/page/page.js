@@ -272,10 +272,7 @@
     const stream = new EventSource(`/api/v2/events/stream?after=${after}`);
     for (const kind of kKinds) stream.addEventListener(kind, (message) => addEvent(JSON.parse(message.data)));
   }
-  const kKinds = ["daemon_started", "hosting_taken", "hosting_lost", "tenant_began", "tenant_ended", "tenant_renamed",
-    "process_joined", "process_ended", "quota_changed", "quota_restored", "quota_judged", "memory_refused", "unlimited_found", "unlimited_gone",
-    "over_memory", "within_memory", "guard_acted", "gpu_lost", "gpu_back", "gpu_unreadable", "xid_error", "throttled",
-    "throttle_ended", "driver_found", "driver_lost", "settings_reloaded"];
+  const kKinds = "@EVENT_KINDS@".split(" ");  // the daemon puts them in
 
   let rounds = 0, failed = false;
   async function refresh() {
