@@ -19,9 +19,11 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "simulated_daemon.h"
 #include "tool.h"
+#include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
 
 namespace vgpu::cli_test {
@@ -72,6 +74,46 @@ class HypervisorTest : public SimulatedDaemonTest {
   }
 };
 
+// When the daemon looked while something was waited for, by its own clock.
+class Looks {
+ public:
+  void note(const NodeState& now) {
+    add(moments_, now.time_ns);
+    if (now.processes_read_ns) add(readings_, *now.processes_read_ns);
+  }
+  std::size_t count() const { return std::min(moments_.size(), readings_.size()); }
+  std::size_t readings_after(std::uint64_t time_ns) const {
+    return static_cast<std::size_t>(
+        std::count_if(readings_.begin(), readings_.end(), [&](auto at) { return at > time_ns; }));
+  }
+  // On a slow machine looks are far apart, now and then; that is how late things may be seen.
+  std::uint64_t widest_ns() const { return widest(moments_) + widest(readings_); }
+  // Machines aren't slow all the time: this is the daemon's own pace.
+  std::uint64_t pace_ns() const { return std::max(narrowest(moments_), narrowest(readings_)); }
+
+ private:
+  using Times = std::vector<std::uint64_t>;
+  static void add(Times& times, std::uint64_t time_ns) {
+    if (times.empty() || times.back() != time_ns) times.push_back(time_ns);
+  }
+  static Times gaps(const Times& times) {
+    Times gaps(times.size());
+    std::adjacent_difference(times.begin(), times.end(), gaps.begin());
+    if (!gaps.empty()) gaps.erase(gaps.begin());
+    return gaps;
+  }
+  static std::uint64_t widest(const Times& times) {
+    const Times all = gaps(times);
+    return all.empty() ? 0 : *std::max_element(all.begin(), all.end());
+  }
+  static std::uint64_t narrowest(const Times& times) {
+    const Times all = gaps(times);
+    return all.empty() ? ~std::uint64_t{0} : *std::min_element(all.begin(), all.end());
+  }
+  Times moments_, readings_;
+};
+constexpr std::uint64_t kSecond = 1'000'000'000;
+
 bool has_unlimited(const NodeState& now) { return now.unlimited_processes != 0; }
 
 TEST_F(HypervisorTest, SeesTenantsAndTheirProcessesAndWhatTheDriverSaysOfThem) {
@@ -116,6 +158,27 @@ TEST_F(HypervisorTest, FindsAProcessWithoutTheLimiterAndSaysWhoseItIs) {
   stray.finish();
   wait_for([](const NodeState& seen) { return seen.processes.empty(); });
   wait_for_event(EventKind::unlimited_gone);
+}
+
+TEST_F(HypervisorTest, FindsAnUnlimitedProcessWithinASecond) {
+  begin();
+  Looks looks;
+  wait_for([&](const NodeState& now) {
+    looks.note(now);
+    return looks.count() > 10;
+  });
+  EXPECT_LE(looks.pace_ns(), kSecond / 2);
+  auto stray = unlimited();
+  const std::uint64_t is_on_it_ns = platform::realtime_ns();  // by now
+  wait_for([&](const NodeState& now) {
+    if (has_unlimited(now)) return true;
+    looks.note(now);
+    return false;
+  });
+  EXPECT_LE(looks.readings_after(is_on_it_ns), 1U) << "one was under way; the next has to find it";
+  EXPECT_LE(wait_for_event(EventKind::unlimited_found).time_ns,
+            is_on_it_ns + std::max(kSecond, looks.widest_ns()));
+  stray.finish();
 }
 
 TEST_F(HypervisorTest, FindsAProcessThatOnlyTheListOfMpsHas) {
@@ -373,8 +436,17 @@ TEST_F(HypervisorTest, ATenantOverItsLimitByTheDriversCountIsFound) {
   ASSERT_EQ(shm::Tenant::open(dir, state()->tenants[0].id, segment), shm::Status::ok);
   Quota quota = segment.quota(0);
   quota.memory_limit_bytes = std::uint64_t{1} << 30;
+  Looks looks;
+  const std::uint64_t since_ns = platform::realtime_ns();
   ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
+  wait_for([&](const NodeState& now) {
+    looks.note(now);
+    const auto told = events();
+    return std::find(told.begin(), told.end(), EventKind::over_memory) != told.end();
+  });
   const Event event = wait_for_event(EventKind::over_memory);
+  // It takes two readings of the driver, and is told at the look after them.
+  EXPECT_LE(event.time_ns, since_ns + std::max(kSecond, looks.widest_ns()) + looks.widest_ns());
   EXPECT_THAT(event.text, HasSubstr("1 GiB"));
   EXPECT_THAT(event.text, HasSubstr("alloc=2000"));
   quota.memory_limit_bytes = std::uint64_t{4} << 30;
