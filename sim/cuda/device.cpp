@@ -298,7 +298,13 @@ CUresult sim_cuDeviceGetName(char* name, int len, CUdevice ordinal) {
   return CUDA_SUCCESS;
 }
 CUresult sim_cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return put_uuid(uuid, device); }
-CUresult sim_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) { return put_uuid(uuid, device); }
+// This form names the MIG device, the first the GPU that it is a part of.
+CUresult sim_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice ordinal) {
+  const AtDevice at(ordinal, uuid != nullptr);
+  if (!at || !at.device->mig) return put_uuid(uuid, ordinal);
+  std::memcpy(uuid->bytes, at.device->mig->bytes.data(), sizeof uuid->bytes);
+  return CUDA_SUCCESS;
+}
 CUresult sim_cuDeviceGetLuid(char*, unsigned int*, CUdevice) { return CUDA_ERROR_NOT_SUPPORTED; }
 CUresult sim_cuDeviceTotalMem(unsigned int* bytes, CUdevice ordinal) {
   const AtDevice at(ordinal, bytes != nullptr);

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "vgpu/sim/mig.h"
+
 namespace vgpu::sim {
 namespace {
 
@@ -34,17 +36,34 @@ bool names(std::string_view text, const GpuUuid& uuid) {
   return true;
 }
 
+// The MIG device that a list names which begins with "MIG-": a program uses one at most.
+CUresult visible_mig(std::string_view list, const DeviceState& state, std::vector<int>& chosen,
+                     std::optional<GpuUuid>& mig) {
+  const std::string_view name = list.substr(0, list.find(','));
+  for (const DeviceInfo& info : state.devices()) {
+    const auto devices = mig_devices(state, static_cast<unsigned>(info.index));
+    for (std::size_t i = 0; devices && i < devices->size(); ++i) {
+      if ((*devices)[i].uuid_text() != name) continue;
+      chosen = {info.index};
+      mig = (*devices)[i].uuid;
+      return CUDA_SUCCESS;
+    }
+  }
+  return CUDA_ERROR_NO_DEVICE;
+}
+
 // The positions in `order` that the variable leaves, in its own order: all numbers, or all UUIDs,
 // as the first entry is. The first entry that names no device ends the list; one that comes twice
 // spoils it.
-CUresult visible(const std::vector<int>& order, const DeviceState& state,
-                 std::vector<int>& chosen) {
+CUresult visible(const std::vector<int>& order, const DeviceState& state, std::vector<int>& chosen,
+                 std::optional<GpuUuid>& mig) {
   const char* variable = std::getenv("CUDA_VISIBLE_DEVICES");
   if (variable == nullptr) {
     chosen = order;
     return CUDA_SUCCESS;
   }
   std::string_view rest = variable;
+  if (rest.starts_with("MIG-")) return visible_mig(rest, state, chosen, mig);
   const bool by_uuid = rest.starts_with("GPU-");
   bool more = !rest.empty();
   while (more) {
@@ -92,13 +111,15 @@ CUresult Driver::initialise() {
   const char* order_name = std::getenv("CUDA_DEVICE_ORDER");
   const bool by_pci = order_name != nullptr && std::strcmp(order_name, "PCI_BUS_ID") == 0;
   std::vector<int> chosen;
-  const CUresult seen = visible(state->cuda_order(by_pci), *state, chosen);
+  std::optional<GpuUuid> mig;
+  const CUresult seen = visible(state->cuda_order(by_pci), *state, chosen, mig);
   if (seen != CUDA_SUCCESS) return seen;
   if (!state->claim()) return CUDA_ERROR_OUT_OF_MEMORY;
   for (const int index : chosen) {
     auto device = std::make_unique<Device>();
     device->info = &state->devices()[static_cast<std::size_t>(index)];
     device->ordinal = static_cast<int>(devices.size());
+    device->mig = mig;
     devices.push_back(std::move(device));
   }
   pthread_atfork(nullptr, nullptr,

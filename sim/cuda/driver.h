@@ -107,6 +107,7 @@ struct Allocation {
 
 struct Device {
   const DeviceInfo* info = nullptr;
+  std::optional<GpuUuid> mig;  // the MIG device of it under whose name it is used
   int ordinal = 0;
   int index() const { return info->index; }
   const GpuModel& model() const { return *info->model; }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "library.h"
+#include "mig.h"
 
 using namespace vgpu::sim::nvml;
 
@@ -41,11 +42,16 @@ unsigned architecture(int major,
 }  // namespace
 
 VGPU_SIM_NVML nvmlDeviceGetName(nvmlDevice_t device, char* name, unsigned int size) {
+  if (const auto part = ready() ? mig_instance(device) : std::nullopt)
+    return copy_text(std::string(part->whole->info->model->name) + " MIG " + part->device.profile,
+                     name, size);
   if (const nvmlReturn_t error = check(device, name); error != NVML_SUCCESS) return error;
   return copy_text(device->info->model->name, name, size);
 }
 
 VGPU_SIM_NVML nvmlDeviceGetUUID(nvmlDevice_t device, char* uuid, unsigned int size) {
+  if (const auto part = ready() ? mig_instance(device) : std::nullopt)
+    return copy_text(part->device.uuid_text(), uuid, size);
   if (const nvmlReturn_t error = check(device, uuid); error != NVML_SUCCESS) return error;
   return copy_text(device->info->uuid.text().data(), uuid, size);
 }
@@ -160,18 +166,6 @@ VGPU_SIM_NVML nvmlDeviceGetMultiGpuBoard(nvmlDevice_t device, unsigned int* mult
 }
 VGPU_SIM_NVML nvmlDeviceGetPerformanceState(nvmlDevice_t device, unsigned int* state) {
   return answer(device, state, NVML_PSTATE_0);
-}
-
-// Partitions aren't simulated; asking is allowed.
-VGPU_SIM_NVML nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int* current,
-                                   unsigned int* pending) {
-  return answer_missing(device, current == nullptr ? current : pending);
-}
-VGPU_SIM_NVML nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int* count) {
-  return answer(device, count, 0);
-}
-VGPU_SIM_NVML nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int* is_mig) {
-  return answer(device, is_mig, 0);
 }
 
 VGPU_SIM_NVML nvmlDeviceGetNumFans(nvmlDevice_t device, unsigned int* fans) {

@@ -8,11 +8,13 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "library.h"
+#include "mig.h"
 #include "vgpu/api/nvml_internal.h"
 
 using namespace vgpu::sim::nvml;
@@ -113,15 +115,30 @@ Info describe(const ProcessUse& process) {
   return info;
 }
 
-template <class Info>
-nvmlReturn_t compute_processes(nvmlDevice_t device, unsigned* count, Info* infos) {
-  if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
-  const DeviceUse use = look(device);
-  return copy_list(use.processes.size(), infos != nullptr, count,
-                   [&](std::size_t i) { infos[i] = describe<Info>(use.processes[i]); });
+// Clients of MPS are those that nvml.mps in the machine's folder names, a pid a line: they are in
+// its list, and not among the others.
+enum class Kind : unsigned char { compute, mps };
+
+std::vector<ProcessUse> processes_of(nvmlDevice_t device, Kind kind) {
+  std::set<pid_t> clients;
+  std::ifstream file(state().folder() + "/nvml.mps");
+  for (pid_t pid = 0; file >> pid;) clients.insert(pid);
+  std::vector<ProcessUse> processes = look(device).processes;
+  std::erase_if(processes, [&](const ProcessUse& process) {
+    return (clients.count(process.pid) != 0) != (kind == Kind::mps);
+  });
+  return processes;
 }
 
-// Nothing draws here, and MPS isn't simulated.
+template <Kind kind, class Info>
+nvmlReturn_t list_processes(nvmlDevice_t device, unsigned* count, Info* infos) {
+  if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
+  const auto processes = processes_of(device, kind);
+  return copy_list(processes.size(), infos != nullptr, count,
+                   [&](std::size_t i) { infos[i] = describe<Info>(processes[i]); });
+}
+
+// Nothing draws here.
 nvmlReturn_t no_processes(nvmlDevice_t device, unsigned* count) {
   if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
   *count = 0;
@@ -136,14 +153,15 @@ nvmlReturn_t idle_engine(nvmlDevice_t device, unsigned* percent, unsigned* perio
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t internal_compute_processes(nvmlDevice_t device, unsigned* count,
-                                        vgpu::nvml_internal::Process* out) {
+template <Kind kind>
+nvmlReturn_t internal_processes(nvmlDevice_t device, unsigned* count,
+                                vgpu::nvml_internal::Process* out) {
   if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
-  const DeviceUse use = look(device);
-  return copy_list(use.processes.size(), out != nullptr, count, [&](std::size_t i) {
+  const auto processes = processes_of(device, kind);
+  return copy_list(processes.size(), out != nullptr, count, [&](std::size_t i) {
     out[i] = {};
-    out[i].detail = describe<nvmlProcessDetail_v1_t>(use.processes[i]);
-    std::ifstream file("/proc/" + std::to_string(use.processes[i].pid) + "/cmdline");
+    out[i].detail = describe<nvmlProcessDetail_v1_t>(processes[i]);
+    std::ifstream file("/proc/" + std::to_string(processes[i].pid) + "/cmdline");
     file.read(out[i].command_line, sizeof out[i].command_line - 1);
   });
 }
@@ -155,6 +173,10 @@ nvmlReturn_t internal_no_processes(nvmlDevice_t device, unsigned* count,
 }  // namespace
 
 VGPU_SIM_NVML nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t* memory) {
+  if (const auto part = ready() && memory != nullptr ? mig_instance(device) : std::nullopt) {
+    *memory = {part->device.total_bytes, part->device.total_bytes, 0};
+    return NVML_SUCCESS;
+  }
   if (const nvmlReturn_t error = check(device, memory); error != NVML_SUCCESS) return error;
   const std::uint64_t total = device->info->nvml_total_bytes;
   const std::uint64_t used =
@@ -191,15 +213,15 @@ VGPU_SIM_NVML nvmlDeviceGetConfComputeProtectedMemoryUsage(nvmlDevice_t device,
 
 VGPU_SIM_NVML nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned int* count,
                                                    nvmlProcessInfo_v1_t* infos) {
-  return compute_processes(device, count, infos);
+  return list_processes<Kind::compute>(device, count, infos);
 }
 VGPU_SIM_NVML nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* count,
                                                       nvmlProcessInfo_v2_t* infos) {
-  return compute_processes(device, count, infos);
+  return list_processes<Kind::compute>(device, count, infos);
 }
 VGPU_SIM_NVML nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* count,
                                                       nvmlProcessInfo_t* infos) {
-  return compute_processes(device, count, infos);
+  return list_processes<Kind::compute>(device, count, infos);
 }
 VGPU_SIM_NVML nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, unsigned int* count,
                                                     nvmlProcessInfo_v1_t*) {
@@ -214,16 +236,16 @@ VGPU_SIM_NVML nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsi
   return no_processes(device, count);
 }
 VGPU_SIM_NVML nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int* count,
-                                                      nvmlProcessInfo_v1_t*) {
-  return no_processes(device, count);
+                                                      nvmlProcessInfo_v1_t* infos) {
+  return list_processes<Kind::mps>(device, count, infos);
 }
 VGPU_SIM_NVML nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* count,
-                                                         nvmlProcessInfo_v2_t*) {
-  return no_processes(device, count);
+                                                         nvmlProcessInfo_v2_t* infos) {
+  return list_processes<Kind::mps>(device, count, infos);
 }
 VGPU_SIM_NVML nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* count,
-                                                         nvmlProcessInfo_t*) {
-  return no_processes(device, count);
+                                                         nvmlProcessInfo_t* infos) {
+  return list_processes<Kind::mps>(device, count, infos);
 }
 
 VGPU_SIM_NVML nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
@@ -231,13 +253,16 @@ VGPU_SIM_NVML nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
   if (const nvmlReturn_t error = check(device, list); error != NVML_SUCCESS) return error;
   if (list->version != nvmlProcessDetailList_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
   if (list->mode > NVML_PROCESS_MODE_MPS) return NVML_ERROR_INVALID_ARGUMENT;
+  if (list->mode == NVML_PROCESS_MODE_MPS)
+    return list_processes<Kind::mps>(device, &list->numProcArrayEntries, list->procArray);
   if (list->mode != NVML_PROCESS_MODE_COMPUTE)
     return no_processes(device, &list->numProcArrayEntries);
-  return compute_processes(device, &list->numProcArrayEntries, list->procArray);
+  return list_processes<Kind::compute>(device, &list->numProcArrayEntries, list->procArray);
 }
 
 VGPU_SIM_NVML nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t* rates) {
   if (const nvmlReturn_t error = check(device, rates); error != NVML_SUCCESS) return error;
+  if (is_in_mig_mode(device)) return NVML_ERROR_NOT_SUPPORTED;  // as NVIDIA's documentation says
   *rates = {device_percent(device), 0};
   return NVML_SUCCESS;
 }
@@ -247,6 +272,7 @@ VGPU_SIM_NVML nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
                                               unsigned int* count,
                                               unsigned long long last_seen_us) {
   if (const nvmlReturn_t error = check(device, count); error != NVML_SUCCESS) return error;
+  if (is_in_mig_mode(device)) return NVML_ERROR_NOT_SUPPORTED;
   if (samples == nullptr) {
     *count = kSampleRoom;
     return NVML_ERROR_INSUFFICIENT_SIZE;
@@ -333,9 +359,10 @@ VGPU_SIM_NVML nvmlInternalGetExportTable(const void** table, const void* id) {
     std::array<const void*, internal::kProcessTableSlots> slots{};
     slots[0] = reinterpret_cast<const void*>(internal::kProcessTableBytes);
     slots[internal::kComputeProcessesSlot] =
-        reinterpret_cast<const void*>(&internal_compute_processes);
+        reinterpret_cast<const void*>(&internal_processes<Kind::compute>);
     slots[internal::kGraphicsProcessesSlot] = reinterpret_cast<const void*>(&internal_no_processes);
-    slots[internal::kMpsProcessesSlot] = reinterpret_cast<const void*>(&internal_no_processes);
+    slots[internal::kMpsProcessesSlot] =
+        reinterpret_cast<const void*>(&internal_processes<Kind::mps>);
     return slots;
   }();
   *table = functions.data();

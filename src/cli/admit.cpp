@@ -234,7 +234,7 @@ class Admission {
       return AdmittedTenant{survey::make_tenant(dir_, spec,
                                                 {.oversubscribe = options_.oversubscribe,
                                                  .share_is_required = options_.require_share}),
-                            {}};
+                            survey::mig_notices(spec, driver_)};
     } catch (const Problem& problem) {
       if ((problem.code != kNoShare && problem.code != kNoRoom) || !has_time()) throw;
       say_waiting(problem.what);

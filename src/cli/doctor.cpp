@@ -112,6 +112,11 @@ void check_gpus(const Driver& driver, Report& report) {
         "gpu", Health::ok,
         fmt::format("{} {} {}, {} of {} used", gpu.nvml_index, gpu.name.empty() ? "-" : gpu.name,
                     gpu.uuid_text(), size_text(gpu.used_bytes), size_text(gpu.total_bytes)));
+    if (gpu.mig_enabled) {
+      report.add("gpu", Health::warning,
+                 fmt::format("{} is in {}: {}", gpu.nvml_index, survey::mig_text(gpu),
+                             survey::kEnforcedOnMig.why));
+    }
   }
   if (driver.gpus.empty()) {
     report.add("gpu", Health::problem, "the driver shows none",

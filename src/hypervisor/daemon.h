@@ -225,7 +225,7 @@ class Daemon final : public Control {
   std::uint64_t use_read_ns_ = 0;
   std::map<GpuUuid, std::pair<unsigned, std::vector<std::string>>> judged_;  // promised, notes
   std::uint64_t judged_ns_ = 0;
-  std::map<Place, unsigned> over_memory_beats_;
+  std::map<Place, OverMemory> over_memory_;
   std::map<Place, std::uint64_t> refusals_told_;  // as of the last event
   std::map<Place, std::uint64_t> refusals_told_ns_;
   std::map<std::pair<std::uint64_t, std::int32_t>, pid_t> foreign_pids_;

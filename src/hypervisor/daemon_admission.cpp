@@ -40,6 +40,8 @@ survey::Driver driver_of(const NodeState& state) {
     known.nvml_index = gpu.index;
     known.name = gpu.name;
     known.total_bytes = gpu.total_bytes;
+    known.mig_enabled = gpu.mig_enabled;
+    known.mig_devices = gpu.mig_devices.size();
     driver.gpus.push_back(std::move(known));
   }
   return driver;
@@ -401,6 +403,8 @@ CreatedTenant Daemon::make(const Wanted& wanted, const std::vector<admission::Pa
   book_.put(id, TenantBook::booked(spec, wanted.wish.user), platform::monotonic_ns());
   beat_soon();
   CreatedTenant created{id, place.own_id, name, {}, wanted.notices, wanted.rule};
+  for (auto& notice : survey::mig_notices(spec, driver_of(*state())))
+    created.notices.push_back(std::move(notice));
   for (const auto& gpu : spec.gpus) {
     if (gpu.in_set) created.gpus.push_back({gpu.uuid, gpu.nvml_index, gpu.quota});
   }

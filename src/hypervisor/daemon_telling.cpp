@@ -18,8 +18,6 @@ namespace vgpu::hypervisor {
 namespace {
 
 constexpr std::uint64_t kRefusalsEveryNs = kSecondNs;
-// The driver frees a moment after the ledger, and two readings are of two moments.
-constexpr unsigned kBeatsOverMemory = 3;
 
 std::string process_text(const ProcessState& process) {
   return fmt::format("{} (pid {}{})", survey::visible(process.command_line),
@@ -164,7 +162,7 @@ void Daemon::tell_tenants(const NodeState& before, NodeState& state) {
     const auto is_its = [&](const auto& entry) { return entry.first.first == tenant.id; };
     std::erase_if(refusals_told_, is_its);
     std::erase_if(refusals_told_ns_, is_its);
-    std::erase_if(over_memory_beats_, is_its);
+    std::erase_if(over_memory_, is_its);
   }
 }
 
@@ -222,17 +220,13 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
           gpu.quota.limits_memory() && gpu.driver_bytes &&
           *gpu.driver_bytes > gpu.quota.memory_limit_bytes &&
           *gpu.driver_bytes - gpu.quota.memory_limit_bytes > chosen.over_memory_slack_bytes;
-      unsigned& beats = over_memory_beats_[place];
-      if (!over) {
-        if (beats >= kBeatsOverMemory) {
-          say(state, EventKind::within_memory, tenant.id,
-              fmt::format("{} GPU {}: within its limit again", tenant.name, gpu.index));
-        }
-        beats = 0;
-        continue;
+      const OverMemory::Finding finding =
+          over_memory_[place].look(over, now_ns, state.processes_read_ns);
+      if (finding == OverMemory::Finding::ended) {
+        say(state, EventKind::within_memory, tenant.id,
+            fmt::format("{} GPU {}: within its limit again", tenant.name, gpu.index));
       }
-      beats = std::min(beats + 1, kBeatsOverMemory + 1);
-      if (beats < kBeatsOverMemory) continue;
+      if (finding != OverMemory::Finding::began && finding != OverMemory::Finding::lasts) continue;
       const ProcessState* largest = nullptr;
       std::uint64_t most = 0;
       for (const auto& process : state.processes) {
@@ -248,7 +242,8 @@ void Daemon::guard(NodeState& state, std::uint64_t now_ns) {
           tenant.name, gpu.index, survey::size_text(gpu.driver_bytes),
           survey::limit_text(gpu.quota.memory_limit_bytes),
           largest != nullptr ? process_text(*largest) : "nobody");
-      if (beats == kBeatsOverMemory) say(state, EventKind::over_memory, tenant.id, text);
+      if (finding == OverMemory::Finding::began)
+        say(state, EventKind::over_memory, tenant.id, text);
       if (chosen.over_memory_policy == GuardPolicy::stop_admitting)
         close_gpu(state, gpu.gpu, fmt::format("{} holds more than its limit", tenant.name));
       if (largest == nullptr) continue;

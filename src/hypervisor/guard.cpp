@@ -44,6 +44,19 @@ std::vector<GuardAction> Guard::decide(std::uint64_t now_ns, const std::vector<S
   return actions;
 }
 
+OverMemory::Finding OverMemory::look(bool is_over, std::uint64_t now_ns,
+                                     std::optional<std::uint64_t> read_ns) {
+  if (!is_over) {
+    const bool was_sure = since_ && since_->is_sure;
+    since_.reset();
+    return was_sure ? Finding::ended : Finding::within;
+  }
+  if (!since_) since_ = Since{now_ns, read_ns, false};
+  if (since_->is_sure) return Finding::lasts;
+  since_->is_sure = now_ns >= since_->now_ns + kUntilSureNs && read_ns != since_->read_ns;
+  return since_->is_sure ? Finding::began : Finding::unsure;
+}
+
 bool is_exempt(std::string_view executable, uid_t executable_owner, const DaemonOptions& options) {
   const std::string_view name = executable.substr(executable.rfind('/') + 1);
   if (name.empty()) return false;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -44,6 +45,26 @@ class Guard {
     bool present = false;
   };
   std::map<Suspect, Case> cases_;
+};
+
+// Whether a tenant holds more on a GPU than its limit by the driver's count. The driver frees a
+// moment after the ledger, and the two are read at different moments: it counts once it has been so
+// for a while, and by another reading of the driver's, however far apart the looks are.
+class OverMemory {
+ public:
+  static constexpr std::uint64_t kUntilSureNs = 200'000'000;
+  enum class Finding : unsigned char { within, unsure, began, lasts, ended };
+
+  // One look. `now_ns`: CLOCK_MONOTONIC; `read_ns`: when the driver was read, by any clock.
+  Finding look(bool is_over, std::uint64_t now_ns, std::optional<std::uint64_t> read_ns);
+
+ private:
+  struct Since {
+    std::uint64_t now_ns = 0;
+    std::optional<std::uint64_t> read_ns;
+    bool is_sure = false;
+  };
+  std::optional<Since> since_;  // none: it was within its limit
 };
 
 // Is the process of that program one that may do without the limiter? `executable` is what

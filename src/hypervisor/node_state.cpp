@@ -24,6 +24,12 @@ constexpr std::array<ThrottleBit, 5> kThrottleBits = {{
     {0x80, "hardware_power_brake"},
 }};
 
+constexpr std::string_view kEventNames[] = {
+#define VGPU_EVENT(name) #name,
+#include "event_kinds.def"
+#undef VGPU_EVENT
+};
+
 }  // namespace
 
 std::string_view health_name(GpuHealth health) {
@@ -62,69 +68,9 @@ std::string_view presence_name(LimiterPresence presence) {
   return "";
 }
 
-std::string_view event_name(EventKind kind) {
-  switch (kind) {
-    case EventKind::daemon_started:
-      return "daemon_started";
-    case EventKind::hosting_taken:
-      return "hosting_taken";
-    case EventKind::hosting_lost:
-      return "hosting_lost";
-    case EventKind::tenant_began:
-      return "tenant_began";
-    case EventKind::tenant_ended:
-      return "tenant_ended";
-    case EventKind::tenant_renamed:
-      return "tenant_renamed";
-    case EventKind::process_joined:
-      return "process_joined";
-    case EventKind::process_ended:
-      return "process_ended";
-    case EventKind::quota_restored:
-      return "quota_restored";
-    case EventKind::quota_judged:
-      return "quota_judged";
-    case EventKind::quota_changed:
-      return "quota_changed";
-    case EventKind::memory_refused:
-      return "memory_refused";
-    case EventKind::unlimited_found:
-      return "unlimited_found";
-    case EventKind::unlimited_gone:
-      return "unlimited_gone";
-    case EventKind::over_memory:
-      return "over_memory";
-    case EventKind::within_memory:
-      return "within_memory";
-    case EventKind::guard_acted:
-      return "guard_acted";
-    case EventKind::gpu_lost:
-      return "gpu_lost";
-    case EventKind::gpu_back:
-      return "gpu_back";
-    case EventKind::gpu_unreadable:
-      return "gpu_unreadable";
-    case EventKind::xid_error:
-      return "xid_error";
-    case EventKind::throttled:
-      return "throttled";
-    case EventKind::throttle_ended:
-      return "throttle_ended";
-    case EventKind::driver_found:
-      return "driver_found";
-    case EventKind::driver_lost:
-      return "driver_lost";
-    case EventKind::settings_reloaded:
-      return "settings_reloaded";
-    case EventKind::queued:
-      return "queued";
-    case EventKind::admitted:
-      return "admitted";
-    case EventKind::withdrawn:
-      return "withdrawn";
-  }
-  return "";
-}
+std::string_view event_name(EventKind kind) { return kEventNames[static_cast<std::size_t>(kind)]; }
+
+std::span<const std::string_view> event_names() { return kEventNames; }
 
 std::string_view refusal_name(RefusalKind kind) {
   switch (kind) {

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -174,37 +175,12 @@ struct ProcessState {
 };
 
 enum class EventKind : unsigned char {
-  daemon_started,
-  hosting_taken,  // this daemon hosts the arbiter
-  hosting_lost,
-  tenant_began,
-  tenant_ended,
-  tenant_renamed,
-  process_joined,
-  process_ended,
-  quota_changed,
-  quota_restored,  // somebody had written it past the daemon
-  quota_judged,    // a tenant that asked nobody got what a rule or its user's allowance says
-  memory_refused,
-  unlimited_found,  // a process on a GPU without the limiter
-  unlimited_gone,
-  over_memory,  // a tenant holds more than its limit by the driver's own count
-  within_memory,
-  guard_acted,  // what the guard did about either
-  gpu_lost,
-  gpu_back,
-  gpu_unreadable,
-  xid_error,
-  throttled,
-  throttle_ended,
-  driver_found,
-  driver_lost,
-  settings_reloaded,
-  queued,     // a tenant waits for room
-  admitted,   // one that waited has it
-  withdrawn,  // one that waited doesn't any more
+#define VGPU_EVENT(name) name,
+#include "event_kinds.def"
+#undef VGPU_EVENT
 };
 std::string_view event_name(EventKind kind);  // "tenant_began"
+std::span<const std::string_view> event_names();
 
 struct Event {
   std::uint64_t sequence = 0;  // from 1, without gaps, for as long as the daemon lives

@@ -6,6 +6,8 @@
 
 #include <ctime>
 
+#include "vgpu/survey/gpus.h"
+
 namespace vgpu::hypervisor {
 namespace {
 
@@ -64,7 +66,11 @@ Json mig_json(const MigDevice& device) {
           {"gpu_instance", maybe(device.gpu_instance)},
           {"compute_instance", maybe(device.compute_instance)},
           {"total_bytes", maybe(device.total_bytes)},
-          {"used_bytes", maybe(device.used_bytes)}};
+          {"used_bytes", maybe(device.used_bytes)},
+          {"enforced",
+           {{"memory", survey::kEnforcedOnMig.memory},
+            {"compute", survey::kEnforcedOnMig.compute},
+            {"why", std::string(survey::kEnforcedOnMig.why)}}}};
 }
 
 Json counters_json(const TenantCounters& counters) {

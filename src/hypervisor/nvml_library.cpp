@@ -10,13 +10,13 @@
 #include <utility>
 
 #include "times.h"
+#include "vgpu/survey/gpus.h"
 
 namespace vgpu::hypervisor {
 namespace {
 
 constexpr std::size_t kMostProcesses = 16'384;
 constexpr unsigned kMostDevices = 256;
-constexpr unsigned kMostMigDevices = 16;
 constexpr int kMostXidsAtOnce = 64;
 constexpr unsigned long long kXidEvents = 0x8;  // nvmlEventTypeXidCriticalError
 
@@ -174,8 +174,7 @@ nvmlReturn_t Nvml::memory(std::size_t device, std::uint64_t& total, std::uint64_
 nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) const {
   out.clear();
   nvmlReturn_t first_error = NVML_SUCCESS;
-  for (const char* name :
-       {"nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"}) {
+  for (const char* name : survey::kNvmlProcessLists) {
     auto* list = call<nvmlReturn_t(nvmlDevice_t, unsigned*, nvmlProcessInfo_t*)>(name);
     if (list == nullptr) continue;
     std::vector<nvmlProcessInfo_t>& infos = room_;
@@ -187,7 +186,7 @@ nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) 
       count = static_cast<unsigned>(infos.size());
       result = list(devices_[device], &count, infos.data());
     }
-    if (result == NVML_ERROR_NOT_SUPPORTED) continue;
+    if (result == NVML_ERROR_NOT_SUPPORTED || result == NVML_ERROR_FUNCTION_NOT_FOUND) continue;
     if (result != NVML_SUCCESS) {
       if (first_error == NVML_SUCCESS) first_error = result;
       continue;
@@ -199,7 +198,7 @@ nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) 
       out.push_back(process);
     }
   }
-  // A process may be in both lists, and of several foreign ones each is pid 0.
+  // A process may be in several lists, and of several foreign ones each is pid 0.
   std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) {
     return a.pid != b.pid ? a.pid < b.pid : a.used_bytes > b.used_bytes;
   });
@@ -290,7 +289,7 @@ bool Nvml::mig(std::size_t device, std::vector<MigDevice>& out) const {
   auto* get = call<nvmlReturn_t(nvmlDevice_t, unsigned, nvmlDevice_t*)>(
       "nvmlDeviceGetMigDeviceHandleByIndex");
   const unsigned most = std::min(
-      ask<unsigned>("nvmlDeviceGetMaxMigDeviceCount", device).value_or(0), kMostMigDevices);
+      ask<unsigned>("nvmlDeviceGetMaxMigDeviceCount", device).value_or(0), survey::kMostMigDevices);
   for (unsigned i = 0; get != nullptr && i < most; ++i) {
     nvmlDevice_t part = nullptr;
     if (get(devices_[device], i, &part) != NVML_SUCCESS) continue;

@@ -118,6 +118,23 @@ void add_processes(const Nvml& nvml, const char* name, nvmlDevice_t device,
   }
 }
 
+void read_mig(const Nvml& nvml, nvmlDevice_t device, Gpu& gpu) {
+  auto* get_mode =
+      nvml.call<nvmlReturn_t(nvmlDevice_t, unsigned*, unsigned*)>("nvmlDeviceGetMigMode");
+  auto* get_most =
+      nvml.call<nvmlReturn_t(nvmlDevice_t, unsigned*)>("nvmlDeviceGetMaxMigDeviceCount");
+  auto* get_part = nvml.call<nvmlReturn_t(nvmlDevice_t, unsigned, nvmlDevice_t*)>(
+      "nvmlDeviceGetMigDeviceHandleByIndex");
+  unsigned now = 0, later = 0, most = 0;
+  if (get_mode == nullptr || get_mode(device, &now, &later) != NVML_SUCCESS || now == 0) return;
+  gpu.mig_enabled = true;
+  if (get_most == nullptr || get_part == nullptr || get_most(device, &most) != NVML_SUCCESS) return;
+  for (unsigned i = 0; i < std::min(most, kMostMigDevices); ++i) {
+    nvmlDevice_t part = nullptr;
+    if (get_part(device, i, &part) == NVML_SUCCESS) ++gpu.mig_devices;
+  }
+}
+
 Gpu read_gpu(const Nvml& nvml, nvmlDevice_t device, std::uint32_t index, bool with_processes) {
   Gpu gpu;
   gpu.nvml_index = index;
@@ -142,10 +159,10 @@ Gpu read_gpu(const Nvml& nvml, nvmlDevice_t device, std::uint32_t index, bool wi
       nvml.call<nvmlReturn_t(nvmlDevice_t, nvmlUtilization_t*)>("nvmlDeviceGetUtilizationRates");
   if (get_rates != nullptr && get_rates(device, &rates) == NVML_SUCCESS)
     gpu.busy_percent = rates.gpu;
+  read_mig(nvml, device, gpu);
   if (with_processes) {
     std::map<std::uint32_t, GpuProcess> found;
-    add_processes(nvml, "nvmlDeviceGetComputeRunningProcesses_v3", device, found);
-    add_processes(nvml, "nvmlDeviceGetGraphicsRunningProcesses_v3", device, found);
+    for (const char* name : kNvmlProcessLists) add_processes(nvml, name, device, found);
     for (const auto& [pid, process] : found) gpu.processes.push_back(process);
   }
   return gpu;
@@ -353,6 +370,11 @@ std::vector<GpuUuid> cuda_order(const Installation& installation, const Driver& 
     if (std::find(order.begin(), order.end(), gpu.uuid) == order.end()) order.push_back(gpu.uuid);
   }
   return order;
+}
+
+std::string mig_text(const Gpu& gpu) {
+  if (!gpu.mig_enabled) return "";
+  return fmt::format("MIG mode, {} MIG device{}", gpu.mig_devices, gpu.mig_devices == 1 ? "" : "s");
 }
 
 std::vector<std::size_t> select_gpus(const Driver& driver, const std::string& list, int exit_code) {

@@ -14,6 +14,7 @@
 
 #include "vgpu/core/driver_model.h"
 #include "vgpu/survey/problem.h"
+#include "vgpu/survey/snapshot.h"
 #include "vgpu/survey/text.h"
 
 namespace vgpu::survey {
@@ -385,6 +386,17 @@ std::string quota_line(const shm::TenantSpec& spec, const Driver& driver) {
   }
   return fmt::format("vgpu: tenant {}: {}", spec.name.view(),
                      parts.empty() ? "no GPU" : fmt::format("{}", fmt::join(parts, "; ")));
+}
+
+std::vector<std::string> mig_notices(const shm::TenantSpec& spec, const Driver& driver) {
+  std::vector<std::string> notices;
+  for (const auto& gpu : driver.gpus) {
+    const auto own = own_gpu(spec, gpu.uuid);
+    if (!gpu.mig_enabled || !own || !spec.gpus[*own].in_set) continue;
+    notices.push_back(
+        fmt::format("GPU {}: {}: {}", gpu.nvml_index, mig_text(gpu), kEnforcedOnMig.why));
+  }
+  return notices;
 }
 
 std::string visible_devices_value(const shm::TenantSpec& spec,

@@ -132,6 +132,8 @@ GpuFigures gpu_of(const Json& json) {
   figures.gpu.total_bytes = count(json, "total_bytes");
   figures.gpu.used_bytes = count(at(json, "sample"), "used_bytes");
   figures.gpu.busy_percent = count<unsigned>(at(json, "sample"), "busy_percent");
+  figures.gpu.mig_enabled = flag(json, "mig_enabled");
+  figures.gpu.mig_devices = at(json, "mig_devices").is_array() ? at(json, "mig_devices").size() : 0;
   figures.got_1s = figure(json, "got_percent_1s").value_or(0);
   figures.notes = texts(json, "share_notes");
   if (const std::string closed = text(json, "closed"); !closed.empty())
@@ -235,6 +237,7 @@ class Reader {
     process.tenant_id = text(json, "tenant");
     process.limiter = limiter_of(text(json, "limiter"));
     process.exempt = flag(json, "exempt");
+    if (at(json, "unlimited").is_boolean()) process.unlimited = flag(json, "unlimited");
     if (const auto facts = model_.tenants.find(process.tenant_id); facts != model_.tenants.end()) {
       process.tenant = facts->second.name;
       if (facts->second.owner.empty()) facts->second.owner = process.user;
@@ -252,7 +255,8 @@ class Reader {
     if (figures == nullptr) return;
     if (process.tenant_id.empty()) {
       figures->outsiders.push_back({static_cast<std::uint32_t>(std::max(process.pid, 0)),
-                                    process.program, driver, process.limiter});
+                                    process.program, driver, process.limiter, process.exempt,
+                                    process.unlimited});
       return;
     }
     for (auto& tenant : figures->tenants) {

@@ -45,13 +45,13 @@ std::string tenants_text(const GpuFigures& gpu, const GpuSample* sample) {
 
 std::string limiter_text(const Process& process) {
   if (!process.tenant_id.empty()) return shown(process.tenant);
+  if (process.is_unlimited()) return "UNLIMITED";
   if (process.exempt) return "(exempt)";
   switch (process.limiter) {
-    case Limiter::absent:
-      return "UNLIMITED";
     case Limiter::predecessor:
     case Limiter::present:
       return "(another's)";
+    case Limiter::absent:
     case Limiter::unknown:
     case Limiter::arbitrated:
       return "(unknown)";
@@ -135,6 +135,7 @@ Page gpus_page(const Model& model, std::size_t columns, Glyphs glyphs) {
     if (sample != nullptr && !sample->trouble.empty())
       page.add(line_of("  " + shown(sample->trouble), Ink::bad));
     page.add(line_of("  " + tenants_text(gpu, sample)));
+    if (gpu.gpu.mig_enabled) page.add(mig_line(gpu));
     if (sample != nullptr) {
       if (const std::string sensors = sensors_text(*sample); !sensors.empty())
         page.add(line_of("  " + sensors));

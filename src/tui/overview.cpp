@@ -220,6 +220,7 @@ class Body {
     const auto tenants = shown_tenants(gpu, order_);
     if (tenants.empty() && !order_.filter.empty()) return;
     page_.add(gpu_line(gpu, sample, columns_));
+    if (gpu.gpu.mig_enabled) page_.add(mig_line(gpu));
     for (const auto& note : gpu.notes) page_.add(line_of("  " + note, Ink::warning));
     for (const auto* tenant : tenants) add_tenant(gpu, *tenant);
     if (tenants.empty()) page_.add(line_of("  no tenant", Ink::dim));
@@ -325,11 +326,17 @@ Line gpu_line(const GpuFigures& gpu, const GpuSample* sample, std::size_t column
   return line;
 }
 
+Line mig_line(const GpuFigures& gpu) {
+  return line_of(fmt::format("  {}; quotas are of the whole GPU", survey::mig_text(gpu.gpu)),
+                 Ink::warning);
+}
+
 Line outsider_line(const Outsider& outsider) {
-  const char* title = outsider.limiter == Limiter::absent    ? "UNLIMITED"
+  const char* title = outsider.is_unlimited()                ? "UNLIMITED"
+                      : outsider.exempt                      ? "exempt"
                       : outsider.limiter == Limiter::present ? "another tenant"
                                                              : "another user's";
-  return {{{fmt::format(" {}", title), outsider.limiter == Limiter::absent ? Ink::bad : Ink::dim},
+  return {{{fmt::format(" {}", title), outsider.is_unlimited() ? Ink::bad : Ink::dim},
            {fmt::format("  pid {} {}  {}", outsider.pid == 0 ? "-" : std::to_string(outsider.pid),
                         shown(outsider.program), size_text(outsider.used_bytes)),
             Ink::plain}},

@@ -52,6 +52,8 @@ std::string command_text(const Process& process);
 
 // Of a GPU: "GPU 0  NVIDIA H200", its bar and what is known of it.
 Line gpu_line(const survey::GpuFigures& gpu, const GpuSample* sample, std::size_t columns);
+// Of a GPU in MIG mode.
+Line mig_line(const survey::GpuFigures& gpu);
 Line outsider_line(const survey::Outsider& outsider);
 
 }  // namespace vgpu::tui

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "http/server.h"
 #include "http/service.h"
 #include "vgpu/survey/problem.h"
+#include "vgpu/tui/interface.h"
 #include "vgpu/tui/sources.h"
 
 namespace vgpu::tui {
@@ -77,6 +79,9 @@ TEST_F(SourceTest, TheDaemonsAnswersBecomeTheModel) {
   EXPECT_EQ(model.gpus[0].gpu.name, "NVIDIA H200");
   EXPECT_EQ(model.gpus[0].gpu.used_bytes, 70ULL << 30);
   EXPECT_EQ(model.gpus[0].got_1s, 91.5);
+  EXPECT_TRUE(model.gpus[0].gpu.mig_enabled);
+  EXPECT_EQ(model.gpus[0].gpu.mig_devices, 1U);
+  EXPECT_FALSE(model.gpus[1].gpu.mig_enabled);
   const GpuSample& sample = model.samples.at(uuid_of(1));
   EXPECT_EQ(sample.temperature_celsius, 61U);
   EXPECT_EQ(sample.promised_percent, 130U);
@@ -119,6 +124,48 @@ TEST_F(SourceTest, TheDaemonsAnswersBecomeTheModel) {
   EXPECT_FALSE(model.detail->plot.got[0]) << "not known";
   EXPECT_EQ(model.detail->plot.got[1], 22.5);
   EXPECT_EQ(model.plots.at(uuid_of(1)).got.size(), 2U);
+}
+
+TEST_F(SourceTest, WhoIsUnlimitedIsTheDaemonsToSay) {
+  using hypervisor::LimiterPresence;
+  hypervisor::NodeState node = hypervisor::http_test::full_state();
+  const auto add = [&](pid_t pid, const char* program, LimiterPresence limiter, bool exempt) {
+    hypervisor::ProcessState process;
+    process.host_pid = pid;
+    process.program = program;
+    process.limiter = limiter;
+    process.exempt = exempt;
+    process.gpus = {{uuid_of(1), std::nullopt, 1ULL << 30, std::nullopt}};
+    node.processes.push_back(process);
+  };
+  add(5001, "hider", LimiterPresence::elsewhere, false);
+  add(5002, "display", LimiterPresence::absent, true);
+  add(5003, "stranger", LimiterPresence::unknown, false);
+  control_.set(node);
+  serve();
+  const Model model = open_source(usual())->look({});
+  State state;
+  const auto line_with = [&](View view, const std::string& program) {
+    state.view = view;
+    for (const auto& line : draw(model, state, {40, 100}, Glyphs::unicode)) {
+      if (line.text().find(program) != std::string::npos) return line;
+    }
+    ADD_FAILURE() << "no line about " << program;
+    return Line();
+  };
+  const auto is_red = [](const Line& line) {
+    return std::any_of(line.spans.begin(), line.spans.end(),
+                       [](const Span& span) { return span.ink == Ink::bad; });
+  };
+  for (const View view : {View::overview, View::processes}) {
+    EXPECT_THAT(line_with(view, "hider").text(), HasSubstr("UNLIMITED"));
+    EXPECT_TRUE(is_red(line_with(view, "hider")));
+    for (const char* program : {"display", "stranger"}) {
+      EXPECT_THAT(line_with(view, program).text(), testing::Not(HasSubstr("UNLIMITED")));
+      EXPECT_FALSE(is_red(line_with(view, program)));
+    }
+    EXPECT_THAT(line_with(view, "display").text(), HasSubstr("exempt"));
+  }
 }
 
 TEST_F(SourceTest, EventsComeOnce) {

@@ -123,6 +123,16 @@ TEST_F(Views, LeaveColumnsOutWhereItIsNarrow) {
               AllOf(HasSubstr("1 S"), HasSubstr("MEMORY"), Not(HasSubstr("TURN"))));
 }
 
+TEST_F(Views, SayThatAGpuIsInMigMode) {
+  EXPECT_THAT(text(), Not(HasSubstr("MIG")));
+  model_.gpus[0].gpu.mig_enabled = true;
+  model_.gpus[0].gpu.mig_devices = 7;
+  for (const View view : {View::overview, View::gpus}) {
+    state_.view = view;
+    EXPECT_THAT(text(), HasSubstr("MIG mode, 7 MIG devices; quotas are of the whole GPU"));
+  }
+}
+
 TEST_F(Views, ShowOfAGpuWhatFitsWhole) {
   EXPECT_THAT(drawn({24, 80})[2], AllOf(HasSubstr("of 141 GiB"), HasSubstr("61 C")));
   EXPECT_THAT(drawn({24, 72})[2], AllOf(HasSubstr("of 141 GiB"), Not(HasSubstr("6"))));

@@ -109,6 +109,11 @@ class Collector {
              });
     each_gpu("vgpu_gpu_memory_total_bytes", "Memory of the GPU.",
              [](Family& to, const GpuState& gpu) { to.add(labels_of(gpu), gpu.total_bytes); });
+    each_gpu("vgpu_gpu_mig_devices", "MIG devices of the GPU; only of one in MIG mode.",
+             [](Family& to, const GpuState& gpu) {
+               if (gpu.mig_enabled)
+                 to.add(labels_of(gpu), static_cast<double>(gpu.mig_devices.size()));
+             });
     samples();
     gpu_errors();
   }

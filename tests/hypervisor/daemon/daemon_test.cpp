@@ -19,9 +19,11 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "simulated_daemon.h"
 #include "tool.h"
+#include "vgpu/platform/clock.h"
 #include "vgpu/platform/process.h"
 
 namespace vgpu::cli_test {
@@ -47,11 +49,13 @@ class HypervisorTest : public SimulatedDaemonTest {
       kinds.push_back(event.kind);
     return kinds;
   }
-  void write_faults(const std::string& text) {
-    std::ofstream(simulated_folder() + "/nvml.faults.new") << text;
-    std::filesystem::rename(simulated_folder() + "/nvml.faults.new",
-                            simulated_folder() + "/nvml.faults");
+  // One of the files that tell the simulated NVML what to say; whole, or not yet.
+  static void stage(const std::string& name, const std::string& text) {
+    const std::string path = simulated_folder() + "/" + name;
+    std::ofstream(path + ".new") << text;
+    std::filesystem::rename(path + ".new", path);
   }
+  static void write_faults(const std::string& text) { stage("nvml.faults", text); }
 
   Running tenant(const std::string& name, std::vector<std::string> flags,
                  std::vector<std::string> words) {
@@ -69,6 +73,46 @@ class HypervisorTest : public SimulatedDaemonTest {
     return running;
   }
 };
+
+// When the daemon looked while something was waited for, by its own clock.
+class Looks {
+ public:
+  void note(const NodeState& now) {
+    add(moments_, now.time_ns);
+    if (now.processes_read_ns) add(readings_, *now.processes_read_ns);
+  }
+  std::size_t count() const { return std::min(moments_.size(), readings_.size()); }
+  std::size_t readings_after(std::uint64_t time_ns) const {
+    return static_cast<std::size_t>(
+        std::count_if(readings_.begin(), readings_.end(), [&](auto at) { return at > time_ns; }));
+  }
+  // On a slow machine looks are far apart, now and then; that is how late things may be seen.
+  std::uint64_t widest_ns() const { return widest(moments_) + widest(readings_); }
+  // Machines aren't slow all the time: this is the daemon's own pace.
+  std::uint64_t pace_ns() const { return std::max(narrowest(moments_), narrowest(readings_)); }
+
+ private:
+  using Times = std::vector<std::uint64_t>;
+  static void add(Times& times, std::uint64_t time_ns) {
+    if (times.empty() || times.back() != time_ns) times.push_back(time_ns);
+  }
+  static Times gaps(const Times& times) {
+    Times gaps(times.size());
+    std::adjacent_difference(times.begin(), times.end(), gaps.begin());
+    if (!gaps.empty()) gaps.erase(gaps.begin());
+    return gaps;
+  }
+  static std::uint64_t widest(const Times& times) {
+    const Times all = gaps(times);
+    return all.empty() ? 0 : *std::max_element(all.begin(), all.end());
+  }
+  static std::uint64_t narrowest(const Times& times) {
+    const Times all = gaps(times);
+    return all.empty() ? ~std::uint64_t{0} : *std::min_element(all.begin(), all.end());
+  }
+  Times moments_, readings_;
+};
+constexpr std::uint64_t kSecond = 1'000'000'000;
 
 bool has_unlimited(const NodeState& now) { return now.unlimited_processes != 0; }
 
@@ -114,6 +158,40 @@ TEST_F(HypervisorTest, FindsAProcessWithoutTheLimiterAndSaysWhoseItIs) {
   stray.finish();
   wait_for([](const NodeState& seen) { return seen.processes.empty(); });
   wait_for_event(EventKind::unlimited_gone);
+}
+
+TEST_F(HypervisorTest, FindsAnUnlimitedProcessWithinASecond) {
+  begin();
+  Looks looks;
+  wait_for([&](const NodeState& now) {
+    looks.note(now);
+    return looks.count() > 10;
+  });
+  EXPECT_LE(looks.pace_ns(), kSecond / 2);
+  auto stray = unlimited();
+  const std::uint64_t is_on_it_ns = platform::realtime_ns();  // by now
+  wait_for([&](const NodeState& now) {
+    if (has_unlimited(now)) return true;
+    looks.note(now);
+    return false;
+  });
+  EXPECT_LE(looks.readings_after(is_on_it_ns), 1U) << "one was under way; the next has to find it";
+  EXPECT_LE(wait_for_event(EventKind::unlimited_found).time_ns,
+            is_on_it_ns + std::max(kSecond, looks.widest_ns()));
+  stray.finish();
+}
+
+TEST_F(HypervisorTest, FindsAProcessThatOnlyTheListOfMpsHas) {
+  auto stray = unlimited();
+  stage("nvml.mps", fmt::format("{}\n", stray.pid()));
+  begin();
+  const StatePointer now = wait_for(has_unlimited);
+  EXPECT_EQ(now->processes.size(), 1U);
+  EXPECT_EQ(now->processes[0].host_pid, stray.pid());
+  EXPECT_EQ(now->processes[0].gpus.size(), 1U) << "each GPU once";
+  EXPECT_EQ(wait_for_event(EventKind::unlimited_found).subject, std::to_string(stray.pid()));
+  EXPECT_THAT(vgpu({"ls"}).out, HasSubstr(std::to_string(stray.pid()))) << "and without a daemon";
+  stray.finish();
 }
 
 TEST_F(HypervisorTest, KillsAnUnlimitedProcessWhereThatIsThePolicy) {
@@ -293,6 +371,68 @@ TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
   EXPECT_EQ(now->gpus[0].xid_counts.at(79), 1u);
 }
 
+TEST_F(HypervisorTest, ListsMigDevicesAndSaysWhatIsEnforcedOnThem) {
+  stage("nvml.mig", "1 1g.18gb 2\n");
+  begin();
+  const StatePointer now = wait_for(
+      [](const NodeState& seen) { return seen.gpus.size() == 2 && seen.gpus[1].mig_enabled; });
+  EXPECT_FALSE(now->gpus[0].mig_enabled);
+  const auto& devices = now->gpus[1].mig_devices;
+  ASSERT_EQ(devices.size(), 2U);
+  EXPECT_EQ(devices[0].name, now->gpus[1].name + " MIG 1g.18gb");
+  EXPECT_THAT(devices[0].uuid, testing::StartsWith("MIG-"));
+  EXPECT_NE(devices[0].uuid, devices[1].uuid);
+  EXPECT_EQ(devices[1].gpu_instance, 1U);
+  EXPECT_EQ(devices[1].compute_instance, 0U);
+  EXPECT_EQ(devices[1].total_bytes, 18 * kGiB);
+  EXPECT_FALSE(now->gpus[1].sample.busy_percent) << "NVML doesn't say it there";
+
+  const auto note = HasSubstr("GPU 1: MIG mode, 2 MIG devices: quotas are of the whole GPU");
+  hypervisor::CreateRequest request;
+  request.gpus = "1";
+  const auto on_it = daemon().create(self(), request);
+  ASSERT_TRUE(on_it.ok()) << on_it.refusal().what;
+  EXPECT_THAT(on_it.value().notices, testing::ElementsAre(note));
+  request.gpus = "0";
+  const auto beside = daemon().create(self(), request);
+  ASSERT_TRUE(beside.ok()) << beside.refusal().what;
+  EXPECT_THAT(beside.value().notices, testing::IsEmpty());
+  EXPECT_THAT(vgpu({"run", "--gpu", "1", "--", CLIENT, "info"}).err, note)
+      << "and without a daemon";
+  EXPECT_THAT(vgpu({"doctor"}).out,
+              HasSubstr("1 is in MIG mode, 2 MIG devices: quotas are of the whole GPU"));
+  EXPECT_THAT(vgpu({"top", "--once"}).out,
+              HasSubstr("MIG mode, 2 MIG devices; quotas are of the whole GPU"));
+}
+
+TEST_F(HypervisorTest, AProgramOnAMigDeviceIsChargedToItsTenantOnTheGpu) {
+  stage("nvml.mig", "1 1g.18gb 2\n");
+  begin();
+  const StatePointer listed = wait_for(
+      [](const NodeState& seen) { return seen.gpus.size() == 2 && seen.gpus[1].mig_enabled; });
+  ASSERT_EQ(listed->gpus[1].mig_devices.size(), 2U);
+  // A tenant of all GPUs, with a program on each of the two devices: its limit is for both.
+  std::string script = "exec 3<&0; ";
+  for (const auto& device : listed->gpus[1].mig_devices)
+    script += fmt::format("CUDA_VISIBLE_DEVICES={} {} alloc=1000 hold <&3 & ", device.uuid, CLIENT);
+  auto both = start({"run", "-q", "--name", "both", "--memory", "1=4GiB", "--", "/bin/sh", "-c",
+                     script + "wait"});
+  const StatePointer now = wait_for([](const NodeState& seen) {
+    return seen.tenants.size() == 1 && seen.tenants[0].gpus.size() == 2 &&
+           seen.tenants[0].gpus[1].charged_bytes >= std::uint64_t{2000} << 20;
+  });
+  EXPECT_EQ(now->tenants.at(0).gpus.at(0).charged_bytes, 0U);
+  both.close_input();
+  EXPECT_EQ(both.finish().exit_code, 0);
+  const std::string fill = fmt::format("CUDA_VISIBLE_DEVICES={} exec {} alloc=5000",
+                                       listed->gpus[1].mig_devices[1].uuid, CLIENT);
+  EXPECT_NE(vgpu({"run", "-q", "--memory", "1=4GiB", "--", "/bin/sh", "-c", fill}).exit_code, 0);
+  const std::string in_part = fmt::format("CUDA_VISIBLE_DEVICES={} exec {} info",
+                                          listed->gpus[1].mig_devices[1].uuid, CLIENT);
+  EXPECT_NE(vgpu({"run", "-q", "--gpu", "1", "--", "/bin/sh", "-c", in_part}).exit_code, 0)
+      << "a tenant of some GPUs can't choose";
+}
+
 TEST_F(HypervisorTest, OtherErrorsMakeAGpuUnreadableAndNothingElse) {
   begin();
   wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
@@ -330,8 +470,17 @@ TEST_F(HypervisorTest, ATenantOverItsLimitByTheDriversCountIsFound) {
   ASSERT_EQ(shm::Tenant::open(dir, state()->tenants[0].id, segment), shm::Status::ok);
   Quota quota = segment.quota(0);
   quota.memory_limit_bytes = std::uint64_t{1} << 30;
+  Looks looks;
+  const std::uint64_t since_ns = platform::realtime_ns();
   ASSERT_EQ(segment.set_quota(0, quota), shm::Status::ok);
+  wait_for([&](const NodeState& now) {
+    looks.note(now);
+    const auto told = events();
+    return std::find(told.begin(), told.end(), EventKind::over_memory) != told.end();
+  });
   const Event event = wait_for_event(EventKind::over_memory);
+  // It takes two readings of the driver, and is told at the look after them.
+  EXPECT_LE(event.time_ns, since_ns + std::max(kSecond, looks.widest_ns()) + looks.widest_ns());
   EXPECT_THAT(event.text, HasSubstr("1 GiB"));
   EXPECT_THAT(event.text, HasSubstr("alloc=2000"));
   quota.memory_limit_bytes = std::uint64_t{4} << 30;

@@ -75,6 +75,35 @@ TEST_F(GuardTest, NeverItselfAndNeverTheFirstProcess) {
   EXPECT_EQ(signals_at(200), Signals());
 }
 
+using Finding = OverMemory::Finding;
+constexpr std::uint64_t kBegin = 100 * kSecondNs;
+
+TEST(OverMemoryTest, CountsOnceItHasBeenSoForAWhileAndEndsAtOnce) {
+  OverMemory tenant;
+  std::uint64_t now = kBegin;
+  EXPECT_EQ(tenant.look(false, now, now), Finding::within);
+  for (; now < kBegin + OverMemory::kUntilSureNs; now += 100 * kMsNs)
+    EXPECT_EQ(tenant.look(true, now, now), Finding::unsure);
+  EXPECT_EQ(tenant.look(true, now, now), Finding::began);
+  EXPECT_EQ(tenant.look(true, now + kMsNs, now), Finding::lasts);
+  EXPECT_EQ(tenant.look(false, now + 2 * kMsNs, now), Finding::ended);
+  EXPECT_EQ(tenant.look(false, now + 3 * kMsNs, now), Finding::within);
+  EXPECT_EQ(tenant.look(true, now + 4 * kMsNs, now), Finding::unsure) << "anew";
+}
+
+TEST(OverMemoryTest, TakesTwoLooksAndNoMoreWhereTheyAreFarApart) {
+  OverMemory tenant;
+  EXPECT_EQ(tenant.look(true, kBegin, 1), Finding::unsure);
+  EXPECT_EQ(tenant.look(true, kBegin + 500 * kMsNs, 2), Finding::began);
+}
+
+TEST(OverMemoryTest, TakesAnotherReadingOfTheDrivers) {
+  OverMemory tenant;
+  EXPECT_EQ(tenant.look(true, kBegin, 1), Finding::unsure);
+  EXPECT_EQ(tenant.look(true, kBegin + 5 * kSecondNs, 1), Finding::unsure);
+  EXPECT_EQ(tenant.look(true, kBegin + 6 * kSecondNs, 2), Finding::began);
+}
+
 TEST(ExemptionTest, CountsTheFileAndNotTheName) {
   DaemonOptions options;
   options.exempt_programs = {"blender"};

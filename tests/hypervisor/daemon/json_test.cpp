@@ -39,6 +39,16 @@ TEST(NodeStateJsonTest, ValuesHaveTheirUnits) {
   EXPECT_EQ(on["got_percent_1s"], 30.0);
 }
 
+TEST(NodeStateJsonTest, AMigDeviceSaysWhatIsEnforcedOnIt) {
+  GpuState gpu;
+  gpu.mig_enabled = true;
+  gpu.mig_devices = {{"MIG-1", "", 0, 0, std::nullopt, std::nullopt}};
+  const Json enforced = gpu_json(gpu)["mig_devices"][0]["enforced"];
+  EXPECT_EQ(enforced["memory"], true);
+  EXPECT_EQ(enforced["compute"], false);
+  EXPECT_NE(enforced["why"].get<std::string>().find("whole GPU"), std::string::npos);
+}
+
 TEST(NodeStateJsonTest, AnyBytesOfAProcessAreText) {
   ProcessState process;
   process.command_line = "evil\xff\xfe\x1b[2J";

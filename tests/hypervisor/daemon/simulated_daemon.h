@@ -47,7 +47,7 @@ class SimulatedDaemonTest : public ToolTest {
     setenv("VGPU_SIM_STATE", simulated_folder().c_str(), 1);
     setenv("VGPU_SIM_DEVICES", "a10,h200", 1);
     setenv("VGPU_SIMULATED", "1", 1);
-    for (const char* name : {"nvml.faults", "nvml.xids"})
+    for (const char* name : {"nvml.faults", "nvml.mig", "nvml.mps", "nvml.xids"})
       std::filesystem::remove(simulated_folder() + "/" + name);
   }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // http_fixture SOCKET KEY_FILE TENANTS: serves a moment made by hand with at least two tenants, on
 // a free port of loopback and on SOCKET; prints its port and each route, then waits for the end of
-// its input. For the tests that are scripts.
+// its input, each line of which is the kind of an event that happens then. For the tests that are
+// scripts.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <iostream>
+#include <string>
 
 #include "hand_made.h"
 #include "http/server.h"
@@ -45,7 +48,11 @@ int main(int argc, char** argv) {
     fmt::print("route {} {}\n", route.method, route.path);
   fmt::print("ready\n");
   std::fflush(stdout);
-  while (std::getchar() != EOF) {
+  for (std::string line; std::getline(std::cin, line);) {
+    for (std::size_t kind = 0; kind < event_names().size(); ++kind) {
+      if (event_names()[kind] == line)
+        control.say(static_cast<EventKind>(kind), "it happened just now");
+    }
   }
   server.stop();
   return 0;

@@ -89,6 +89,11 @@ def hostile_names_stay_text():
         assert any("UNLIMITED" in row for row in rows(document, "processes"))
         assert "<img src=x onerror" in html.unescape(re.search(r'<ol id="events".*?</ol>', document, re.S)[0])
         assert "fell off the bus" in document
+        wait_for(lambda: page.value("performance.getEntriesByType('resource').some((one) => one.name.includes('/events?'))"), "the events so far")
+        folder.started[0].stdin.write("withdrawn\n")
+        folder.started[0].stdin.flush()
+        wait_for(lambda: page.value("document.getElementById('events').textContent.includes('withdrawnit happened just now')"), "an event as it happens")
+        assert "MIG mode, 1 MIG device: quotas are of the whole GPU" in document
 
 
 def two_hundred_are_drawn():

@@ -160,6 +160,17 @@ TEST_F(ServerTest, SendsHeadersThatKeepBrowsersFromGuessing) {
   EXPECT_THAT(page, HasSubstr("Cache-Control: no-store"));
 }
 
+TEST_F(ServerTest, ThePageListensToEveryKindOfEvent) {
+  start();
+  const std::string script = get(local(), "/page.js");
+  std::string kinds;
+  for (std::size_t i = 0; i < event_names().size(); ++i)
+    kinds += std::string(i == 0 ? "" : " ") + std::string(event_name(static_cast<EventKind>(i)));
+  EXPECT_THAT(kinds, StartsWith("daemon_started hosting_taken "));
+  EXPECT_THAT(kinds, EndsWith(" queued admitted withdrawn"));
+  EXPECT_THAT(script, HasSubstr("const kKinds = \"" + kinds + "\".split"));
+}
+
 TEST_F(ServerTest, WithoutATokenNothingIsChangedOverTcp) {
   open_reads_ = true;
   start();

@@ -102,7 +102,11 @@
     setText(memory, memoryText);
     fillBar(memoryBar, gpu.total_bytes ? sample.used_bytes * 100 / gpu.total_bytes : null, memoryText);
     const xids = Object.entries(gpu.xid_counts).map(([xid, count]) => `XID ${xid} × ${count}`);
-    setText(notes, [...gpu.share_notes, ...(gpu.closed ? [`nothing new is admitted while ${gpu.closed}`] : []), ...(sample.throttle_reasons || []), ...xids].join("; "));
+    const parts = gpu.mig_devices.length;
+    const mig = gpu.mig_enabled
+      ? [`MIG mode, ${parts} MIG device${parts === 1 ? "" : "s"}${parts ? `: ${gpu.mig_devices[0].enforced.why}` : ""}`] : [];
+    const closed = gpu.closed ? [`nothing new is admitted while ${gpu.closed}`] : [];
+    setText(notes, [...mig, ...gpu.share_notes, ...closed, ...(sample.throttle_reasons || []), ...xids].join("; "));
     more.setAttribute("aria-label", `History of GPU ${gpu.index}`);
     more.onclick = () => choose(`GPU ${gpu.index}`, `/api/v2/gpus/${encodeURIComponent(gpu.uuid)}/history`, more);
   }
@@ -269,10 +273,7 @@
     const stream = new EventSource(`/api/v2/events/stream?after=${after}`);
     for (const kind of kKinds) stream.addEventListener(kind, (message) => addEvent(JSON.parse(message.data)));
   }
-  const kKinds = ["daemon_started", "hosting_taken", "hosting_lost", "tenant_began", "tenant_ended", "tenant_renamed",
-    "process_joined", "process_ended", "quota_changed", "quota_restored", "quota_judged", "memory_refused", "unlimited_found", "unlimited_gone",
-    "over_memory", "within_memory", "guard_acted", "gpu_lost", "gpu_back", "gpu_unreadable", "xid_error", "throttled",
-    "throttle_ended", "driver_found", "driver_lost", "settings_reloaded"];
+  const kKinds = "@EVENT_KINDS@".split(" ");  // the daemon puts them in
 
   let rounds = 0, failed = false;
   async function refresh() {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vgpu/base/gpu_uuid.h"
@@ -23,6 +24,14 @@ struct Installation {
 };
 Installation find_installation();
 
+inline constexpr unsigned kMostMigDevices = 16;  // of one GPU; more aren't looked for
+
+// NVML's lists of processes on a GPU. A process may be in several; clients of MPS may be in the
+// last alone. Older drivers lack some.
+inline constexpr const char* kNvmlProcessLists[] = {"nvmlDeviceGetComputeRunningProcesses_v3",
+                                                    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+                                                    "nvmlDeviceGetMPSComputeRunningProcesses_v3"};
+
 struct GpuProcess {
   std::uint32_t pid = 0;                    // in this PID namespace; 0: belongs to another one
   std::optional<std::uint64_t> used_bytes;  // NVML may not say
@@ -36,9 +45,25 @@ struct Gpu {
   std::optional<std::uint64_t> total_bytes;
   std::optional<std::uint64_t> used_bytes;
   std::optional<unsigned> busy_percent;  // of the time, kernels of anybody ran lately
-  std::vector<GpuProcess> processes;     // compute and graphics, each pid once
+  std::vector<GpuProcess> processes;     // of all of NVML's lists, each pid once
+  bool mig_enabled = false;              // it is partitioned
+  std::size_t mig_devices = 0;           // into so many
   std::string uuid_text() const { return uuid.text().data(); }
 };
+
+// What of a quota holds for a program on a MIG device. The limiter knows whole GPUs: it books what
+// a program does there to the GPU that the device is a part of (Limiter::position_of()).
+struct Enforcement {
+  bool memory = false;   // the tenant's memory limit
+  bool compute = false;  // its share and limit, as percents of that device's time
+  std::string_view why;
+};
+inline constexpr Enforcement kEnforcedOnMig{
+    true, false,
+    "quotas are of the whole GPU: a tenant's memory limit counts what it holds on all of its MIG "
+    "devices, and tenants on different ones take turns as if they shared the multiprocessors"};
+// "MIG mode, 2 MIG devices"; empty: it is a whole GPU.
+std::string mig_text(const Gpu& gpu);
 
 struct Driver {
   bool available = false;

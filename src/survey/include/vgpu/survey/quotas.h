@@ -75,6 +75,9 @@ std::string compute_text(const Quota& quota);
 // each GPU of the set, in one line.
 std::string quota_line(const shm::TenantSpec& spec, const Driver& driver);
 
+// For each GPU of the set in MIG mode, a line that says what its quotas mean there.
+std::vector<std::string> mig_notices(const shm::TenantSpec& spec, const Driver& driver);
+
 // The set's GPUs for CUDA_VISIBLE_DEVICES: full UUIDs in CUDA's order, with commas.
 std::string visible_devices_value(const shm::TenantSpec& spec,
                                   const std::vector<GpuUuid>& cuda_order);

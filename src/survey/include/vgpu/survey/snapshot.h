@@ -37,6 +37,9 @@ struct Outsider {
   std::string program;
   std::optional<std::uint64_t> used_bytes;
   Limiter limiter = Limiter::unknown;
+  bool exempt = false;              // a daemon's guard lets it do without the limiter
+  std::optional<bool> unlimited{};  // as a daemon judges it; none: none has
+  bool is_unlimited() const { return unlimited.value_or(!exempt && limiter == Limiter::absent); }
 };
 
 struct Snapshot {

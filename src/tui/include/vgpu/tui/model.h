@@ -57,8 +57,9 @@ struct Process {
   survey::Limiter limiter = survey::Limiter::unknown;
   bool exempt = false;  // from the daemon's guard
   std::vector<ProcessOnGpu> gpus;
+  std::optional<bool> unlimited{};  // as a daemon judges it; none: none has
   bool is_unlimited() const {
-    return tenant_id.empty() && !exempt && limiter == survey::Limiter::absent;
+    return unlimited.value_or(tenant_id.empty() && !exempt && limiter == survey::Limiter::absent);
   }
 };
 
