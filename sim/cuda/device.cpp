@@ -264,10 +264,12 @@ struct AtDevice {
   Device* device = nullptr;
 };
 
-CUresult put_uuid(CUuuid* uuid, CUdevice ordinal) {
+CUresult put_uuid(CUuuid* uuid, CUdevice ordinal, bool of_mig_device) {
   const AtDevice at(ordinal, uuid != nullptr);
   if (!at) return at.result;
-  std::memcpy(uuid->bytes, at.device->info->uuid.bytes.data(), sizeof uuid->bytes);
+  const vgpu::GpuUuid& found =
+      of_mig_device && at.device->mig ? *at.device->mig : at.device->info->uuid;
+  std::memcpy(uuid->bytes, found.bytes.data(), sizeof uuid->bytes);
   return CUDA_SUCCESS;
 }
 
@@ -297,13 +299,12 @@ CUresult sim_cuDeviceGetName(char* name, int len, CUdevice ordinal) {
   name[size] = 0;
   return CUDA_SUCCESS;
 }
-CUresult sim_cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return put_uuid(uuid, device); }
+CUresult sim_cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
+  return put_uuid(uuid, device, false);
+}
 // This form names the MIG device, the first the GPU that it is a part of.
-CUresult sim_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice ordinal) {
-  const AtDevice at(ordinal, uuid != nullptr);
-  if (!at || !at.device->mig) return put_uuid(uuid, ordinal);
-  std::memcpy(uuid->bytes, at.device->mig->bytes.data(), sizeof uuid->bytes);
-  return CUDA_SUCCESS;
+CUresult sim_cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
+  return put_uuid(uuid, device, true);
 }
 CUresult sim_cuDeviceGetLuid(char*, unsigned int*, CUdevice) { return CUDA_ERROR_NOT_SUPPORTED; }
 CUresult sim_cuDeviceTotalMem(unsigned int* bytes, CUdevice ordinal) {

@@ -67,7 +67,7 @@ std::map<std::string, std::string> worker_tags(const NodeState& now, const Tenan
                                                const UsageOptions& options) {
   const UsagePod* is = nullptr;
   for (const UsagePod& pod : options.pods) {
-    if (pod.tenant != tenant.name || now.tenant_named(pod.tenant) != &tenant) continue;
+    if (pod.tenant != tenant.name || now.tenant_for_pods(pod.tenant) != &tenant) continue;
     if (is != nullptr) return {{"worker", tenant.name}};
     is = &pod;
   }

@@ -186,7 +186,7 @@ TEST_F(HypervisorTest, FindsAProcessThatOnlyTheListOfMpsHas) {
   stage("nvml.mps", fmt::format("{}\n", stray.pid()));
   begin();
   const StatePointer now = wait_for(has_unlimited);
-  EXPECT_EQ(now->processes.size(), 1U);
+  ASSERT_EQ(now->processes.size(), 1U);
   EXPECT_EQ(now->processes[0].host_pid, stray.pid());
   EXPECT_EQ(now->processes[0].gpus.size(), 1U) << "each GPU once";
   EXPECT_EQ(wait_for_event(EventKind::unlimited_found).subject, std::to_string(stray.pid()));
