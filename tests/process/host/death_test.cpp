@@ -94,7 +94,9 @@ class DeathAtEveryStep : public ::testing::TestWithParam<NamedStep> {
       ASSERT_LT(platform::monotonic_ns() - began, 20'000'000'000U) << "the step was not reached";
       ::usleep(200);
     }
-    reached_after_ns_ = platform::monotonic_ns() - began;
+    board_->halted_ns = platform::monotonic_ns();
+    reached_after_ns_ = board_->halted_ns - began;
+    forget_gaps();
     board_->others_may_host = true;
   }
 
@@ -149,7 +151,6 @@ TEST_P(DeathAtEveryStep, LeavesTheOthersAtTheirShares) {
   for (int round = 0; wants_round(round, death_rounds()); ++round) {
     board_->armed = board_->others_may_host = false;
     start(SIGKILL);
-    forget_gaps();
     board_->armed = true;
     wait_for_victim();
     if (HasFatalFailure()) return;
@@ -164,7 +165,6 @@ TEST_P(DeathAtEveryStep, AStopThereHoldsNobodyUp) {
   for (int round = 0; wants_round(round, (death_rounds() + 9) / 10); ++round) {
     board_->armed = board_->others_may_host = false;
     start(SIGSTOP);
-    forget_gaps();
     board_->armed = true;
     wait_for_victim();
     if (HasFatalFailure()) return;

@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -31,6 +32,8 @@ struct Board {
   // Not until it has: else another one that looks at the wrong moment, on a busy machine, is host
   // from then on.
   std::atomic<bool> others_may_host;
+  // When the victim halted: what it took to come there isn't what the others lose by it.
+  std::atomic<std::uint64_t> halted_ns;
 };
 
 class Player {
@@ -92,7 +95,8 @@ class Player {
     report_.work_ns += kKernelNs;
     seat_.report(report_);
     const std::uint64_t last = score_.last_ns.exchange(at);
-    const std::uint64_t gap = last == 0 ? 0 : at - last;
+    const std::uint64_t from = std::max(last, board_.halted_ns.load());
+    const std::uint64_t gap = last == 0 || from > at ? 0 : at - from;
     std::uint64_t longest = score_.longest_gap_ns.load();
     while (gap > longest && !score_.longest_gap_ns.compare_exchange_weak(longest, gap)) {
     }
