@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <span>
 #include <utility>
 
@@ -187,8 +188,10 @@ nvmlReturn_t Nvml::processes(std::size_t device, std::vector<NvmlProcess>& out) 
       result = list(devices_[device], &count, infos.data());
     }
     if (result == NVML_ERROR_NOT_SUPPORTED || result == NVML_ERROR_FUNCTION_NOT_FOUND) continue;
+    // What fails with the clients of MPS alone says nothing of the GPU.
+    const bool is_needed = name != std::end(survey::kNvmlProcessLists)[-1];
     if (result != NVML_SUCCESS) {
-      if (first_error == NVML_SUCCESS) first_error = result;
+      if (is_needed && first_error == NVML_SUCCESS) first_error = result;
       continue;
     }
     constexpr auto kNotAvailable = static_cast<unsigned long long>(NVML_VALUE_NOT_AVAILABLE);
