@@ -430,9 +430,12 @@ std::vector<std::string> flags_of(const CLI::App& app) {
     if (std::find(flags.begin(), flags.end(), flag) != flags.end() || !flag.starts_with("--"))
       continue;
     const std::string_view guess = nearest(flag, flags);
+    const bool is_of_gpus = flag == "--simulated" && guess.empty();
     throw Problem(exit_code, "VG1002",
                   fmt::format("{} is no option of vgpu{}{}", flag, verb.empty() ? "" : " ", verb),
-                  guess.empty() ? help : std::string(guess));
+                  is_of_gpus      ? "without it: a tenant knows its GPUs"
+                  : guess.empty() ? help
+                                  : std::string(guess));
   }
   std::string what = error.what();
   std::replace(what.begin(), what.end(), '\n', ' ');

@@ -16,6 +16,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
 
 #include "vgpu/survey/problem.h"
@@ -318,6 +319,10 @@ class CommandCheck {
 
   [[noreturn]] static void refuse_missing(const std::string& name, int not_started,
                                           const std::string& shown_as) {
+    if (std::error_code ignored; std::filesystem::is_directory(name, ignored)) {
+      throw Problem(not_started, "VG1105", fmt::format("{}: a directory", shown_as),
+                    "a program in it, by its path");
+    }
     if (not_started == kExitNotExecutable) {
       throw Problem(not_started, "VG1105", fmt::format("{}: not executable", shown_as),
                     "chmod +x " + name);

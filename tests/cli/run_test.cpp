@@ -272,6 +272,9 @@ TEST_F(RunTest, RefusesATenantInsideATenant) {
 TEST_F(RunTest, HasItsOwnStatusForWhatItCanNotStart) {
   EXPECT_EQ(run({}, {"no-such-program"}).exit_code, 127);
   EXPECT_EQ(run({}, {write_file("data", "x", 0644)}).exit_code, 126);
+  const Result directory = run({}, {folder()});
+  EXPECT_EQ(directory.exit_code, 126);
+  EXPECT_THAT(directory.err, AllOf(HasSubstr("a directory"), Not(HasSubstr("chmod"))));
   EXPECT_EQ(run({}, {STATIC_OPENER}).exit_code, 125);
   EXPECT_EQ(vgpu({"run", "--memory", "4GiB"}).exit_code, 125);
 }

@@ -107,6 +107,15 @@ TEST(Arguments, OfExecAreATenantAndAProgram) {
   EXPECT_THAT(parsed.request.exec.command, testing::ElementsAre("bash", "-c", "true"));
 }
 
+TEST(Arguments, OfATenantNeedNotSayThatItsGpuIsSimulated) {
+  try {
+    parse_arguments({"set", "train", "--simulated", "--compute", "30"});
+    FAIL();
+  } catch (const survey::Problem& problem) {
+    EXPECT_THAT(problem.next, testing::HasSubstr("without it"));
+  }
+}
+
 TEST(Arguments, ThatAreNotKnownNameTheNearest) {
   EXPECT_EQ(code_of({"rnu"}), "VG1001");
   EXPECT_EQ(code_of({"run", "--memroy", "4GiB", "--", "true"}), "VG1002");

@@ -353,11 +353,11 @@ void check_api(Loaded& loaded) {
   }
   for (const std::string& text : values.api_pods_listen) {
     try {
-      if (http::parse_listen_address(text).host.empty())
-        fault(loaded, "api.pods-listen", text + ": an address and a port are needed, HOST:PORT");
-    } catch (const std::exception& reason) {
-      fault(loaded, "api.pods-listen", reason.what());
+      if (!http::parse_listen_address(text).host.empty()) continue;
+    } catch (const std::exception&) {  // what it says would be right names sockets, too
     }
+    fault(loaded, "api.pods-listen",
+          text + ": an address and a port are needed, as 10.0.0.1:8002 or [fd00::1]:8002");
   }
   if (values.api_socket != "none")
     check_file(loaded, "api.socket", values.api_socket,

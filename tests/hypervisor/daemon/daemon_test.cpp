@@ -239,6 +239,7 @@ TEST_F(HypervisorTest, AdmitsNothingNewBesideAnUnlimitedProcessWhereThatIsThePol
     request.wait = hypervisor::Patience{};
     EXPECT_TRUE(daemon().create(self(), request).ok()) << "served when it has gone";
   });
+  wait_for([](const NodeState& now) { return now.waiting == 1; });
   stray.finish();
   waits.join();
 }

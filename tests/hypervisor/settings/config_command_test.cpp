@@ -106,6 +106,8 @@ TEST_F(ConfigCommand, FaultsNameSettingsAsTheyWereGiven) {
   EXPECT_NE(flags.status, 0);
   EXPECT_THAT(flags.out, HasSubstr("--api-listen-addr: an address beyond loopback needs "
                                    "--api-tls-certificate and --api-tls-key"));
+  EXPECT_THAT(hypervisor("config show --api-pods-listen-addr unix:/x").out,
+              HasSubstr("--api-pods-listen-addr: unix:/x: an address and a port are needed"));
   EXPECT_THAT(flags.out,
               HasSubstr("--metrics-format: says something only beside --gpu-metrics-file"));
   const Result variable = hypervisor("config show", "VGPU_HYPERVISOR_TLS_KEY=/k");

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 
 #include "vgpu/core/cost.h"
 
@@ -81,7 +80,6 @@ class Meter {
       if (held_ns != 0) sample_ns = std::max(without_ns, kUnknownCostNs);
       const std::uint64_t more = sample_ns - std::min(sample_ns, kUnknownCostNs);
       cost_.learn(sample_ns);
-      has_one_ = true;
       clean_ = clean;
       return more * launches_;
     }
@@ -97,7 +95,7 @@ class Meter {
     if (clean && !clean_) cost_ = Cost();
     clean_ = clean;
     unclean_ = 0;
-    if (std::exchange(has_one_, false) && kSurprise * sample_ns < cost_.mean_ns()) cost_ = Cost();
+    if (cost_.samples() == 1 && kSurprise * sample_ns < cost_.mean_ns()) cost_ = Cost();
     // Others only make samples longer: among the first, much shorter ones are worth more.
     const bool is_short = cost_.samples() < kEarlySamples && sample_ns < cost_.mean_ns() / 10 * 9;
     for (int times = is_short ? 3 : 1; times > 0; --times) cost_.learn(sample_ns);
@@ -130,7 +128,6 @@ class Meter {
   std::uint32_t more_ = 0;     // launches that are measured as soon as one may be
   std::uint32_t unclean_ = 0;  // samples in a row that weren't clean, and too long
   bool clean_ = false;         // what is known is from clean samples
-  bool has_one_ = false;       // what is known is from the first alone
 };
 
 }  // namespace vgpu::core
