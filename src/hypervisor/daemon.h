@@ -86,6 +86,13 @@ class Daemon final : public Control {
     std::string public_id() const { return directory->public_id(own_id); }
     std::uint64_t inode() const;  // 0: it isn't there
   };
+  // Who was told that it belongs to a tenant: it may be on its way there.
+  struct Told {
+    pid_t pid = 0;
+    std::uint64_t start_ticks = 0;
+    std::uint64_t told_ns = 0;
+    bool is_on_its_way(std::uint64_t now_ns) const;
+  };
   // A tenant that was made here.
   struct Made {
     admission::User owner;
@@ -96,6 +103,7 @@ class Daemon final : public Control {
     pid_t asker = 0;                         // of Lifetime::run, until it is taken
     std::uint64_t asker_start_ticks = 0;
     std::uint64_t unused_since_ns = 0;  // of Lifetime::joined
+    std::vector<Told> told{};           // likewise
   };
   // What somebody asks for, ready to be made where admission says.
   struct Wanted {
@@ -179,7 +187,8 @@ class Daemon final : public Control {
                    const QuotaRule* rule) const;
   admission::User user_of(const Asker& asker) const;
   admission::User owner_of(std::string_view tenant) const;
-  BookedTenants booked(bool without_left_behind);
+  // `without_left_behind` ends those that nobody is in, all but the one that is `spared`.
+  BookedTenants booked(bool without_left_behind, std::string_view spared = {});
   admission::Node node_of(const BookedTenants& tenants);
   Wanted wanted_of(const Asker& asker, const CreateRequest& request);
   std::size_t admission_place(const GpuUuid& gpu);
@@ -187,6 +196,8 @@ class Daemon final : public Control {
                      const BookedTenants& tenants);
   void unmake(const std::string& id);
   void unmake_abandoned();
+  void unmake_deserted(std::string_view spared);
+  void tell_where(const std::string& id, const Asker& asker);
   bool is_name_taken(const std::string& name, const DirectoryPointer& directory,
                      const BookedTenants& tenants);
   void forget_untaken_of(const Wanted& wanted);

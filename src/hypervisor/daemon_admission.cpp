@@ -160,7 +160,8 @@ admission::User Daemon::owner_of(std::string_view tenant) const {
   return {geteuid(), true};
 }
 
-BookedTenants Daemon::booked(bool without_left_behind) {
+BookedTenants Daemon::booked(bool without_left_behind, std::string_view spared) {
+  if (without_left_behind) unmake_deserted(spared);
   return book_.tenants(*state(), without_left_behind);
 }
 
@@ -532,7 +533,7 @@ std::optional<Refusal> Daemon::refuse_change(const Asker& asker, const ChangeReq
   for (const auto& one : change.changes())
     parts.push_back(part_of(admission_place(change.spec().gpus[one.gpu].uuid), one.after));
   for (const bool without_left_behind : {false, true}) {
-    BookedTenants tenants = booked(without_left_behind);
+    BookedTenants tenants = booked(without_left_behind, id);
     // As the segment has it: others may have changed it since the last look.
     tenants[id] = TenantBook::booked(change.spec(), owner_of(id));
     const admission::Node node = node_of(tenants);

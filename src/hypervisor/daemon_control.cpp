@@ -343,6 +343,42 @@ void Daemon::unmake_abandoned() {
   }
 }
 
+// One that has come has a slot there.
+bool Daemon::Told::is_on_its_way(std::uint64_t now_ns) const {
+  return now_ns < told_ns + kJoinedStayNs &&
+         platform::life_of(pid, start_ticks) != platform::Life::gone;
+}
+
+void Daemon::tell_where(const std::string& id, const Asker& asker) {
+  const auto made = made_.find(id);
+  if (made == made_.end() || made->second.lifetime != Lifetime::joined) return;
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  auto& told = made->second.told;
+  std::erase_if(told, [&](const Told& one) { return !one.is_on_its_way(now_ns); });
+  told.push_back({*asker.pid, platform::start_time_ticks(*asker.pid), now_ns});
+}
+
+// Those of Lifetime::joined that nobody is in any more and nobody is on the way to: they would stay
+// for the next of theirs, but not where somebody else could have their room.
+void Daemon::unmake_deserted(std::string_view spared) {
+  const std::uint64_t now_ns = platform::monotonic_ns();
+  std::vector<std::string> deserted;
+  for (const auto& [id, made] : made_) {
+    if (id == spared || !made.hold || made.lifetime != Lifetime::joined) continue;
+    if (std::any_of(made.told.begin(), made.told.end(),
+                    [&](const Told& one) { return one.is_on_its_way(now_ns); }))
+      continue;
+    shm::Tenant tenant;
+    if (shm::Tenant::open(made.place.dir(), made.place.own_id, tenant) != shm::Status::ok) continue;
+    tenant.reap();
+    if (survey::processes_of(tenant).empty()) deserted.push_back(id);
+  }
+  for (const std::string& id : deserted) {
+    unmake(id);
+    book_.remove(id, now_ns);
+  }
+}
+
 // Those that nobody is in any more, and those that are gone.
 void Daemon::look_after_made() {
   const std::uint64_t now_ns = platform::monotonic_ns();

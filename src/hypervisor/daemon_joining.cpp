@@ -181,6 +181,7 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
   const Whereabouts place{directory, own_id};
   shm::Tenant there;
   if (shm::Tenant::open(place.dir(), place.own_id, there) == shm::Status::ok) {
+    tell_where(place.public_id(), asker);
     return joined(directory, place.public_id(), place.own_id, std::string(there.spec().name.view()),
                   rule->name);
   }
@@ -201,6 +202,7 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
     if (decision.granted()) {
       wanted.wish.user = user_of(asker);  // whose it is
       const CreatedTenant made = make(wanted, decision.parts, tenants);
+      tell_where(made.id, asker);
       return joined(directory, made.id, made.own_id, made.name, rule->name);
     }
     if (without_left_behind || !decision.refusal->waiting_helps)

@@ -83,6 +83,16 @@ if files:
 print(json.dumps(said))
 """
 
+# Is told where it belongs, and isn't there for as long as it lives.
+LATECOMER = r"""
+import socket, sys, time
+one = socket.socket(socket.AF_UNIX)
+one.connect(sys.argv[1])
+one.sendall(b"POST /api/v2/join HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+print(one.recv(12).decode(), flush=True)
+time.sleep(300)
+"""
+
 
 def run_contained(uid, hidden, command):
     """In namespaces of its own, where `hidden` is empty, as that user. Ends as the command does; 77: it can't be done here."""
@@ -276,6 +286,39 @@ class Containers(InContainers):
 
     def test_root_in_a_container_is_nobody_outside_and_finds_no_way_out(self):
         self.root_in_a_container_is_nobody_outside_and_finds_no_way_out()
+
+    def root_may_have_one_container(self):
+        with open(self.path("rules.toml"), "w") as file:
+            file.write(self.RULES.replace("compute = 10", "compute = 60"))
+        self.start_daemon()
+
+    def there_is_no_room_for_another(self):
+        refused = subprocess.run(**self.inside(0, ["../lib/vgpu/simulated/nvidia-smi"]), timeout=PATIENCE_S)
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("60 % of GPU 0", refused.stdout)
+
+    def test_one_finds_the_room_of_another_that_has_ended(self):
+        self.root_may_have_one_container()
+        # The second finds the room of one that was killed and of one that was too short to be seen.
+        for name in ("first", "second"):
+            self.start_inside(0, name)
+            wait_until("a container that works", lambda: os.path.exists(self.path(f"meeting/{name}.0.ready")))
+            # Its PID namespace stays, else the next might be called by the same number.
+            kept = os.open(f"/proc/{self.jobs[-1].pid}/ns/pid_for_children", os.O_RDONLY)
+            self.addCleanup(os.close, kept)
+            self.there_is_no_room_for_another()
+            self.jobs[-1].kill()
+            self.jobs[-1].wait()
+            self.assertEqual(self.seen_inside_mib(0), 2048)
+
+    def test_one_that_is_on_its_way_keeps_its_room(self):
+        self.root_may_have_one_container()
+        self.jobs.append(subprocess.Popen(self.contained(0, [sys.executable, "-c", LATECOMER, self.socket]), stdout=subprocess.PIPE, text=True))
+        self.assertEqual(self.jobs[-1].stdout.readline().strip(), "HTTP/1.1 200")
+        self.there_is_no_room_for_another()
+        self.jobs[-1].kill()
+        self.jobs[-1].wait()
+        self.assertEqual(self.seen_inside_mib(0), 2048)
 
     def test_by_leave_of_the_settings_it_is_a_user_but_never_root(self):
         self.daemon_flags += ["--authority-containers", "users"]

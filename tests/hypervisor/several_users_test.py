@@ -62,7 +62,12 @@ def acting_as(uid):
 class Users(unittest.TestCase):
     daemon_prefix, daemon_flags = [], []
 
+    def run(self, result=None):
+        self.result = result
+        return super().run(result)
+
     def setUp(self):
+        self.addCleanup(os.umask, os.umask(0o022))  # what is made for users here they may read
         self.folder = tempfile.mkdtemp(prefix="vgpu-users-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         os.chmod(self.folder, 0o755)
@@ -84,12 +89,18 @@ class Users(unittest.TestCase):
         self.addCleanup(self.end_all)
 
     def end_all(self):
+        has_failed = any(test is self for test, _ in self.result.failures + self.result.errors)
         for process in self.jobs + self.daemons:
-            if process.poll() is None:
+            ended = process.poll()
+            if ended is None:
                 process.kill()
             process.wait()
             if process.stdout:
+                if has_failed and not process.stdout.closed:
+                    print(f"{' '.join(process.args)}\n  {'ran' if ended is None else f'had ended ({ended})'}, and said: {process.stdout.read()}", file=sys.stderr)
                 process.stdout.close()
+        for number in range(len(self.daemons) if has_failed else 0):
+            print(f"the log of daemon {number}:\n{self.log(number)}", file=sys.stderr)
 
     def path(self, name):
         return os.path.join(self.folder, name)
