@@ -225,7 +225,7 @@ std::size_t find_gpu(const Driver& driver, const std::string& name, int exit_cod
       if (driver.gpus[i].nvml_index == index) return i;
     }
     throw Problem(exit_code, "VG1012",
-                  fmt::format("--gpu: there is no GPU {} here; there is {}", name, known),
+                  fmt::format("--gpu: there is no GPU {} here, only {}", name, known),
                   "vgpu doctor");
   }
   std::string wanted = lower(name);

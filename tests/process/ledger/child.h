@@ -17,6 +17,7 @@
 #include <functional>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace vgpu::shm {
 
@@ -99,6 +100,34 @@ class Common {
 
  private:
   T* value_;
+};
+
+// Children that come to it go on together, when all of them are there and the parent has opened it.
+// They take no processor until then.
+class Gate {
+ public:
+  Gate() {
+    if (::pipe(ends_) != 0) throw std::runtime_error("pipe");
+  }
+  ~Gate() {
+    open();
+    ::close(ends_[0]);
+  }
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+  // In a child.
+  void pass() {
+    open();
+    char none;
+    while (::read(ends_[0], &none, 1) < 0) {
+    }
+  }
+  void open() {
+    if (ends_[1] >= 0) ::close(std::exchange(ends_[1], -1));
+  }
+
+ private:
+  int ends_[2];
 };
 
 // What isn't so after a minute never will be: somebody has died, and the test has failed.

@@ -21,16 +21,17 @@ class Crowd : public ::testing::TestWithParam<int> {};
 
 TEST_P(Crowd, OfProcessesThatStartTogetherEachGetsASlotOfItsOwn) {
   struct State {
-    std::atomic<int> go, joined, made;
+    std::atomic<int> joined, made;
   };
   const int count = crowd_of(GetParam());
   ScratchDir scratch;
   Common<State> state;
+  Gate gate;
   std::vector<Child> children;
   children.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) {
     children.emplace_back([&] {
-      wait_until([&] { return state->go == 1; });
+      gate.pass();
       Tenant tenant;
       // Whoever comes first makes it; to the others it is there whole.
       const Status made = Tenant::create(scratch.dir(), spec_of(kGiB), tenant);
@@ -44,7 +45,7 @@ TEST_P(Crowd, OfProcessesThatStartTogetherEachGetsASlotOfItsOwn) {
       ::pause();
     });
   }
-  state->go = 1;
+  gate.open();
   wait_until([&] { return state->joined == count; });
   EXPECT_EQ(state->made, 1);
   Tenant observer;
