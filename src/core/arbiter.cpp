@@ -51,7 +51,7 @@ std::uint64_t Arbiter::decide(std::uint64_t now_ns, std::span<const SeatView> se
                               std::span<Grant> grants, const Ruling& ruling) {
   now_ns = std::max(now_ns, last_ns_);
   const std::uint64_t wake = take_turns(now_ns, seats, ruling);
-  answer(seats, grants);
+  answer(now_ns, seats, grants);
   last_ns_ = now_ns;
   return wake;
 }
@@ -581,7 +581,15 @@ bool Arbiter::follow(std::uint64_t now_ns, const SeatView& holder, const SeatVie
   return false;
 }
 
-void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
+// How far the hosts of the gang whose turn it is may be ahead. Whatever is in flight is done when
+// the turn ends, also if it takes twice as long as predicted.
+std::uint64_t Arbiter::gang_ahead_ns(std::uint64_t now_ns) const {
+  const std::uint64_t ends_ns = std::min(turn_end_ns_, planned_end_ns_);
+  return std::min(kGangAheadNs, (ends_ns - std::min(ends_ns, now_ns)) / 2);
+}
+
+void Arbiter::answer(std::uint64_t now_ns, std::span<const SeatView> seats,
+                     std::span<Grant> grants) {
   std::uint32_t first = 0;
   for (const SeatView& seat : seats) first += goes_first(seat) ? 1 : 0;
   const std::uint64_t in_flight = beside_priority_ ? kInFlightBesidePriorityNs : kInFlightNs;
@@ -599,6 +607,8 @@ void Arbiter::answer(std::span<const SeatView> seats, std::span<Grant> grants) {
     } else if (seat.seat == holder_) {
       grant.end_ns = turn_end_ns_;
       grant.announces = pauses(seat);
+      if (books_[seat.seat].gang.is_among_gangs && !beside_priority_)
+        grant.in_flight_ns = std::max(in_flight, gang_ahead_ns(now_ns));
     }
     grants[i] = grant;
   }

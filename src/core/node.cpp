@@ -25,6 +25,7 @@ std::uint64_t Node::step(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   std::uint64_t wake = kForever;
   for (std::size_t g = 0; g < gpus.size(); ++g)
     wake = std::min(wake, arbiters_[g].decide(now_ns, gpus[g].seats, gpus[g].grants, rulings[g]));
+  let_catch_up(now_ns, gpus);
   return std::min({wake, help_peers(now_ns, gpus), bound_launches(now_ns, gpus)});
 }
 
@@ -367,6 +368,34 @@ void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rul
         if (seat.tenant == ended.tenant)
           rulings[g].begins_ns = std::min(ended.until_ns, now_ns + kPeerSlotNs);
       }
+    }
+  }
+}
+
+// In a gang's own turn: who has launched less than a peer whose work makes no progress is what that
+// one waits for. It may have next to nothing in flight and be predicted to have much: a kernel that
+// once span for a tenth of a second is taken to be as long, so its host was held back, so the
+// peer's span again.
+void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+  for (std::uint32_t i = 0; i < gang_count_; ++i) {
+    const Gang& gang = gang_[i];
+    if (!gang.holds) continue;
+    Turn& turn = turn_of(gang.tenant);
+    std::uint64_t waiting = 0;  // the most that one has launched which makes no progress
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      const SeatView& seat = *gang.seats[g];
+      if (seat.done_ns != turn.done_ns[g] || is_done(seat)) {
+        turn.done_ns[g] = seat.done_ns;
+        turn.progress_ns[g] = now_ns;
+      }
+      if (now_ns >= std::max(turn.progress_ns[g], turn.began_ns) + kNoProgressNs)
+        waiting = std::max(waiting, launches_since(turn, g, seat));
+    }
+    for (std::size_t g = 0; g < gpus.size(); ++g) {
+      if (gang.seats[g] == nullptr || launches_since(turn, g, *gang.seats[g]) >= waiting) continue;
+      const std::ptrdiff_t place = gang.seats[g] - gpus[g].seats.data();
+      gpus[g].grants[static_cast<std::size_t>(place)].in_flight_ns = kForever;
     }
   }
 }

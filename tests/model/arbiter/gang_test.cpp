@@ -81,19 +81,18 @@ struct Shape {
   std::uint64_t own;
   Time together_ns;
   std::uint64_t batch;
-  double sum;
   double off;
   Time spread_ns = 0;
 };
 constexpr Shape kShapes[] = {
-    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 98.5, 1.5},
-    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 98.5, 1.5},
-    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 98.5, 1.5},
+    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 1.5},
+    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 1.5},
+    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 1.5},
     // One is ahead of the other by up to a few milliseconds.
-    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 98, 2, 100 * kUs},
+    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 2, 100 * kUs},
     // Steps of 0.1 ms are shorter than the host's answer: a peer that is
     // helped over the end of a turn is itself beyond it by then.
-    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 98, 2}};
+    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2}};
 
 TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
   for (const Shape& shape : kShapes) {
@@ -115,16 +114,13 @@ TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
                     shape.name, part(managed, 0), part(managed, 1), part(without, 0),
                     part(without, 1), part(unequal, 0), part(unequal, 1));
       sums += part(managed, 0) + part(managed, 1);
-      // A gang that is torn apart loses a turn of up to 0.1 s or more until it is together again:
-      // one run of 25 does so once or twice. The first three seeds are none of them.
-      const bool may_be_torn = seed > 3;
-      EXPECT_GE(part(managed, 0) + part(managed, 1), may_be_torn ? 88 : shape.sum) << shape.name;
-      const double off = may_be_torn ? 5 : shape.off;
+      EXPECT_GE(part(managed, 0) + part(managed, 1), 96.5) << shape.name << ", seed " << seed;
+      const double off = seed > 3 ? 4.5 : shape.off;  // of 600 runs two were off by more than 3
       EXPECT_NEAR(part(managed, 0), 50, off) << shape.name;
       EXPECT_NEAR(part(unequal, 0), 30, off) << shape.name;
       EXPECT_NEAR(part(unequal, 1), 70, off) << shape.name;
     }
-    EXPECT_GE(sums / static_cast<double>(seeds(3)), shape.sum - 0.5) << shape.name;
+    EXPECT_GE(sums / static_cast<double>(seeds(3)), 99) << shape.name;
   }
 }
 
@@ -186,9 +182,10 @@ Tenant training(const std::string& name, int share) {
 
 TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
   double sums = 0;
-  // In the last a host was late at the end of a step, and for half a second each had a collective
-  // spinning in the other's slices, while turns ended although that wasn't done.
-  std::vector<std::uint64_t> tried{45};
+  // In the first of the last three a host was late at the end of a step, and for half a second each
+  // had a collective spinning in the other's slices, while turns ended although that wasn't done.
+  // In the others one that had spun was taken to be as long, for two seconds from the start.
+  std::vector<std::uint64_t> tried{45, 76, 102};
   for (std::uint64_t seed = seeds(6); seed >= 1; --seed) tried.insert(tried.begin(), seed);
   for (const std::uint64_t seed : tried) {
     const double alone = work(run({training("alone", 50)}, Sharing::unmanaged, seed), 0);
@@ -200,11 +197,11 @@ TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
           "two that train, collectives beside the rest: %.1f + %.1f (unmanaged %.1f + %.1f)\n", a,
           b, 100 * work(without, 0) / alone, 100 * work(without, 1) / alone);
     }
-    EXPECT_GE(a + b, 90) << seed;
+    EXPECT_GE(a + b, 95.5) << seed;
     EXPECT_NEAR(a, b, 6) << seed;
     sums += a + b;
   }
-  EXPECT_GE(sums / static_cast<double>(tried.size()), 92.5);
+  EXPECT_GE(sums / static_cast<double>(tried.size()), 97.5);
 }
 
 // While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is

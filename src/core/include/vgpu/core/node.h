@@ -46,6 +46,8 @@ inline constexpr std::uint64_t kLookAtAlignedNs = 200'000;
 // A host that is busy with something else is waited for so long by a turn that would end for
 // idleness, where the other GPUs are ahead: a kernel there would spin beside the next turn.
 inline constexpr std::uint64_t kMostLateNs = 10'000'000;
+// Work in flight that hasn't gone on for so long may be waiting for a peer.
+inline constexpr std::uint64_t kNoProgressNs = 2'000'000;
 
 class Node {
  public:
@@ -73,8 +75,10 @@ class Node {
   struct Turn {  // a gang's present turn or the last
     std::uint64_t tenant = 0;
     std::uint64_t began_ns = 0;
-    std::array<std::uint64_t, kMostGpus> launches{};  // of its seats when it began
-    std::uint64_t aligned_by_ns = 0;                  // 0: it doesn't end yet
+    std::array<std::uint64_t, kMostGpus> launches{};     // of its seats when it began
+    std::array<std::uint64_t, kMostGpus> done_ns{};      // of its seats as last seen to grow,
+    std::array<std::uint64_t, kMostGpus> progress_ns{};  // then
+    std::uint64_t aligned_by_ns = 0;                     // 0: it doesn't end yet
     std::array<std::uint64_t, kMostGpus> last_launch{};
     // Once it has ended:
     std::uint64_t expected_ns = 0;  // all it had in flight should be done
@@ -99,6 +103,7 @@ class Node {
   std::uint64_t bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus);
   Turn& turn_of(std::uint64_t tenant);
   void find_torn(std::uint64_t now_ns);
+  void let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus);
   void remember_end(std::uint64_t now_ns, const Gang& gang);
   std::uint64_t help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus);
 
