@@ -22,6 +22,7 @@ namespace {
 struct Fault {
   int error = 0;
   unsigned slow_ms = 0;
+  unsigned long long clocks = 0;
 };
 
 constexpr unsigned kMostGpus = 16;
@@ -46,6 +47,8 @@ Faults read_faults(const std::string& path) {
     if (what.starts_with("error=")) found[gpu].error = std::atoi(what.c_str() + 6);
     if (what.starts_with("slow="))
       found[gpu].slow_ms = static_cast<unsigned>(std::atoi(what.c_str() + 5));
+    if (what.starts_with("clocks="))
+      found[gpu].clocks = std::strtoull(what.c_str() + 7, nullptr, 0);
   }
   return found;
 }
@@ -75,6 +78,8 @@ nvmlReturn_t fault_of(unsigned index) {
   if (fault.slow_ms != 0) usleep(fault.slow_ms * 1000);
   return static_cast<nvmlReturn_t>(fault.error);
 }
+
+unsigned long long clocks_held_by(unsigned index) { return look_up(index).clocks; }
 
 }  // namespace vgpu::sim::nvml
 

@@ -268,6 +268,18 @@ VGPU_SIM_NVML nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization
   return NVML_SUCCESS;
 }
 
+VGPU_SIM_NVML nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device,
+                                                     unsigned long long* reasons) {
+  if (const nvmlReturn_t error = check(device, reasons); error != NVML_SUCCESS) return error;
+  *reasons = clocks_held_by(device->index);
+  return NVML_SUCCESS;
+}
+
+VGPU_SIM_NVML nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device,
+                                                        unsigned long long* reasons) {
+  return nvmlDeviceGetCurrentClocksEventReasons(device, reasons);
+}
+
 VGPU_SIM_NVML nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
                                               nvmlProcessUtilizationSample_t* samples,
                                               unsigned int* count,

@@ -28,6 +28,7 @@
 #include "segments.h"
 #include "state_directories.h"
 #include "tenant_book.h"
+#include "throttle_episode.h"
 #include "vgpu/admission/queue.h"
 #include "vgpu/survey/change.h"
 #include "vgpu/survey/figures.h"
@@ -247,6 +248,7 @@ class Daemon final : public Control {
   };
   std::map<std::pair<pid_t, std::uint64_t>, Apart> apart_;  // on a GPU, in no tenant
   std::map<GpuUuid, std::uint64_t> unhealthy_since_;
+  std::map<GpuUuid, ThrottleEpisode> throttling_;
   std::map<GpuUuid, std::map<std::uint64_t, std::uint64_t>> xids_;
   std::map<GpuUuid, std::pair<std::uint64_t, std::uint64_t>> last_xid_;  // which, when
   std::uint64_t remembered_second_ = 0;

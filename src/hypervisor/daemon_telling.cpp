@@ -96,16 +96,15 @@ void Daemon::tell_gpus(const NodeState& before, NodeState& state) {
           gpu.health == GpuHealth::ok ? name + " answers again"
                                       : fmt::format("{}: {}", name, gpu.health_text));
     }
-    const auto reasons = [](const GpuState& of) {
-      return throttle_names(of.sample.throttle_reasons.value_or(0));
-    };
-    const auto now_held = reasons(gpu);
-    const auto held = was != nullptr ? reasons(*was) : std::vector<std::string>();
-    if (now_held == held) continue;
-    say(state, now_held.empty() ? EventKind::throttle_ended : EventKind::throttled, gpu.uuid_text(),
-        now_held.empty()
-            ? name + ": clocks are free again"
-            : fmt::format("{}: clocks are held back: {}", name, fmt::join(now_held, ", ")));
+    const auto throttling = throttling_[gpu.uuid].look(
+        holding_back(gpu.sample.throttle_reasons.value_or(0)), state.monotonic_ns);
+    if (throttling.began != 0) {
+      say(state, EventKind::throttled, gpu.uuid_text(),
+          fmt::format("{}: clocks are held back: {}", name,
+                      fmt::join(throttle_names(throttling.began), ", ")));
+    }
+    if (throttling.ended)
+      say(state, EventKind::throttle_ended, gpu.uuid_text(), name + ": clocks are free again");
   }
 }
 

@@ -44,6 +44,12 @@ std::string_view health_name(GpuHealth health) {
   return "";
 }
 
+std::uint64_t holding_back(std::uint64_t throttle_reasons) {
+  std::uint64_t known = 0;
+  for (const auto& one : kThrottleBits) known |= one.bit;
+  return throttle_reasons & known;
+}
+
 std::vector<std::string> throttle_names(std::uint64_t reasons) {
   std::vector<std::string> names;
   for (const auto& one : kThrottleBits) {

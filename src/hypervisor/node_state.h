@@ -62,8 +62,9 @@ struct GpuSample {
   std::optional<std::uint64_t> pcie_transmit_bytes_per_s;
   std::optional<std::uint64_t> pcie_receive_bytes_per_s;
 };
-// "software_power_cap", "hardware_thermal_slowdown", ...: bits without "idle" and the like, which
-// hold nothing back.
+// Those bits that hold something back: "idle" and the like don't.
+std::uint64_t holding_back(std::uint64_t throttle_reasons);
+// "software_power_cap", "hardware_thermal_slowdown", ...: of those.
 std::vector<std::string> throttle_names(std::uint64_t reasons);
 
 // Of the time between two moments (CLOCK_MONOTONIC), how much a kernel of each process ran, by the

@@ -374,6 +374,19 @@ TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
   EXPECT_EQ(now->gpus[0].xid_counts.at(79), 1u);
 }
 
+TEST_F(HypervisorTest, WhatHoldsClocksBackIsPassedOn) {
+  begin();
+  wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  write_faults("1 clocks=0x45\n");  // idle, which holds nothing back, and two that do
+  const hypervisor::Event event = wait_for_event(EventKind::throttled);
+  EXPECT_THAT(event.text, HasSubstr("clocks are held back: software_power_cap, "
+                                    "hardware_thermal_slowdown"));
+  const StatePointer now = daemon().state();
+  EXPECT_EQ(event.subject, now->gpus[1].uuid_text());
+  EXPECT_EQ(now->gpus[1].sample.throttle_reasons, 0x45u);
+  EXPECT_EQ(now->gpus[0].sample.throttle_reasons, 0u);
+}
+
 TEST_F(HypervisorTest, ListsMigDevicesAndSaysWhatIsEnforcedOnThem) {
   stage("nvml.mig", "1 1g.18gb 2\n");
   begin();

@@ -159,6 +159,19 @@ TEST(Metrics, AreInBaseUnits) {
     EXPECT_THAT(text, HasSubstr(line)) << text;
 }
 
+TEST(Metrics, NameEachReasonThatHoldsClocksBack) {
+  NodeState state = full_state();
+  state.gpus[0].sample.throttle_reasons = 0x45;
+  state.gpus[1].sample.throttle_reasons = 0;
+  const std::string text = metrics(state);
+  constexpr const char* kThrottled =
+      "\nvgpu_gpu_throttled{gpu=\"GPU-00000000-0000-0000-0000-000000000001\",reason=\"";
+  EXPECT_THAT(text, HasSubstr(kThrottled + std::string("software_power_cap\"} 1\n")));
+  EXPECT_THAT(text, HasSubstr(kThrottled + std::string("hardware_thermal_slowdown\"} 1\n")));
+  EXPECT_THAT(text, testing::Not(HasSubstr("vgpu_gpu_throttled{gpu=\"GPU-00000000-0000-0000-0000-"
+                                           "000000000002\"")));
+}
+
 TEST(Metrics, WhatIsntKnownHasNoSample) {
   const std::string text = metrics(full_state());
   EXPECT_THAT(text, testing::Not(HasSubstr("vgpu_gpu_power_watts{gpu=\"GPU-00000000-0000-0000-0000-"
