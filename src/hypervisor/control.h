@@ -207,6 +207,9 @@ class Control {
 
   // The latest moment. Never null, never waits.
   virtual StatePointer state() const = 0;
+  // One that knows of every change that was made before this call; the latest one where that takes
+  // longer than a quarter of a second.
+  virtual StatePointer state_with_changes() const { return state(); }
   // The first moment after `sequence`; the latest one when `wait` has passed.
   virtual StatePointer state_after(std::uint64_t sequence,
                                    std::chrono::milliseconds wait) const = 0;

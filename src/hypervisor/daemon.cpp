@@ -186,10 +186,13 @@ void Daemon::run() {
     const std::uint64_t begin_ns = platform::monotonic_ns(),
                         begin_cpu_ns = platform::thread_cpu_ns();
     beat();
-    const std::uint64_t rest = rest_ns(kBeatNs, platform::monotonic_ns() - begin_ns,
-                                       platform::thread_cpu_ns() - begin_cpu_ns);
+    const std::uint64_t took_ns = platform::monotonic_ns() - begin_ns,
+                        cpu_ns = platform::thread_cpu_ns() - begin_cpu_ns,
+                        least_ns = least_rest_ns(kBeatNs, cpu_ns),
+                        rest = rest_ns(kBeatNs, took_ns, cpu_ns);
     lock.lock();
-    published_.wait_for(lock, std::chrono::nanoseconds(rest),
+    published_.wait_for(lock, std::chrono::nanoseconds(least_ns), [&] { return stopping_; });
+    published_.wait_for(lock, std::chrono::nanoseconds(rest - std::min(rest, least_ns)),
                         [&] { return stopping_ || beat_is_due_; });
     beat_is_due_ = false;
   }
@@ -198,6 +201,7 @@ void Daemon::run() {
 void Daemon::beat_soon() {
   const std::lock_guard lock(state_mutex_);
   beat_is_due_ = true;
+  changed_ns_ = platform::monotonic_ns();
   published_.notify_all();
 }
 

@@ -53,6 +53,7 @@ class Daemon final : public Control {
   bool is_alive(std::chrono::milliseconds within) const;
 
   StatePointer state() const override;
+  StatePointer state_with_changes() const override;
   StatePointer state_after(std::uint64_t sequence, std::chrono::milliseconds wait) const override;
   EventBatch events_after(std::uint64_t sequence, std::size_t most,
                           std::chrono::milliseconds wait) const override;
@@ -276,6 +277,7 @@ class Daemon final : public Control {
   StatePointer state_;
   bool stopping_ = false;
   bool beat_is_due_ = false;
+  std::uint64_t changed_ns_ = 0;  // when it last became so
   std::thread thread_;
 };
 

@@ -92,6 +92,15 @@ StatePointer Daemon::state() const {
   return state_;
 }
 
+StatePointer Daemon::state_with_changes() const {
+  constexpr std::chrono::milliseconds kPatience(250);
+  std::unique_lock lock(state_mutex_);
+  const std::uint64_t changed_ns = changed_ns_;
+  published_.wait_for(lock, kPatience,
+                      [&] { return stopping_ || state_->monotonic_ns >= changed_ns; });
+  return state_;
+}
+
 StatePointer Daemon::state_after(std::uint64_t sequence, std::chrono::milliseconds wait) const {
   std::unique_lock lock(state_mutex_);
   published_.wait_for(lock, wait, [&] { return stopping_ || state_->sequence > sequence; });

@@ -167,14 +167,16 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
   const bool is_due = now_ns >= open.looked_ns + kLivesEveryNs;
   if (is_due) open.looked_ns = now_ns;
   if (is_due) open.name = directory_->kept_name();
-  const bool any_gone =
-      is_due && std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
-                            [&](const shm::ProcessView& process) {
-                              return process.pid_namespace == own_namespace_ && process.pid > 0 &&
-                                     kill(process.pid, 0) != 0 && errno == ESRCH;
-                            });
+  const bool may_be_gone =
+      is_due &&
+      std::any_of(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count),
+                  [&](const shm::ProcessView& process) {
+                    // In another namespace only its lock tells.
+                    return process.pid_namespace != own_namespace_ ||
+                           (process.pid > 0 && kill(process.pid, 0) != 0 && errno == ESRCH);
+                  });
   // A full look is dear: /proc and a lock for each slot.
-  if (any_gone || now_ns >= open.reaped_ns + kReapEveryNs) {
+  if (may_be_gone || now_ns >= open.reaped_ns + kReapEveryNs) {
     open.reaped_ns = now_ns;
     if (open.tenant.reap() != 0) count = open.tenant.processes(buffer_);
   }
@@ -199,7 +201,7 @@ bool DirectorySegments::look_at(const std::string& id, Open& open, std::uint64_t
   seen.charged_bytes.assign(gpus, 0);
   seen.denied.assign(gpus, 0);
   for (std::uint32_t gpu = 0; gpu < gpus; ++gpu) {
-    seen.charged_bytes[gpu] = open.tenant.charged_bytes(gpu);
+    seen.charged_bytes[gpu] = open.tenant.unreaped_bytes(gpu);
     seen.denied[gpu] = open.tenant.denied_count(gpu);
   }
   seen.processes.assign(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(count));

@@ -132,6 +132,11 @@ void Tenant::release(std::uint32_t gpu, std::uint64_t bytes) {
 std::uint64_t Tenant::charged_bytes(std::uint32_t gpu) const {
   if (gpu >= gpu_count()) return 0;
   (void)reap_if_due(*state_, kReapForViewNs);
+  return unreaped_bytes(gpu);
+}
+
+std::uint64_t Tenant::unreaped_bytes(std::uint32_t gpu) const {
+  if (gpu >= gpu_count()) return 0;
   AtomicMemory memory(state_->segment, gpu);
   // Granted cells are charged in all but name: their owner will do nothing else next.
   const core::Totals totals = core::add_up(memory);

@@ -275,24 +275,25 @@ class Api {
   Api(Control& control, uid_t own_uid, std::vector<DeclaredPod> pods)
       : control_(control), own_uid_(own_uid), pods_(std::move(pods)) {}
 
-  Answer node() const { return answered(node_json(*control_.state())); }
-  Answer state() const { return answered(state_json(*control_.state())); }
+  Answer node() const { return answered(node_json(*control_.state_with_changes())); }
+  Answer state() const { return answered(state_json(*control_.state_with_changes())); }
 
   Answer gpus() const {
     Json list = Json::array();
-    const StatePointer state = control_.state();  // the moment lives as long as somebody holds it
+    const StatePointer state =
+        control_.state_with_changes();  // the moment lives as long as somebody holds it
     for (const auto& gpu : state->gpus) list.push_back(gpu_json(gpu));
     return answered(list);
   }
 
   Answer gpu(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const GpuState* found = find_gpu(*state, ask.part("gpu"));
     return found == nullptr ? no_gpu(ask.part("gpu")) : answered(gpu_json(*found));
   }
 
   Answer gpu_history(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const GpuState* found = find_gpu(*state, ask.part("gpu"));
     if (found == nullptr) return no_gpu(ask.part("gpu"));
     return answered(history_json(control_.history(found->uuid, "", resolution_of(ask))));
@@ -300,19 +301,19 @@ class Api {
 
   Answer tenants() const {
     Json list = Json::array();
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     for (const auto& tenant : state->tenants) list.push_back(tenant_json(tenant));
     return answered(list);
   }
 
   Answer tenant(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const TenantState* found = find_tenant(*state, ask.part("tenant"));
     return found == nullptr ? no_tenant(ask.part("tenant")) : answered(tenant_json(*found));
   }
 
   Answer tenant_history(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const TenantState* found = find_tenant(*state, ask.part("tenant"));
     if (found == nullptr) return no_tenant(ask.part("tenant"));
     const auto wanted = ask.parameter("gpu");
@@ -329,7 +330,7 @@ class Api {
     const std::uint64_t seconds = number_parameter(ask, "seconds", kHistorySeconds);
     if (seconds < 1 || seconds > kHistorySecondsMax)
       return bad_request("\"seconds\" is from 1 to 600");
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     Json series = Json::array();
     const auto add = [&](const GpuUuid& gpu, const std::string& tenant) {
       series.push_back(
@@ -343,7 +344,7 @@ class Api {
   }
 
   Answer why(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const TenantState* found = find_tenant(*state, ask.part("tenant"));
     if (found == nullptr) return no_tenant(ask.part("tenant"));
     Json list = Json::array();
@@ -353,7 +354,7 @@ class Api {
   }
 
   Answer processes(const Ask& ask) const {
-    const StatePointer state = control_.state();
+    const StatePointer state = control_.state_with_changes();
     const bool unlimited = flag_parameter(ask, "unlimited");
     const auto wanted = ask.parameter("tenant");
     const TenantState* tenant = wanted ? find_tenant(*state, *wanted) : nullptr;

@@ -374,6 +374,21 @@ TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
   EXPECT_EQ(now->gpus[0].xid_counts.at(79), 1u);
 }
 
+TEST_F(HypervisorTest, WhatIsReadAfterAChangeKnowsOfIt) {
+  begin();
+  wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  for (int round = 0; round < 20; ++round) {
+    hypervisor::CreateRequest request;
+    request.name = "changed";
+    request.gpus = "0";
+    const auto made = daemon().create(self(), request);
+    ASSERT_TRUE(made.ok()) << made.refusal().what;
+    EXPECT_NE(daemon().state_with_changes()->tenant(made.value().id), nullptr);
+    ASSERT_TRUE(daemon().end(self(), made.value().id, {}).ok());
+    EXPECT_EQ(daemon().state_with_changes()->tenant(made.value().id), nullptr);
+  }
+}
+
 TEST_F(HypervisorTest, WhatHoldsClocksBackIsPassedOn) {
   begin();
   wait_for([](const NodeState& now) { return now.gpus.size() == 2; });

@@ -13,6 +13,12 @@ TEST(PaceTest, ACheapLookKeepsTheBeat) {
   EXPECT_EQ(rest_ns(100 * kMsNs, 1 * kMsNs, 1 * kMsNs), 99 * kMsNs);
 }
 
+TEST(PaceTest, WhatIsWorthALookWaitsWhereLooksAreDear) {
+  EXPECT_EQ(least_rest_ns(100 * kMsNs, kMsNs / 2), 2 * kMsNs);
+  EXPECT_EQ(least_rest_ns(100 * kMsNs, 20 * kMsNs), 80 * kMsNs);
+  EXPECT_EQ(least_rest_ns(100 * kMsNs, 90 * kMsNs), 100 * kMsNs);
+}
+
 TEST(PaceTest, ADearOneCostsAFiftiethOfACore) {
   EXPECT_EQ(rest_ns(100 * kMsNs, 6 * kMsNs, 6 * kMsNs), 300 * kMsNs);
   EXPECT_EQ(rest_ns(100 * kMsNs, 80 * kMsNs, 80 * kMsNs), 500 * kMsNs)

@@ -159,6 +159,7 @@ class Tenant {
 
   std::uint64_t charged_bytes(
       std::uint32_t gpu) const;  // all live processes and shared objects; reaps now and then
+  std::uint64_t unreaped_bytes(std::uint32_t gpu) const;     // the same, for who reaps by itself
   std::uint64_t own_charged_bytes(std::uint32_t gpu) const;  // the calling process
   std::uint64_t denied_count(std::uint32_t gpu) const;
 
