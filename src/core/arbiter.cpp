@@ -582,7 +582,7 @@ bool Arbiter::follow(std::uint64_t now_ns, const SeatView& holder, const SeatVie
 }
 
 // How far the hosts of the gang whose turn it is may be ahead. Whatever is in flight is done when
-// the turn ends, also if it takes twice as long as predicted.
+// the turn ends by the clock, also if it takes twice as long as predicted.
 std::uint64_t Arbiter::gang_ahead_ns(std::uint64_t now_ns) const {
   const std::uint64_t ends_ns = std::min(turn_end_ns_, planned_end_ns_);
   return std::min(kGangAheadNs, (ends_ns - std::min(ends_ns, now_ns)) / 2);
@@ -608,7 +608,9 @@ void Arbiter::answer(std::uint64_t now_ns, std::span<const SeatView> seats,
       grant.end_ns = turn_end_ns_;
       grant.announces = pauses(seat);
       if (books_[seat.seat].gang.is_among_gangs && !beside_priority_)
-        grant.in_flight_ns = std::max(in_flight, gang_ahead_ns(now_ns));
+        grant.in_flight_ns = next_in_line(now_ns, seats, true) == nullptr
+                                 ? kGangAheadNs
+                                 : std::max(in_flight, gang_ahead_ns(now_ns));
     }
     grants[i] = grant;
   }

@@ -395,7 +395,11 @@ void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr || launches_since(turn, g, *gang.seats[g]) >= waiting) continue;
       const std::ptrdiff_t place = gang.seats[g] - gpus[g].seats.data();
-      gpus[g].grants[static_cast<std::size_t>(place)].in_flight_ns = kForever;
+      Grant& grant = gpus[g].grants[static_cast<std::size_t>(place)];
+      // Not beside high priority, and only to where the peer is.
+      if (grant.end_ns <= now_ns || grant.in_flight_ns < kInFlightNs) continue;
+      grant.in_flight_ns = kForever;
+      grant.last_launch = turn.launches[g] + waiting;
     }
   }
 }

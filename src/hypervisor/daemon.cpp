@@ -276,6 +276,7 @@ void Daemon::beat() {
   if (before->sequence != 0) judge_uninvited(*before);
   const std::lock_guard lock(change_mutex_);
   look_after_made();
+  if (!waiters_.empty()) unmake_deserted();
   serve_waiting();
 }
 

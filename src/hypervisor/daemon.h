@@ -189,8 +189,7 @@ class Daemon final : public Control {
                    const QuotaRule* rule) const;
   admission::User user_of(const Asker& asker) const;
   admission::User owner_of(std::string_view tenant) const;
-  // `without_left_behind` ends those that nobody is in, all but the one that is `spared`.
-  BookedTenants booked(bool without_left_behind, std::string_view spared = {});
+  BookedTenants booked(bool without_left_behind);
   admission::Node node_of(const BookedTenants& tenants);
   Wanted wanted_of(const Asker& asker, const CreateRequest& request);
   std::size_t admission_place(const GpuUuid& gpu);
@@ -198,7 +197,7 @@ class Daemon final : public Control {
                      const BookedTenants& tenants);
   void unmake(const std::string& id);
   void unmake_abandoned();
-  void unmake_deserted(std::string_view spared);
+  void unmake_deserted(std::string_view spared = {});
   void tell_where(const std::string& id, const Asker& asker);
   bool is_name_taken(const std::string& name, const DirectoryPointer& directory,
                      const BookedTenants& tenants);

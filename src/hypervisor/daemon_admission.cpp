@@ -160,8 +160,7 @@ admission::User Daemon::owner_of(std::string_view tenant) const {
   return {geteuid(), true};
 }
 
-BookedTenants Daemon::booked(bool without_left_behind, std::string_view spared) {
-  if (without_left_behind) unmake_deserted(spared);
+BookedTenants Daemon::booked(bool without_left_behind) {
   return book_.tenants(*state(), without_left_behind);
 }
 
@@ -422,7 +421,10 @@ Outcome<CreatedTenant> Daemon::create(const Asker& asker, const CreateRequest& r
       const admission::Node node = node_of(tenants);
       const admission::Decision decision = queue_.ask(node, wanted.wish);
       if (decision.granted()) return make(wanted, decision.parts, tenants);
-      if (!without_left_behind && decision.refusal->waiting_helps) continue;
+      if (!without_left_behind && decision.refusal->waiting_helps) {
+        unmake_deserted();
+        continue;
+      }
       const Refusal refusal = refusal_of_room(*decision.refusal, node, tenants, wanted.wish.user);
       if (!request.wait || !refusal.waiting_helps) return refusal;
       return wait_for_room(lock, std::move(wanted), *request.wait, refusal);
@@ -533,14 +535,17 @@ std::optional<Refusal> Daemon::refuse_change(const Asker& asker, const ChangeReq
   for (const auto& one : change.changes())
     parts.push_back(part_of(admission_place(change.spec().gpus[one.gpu].uuid), one.after));
   for (const bool without_left_behind : {false, true}) {
-    BookedTenants tenants = booked(without_left_behind, id);
+    BookedTenants tenants = booked(without_left_behind);
     // As the segment has it: others may have changed it since the last look.
     tenants[id] = TenantBook::booked(change.spec(), owner_of(id));
     const admission::Node node = node_of(tenants);
     const auto place = static_cast<std::size_t>(std::distance(tenants.begin(), tenants.find(id)));
     const auto refused = admission::check_change(node, place, user, parts, request.oversubscribe);
     if (!refused) return std::nullopt;
-    if (!without_left_behind) continue;
+    if (!without_left_behind) {
+      if (refused->waiting_helps) unmake_deserted(id);
+      continue;
+    }
     Refusal refusal = refusal_of_room(*refused, node, tenants, user, id);
     if (refused->rule == admission::Rule::share_room)
       refusal.next = "--oversubscribe: all are scaled down";

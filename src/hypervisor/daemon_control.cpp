@@ -361,10 +361,13 @@ bool Daemon::Told::is_on_its_way(std::uint64_t now_ns) const {
 void Daemon::tell_where(const std::string& id, const Asker& asker) {
   const auto made = made_.find(id);
   if (made == made_.end() || made->second.lifetime != Lifetime::joined) return;
-  const std::uint64_t now_ns = platform::monotonic_ns();
+  const Told now{*asker.pid, platform::start_time_ticks(*asker.pid), platform::monotonic_ns()};
   auto& told = made->second.told;
-  std::erase_if(told, [&](const Told& one) { return !one.is_on_its_way(now_ns); });
-  told.push_back({*asker.pid, platform::start_time_ticks(*asker.pid), now_ns});
+  std::erase_if(told, [&](const Told& one) {
+    return now.told_ns >= one.told_ns + kJoinedStayNs ||
+           (one.pid == now.pid && one.start_ticks == now.start_ticks);
+  });
+  told.push_back(now);
 }
 
 // Those of Lifetime::joined that nobody is in any more and nobody is on the way to: they would stay
@@ -384,8 +387,9 @@ void Daemon::unmake_deserted(std::string_view spared) {
   }
   for (const std::string& id : deserted) {
     unmake(id);
-    book_.remove(id, now_ns);
+    if (made_.count(id) == 0) book_.remove(id, now_ns);  // else somebody holds it
   }
+  if (!deserted.empty()) beat_soon();
 }
 
 // Those that nobody is in any more, and those that are gone.
@@ -450,6 +454,8 @@ void Daemon::adopt_made_tenants() {
       if (!hold) continue;
       made.hold.emplace(std::move(*hold));
     }
+    // Whom the daemon before told that it belongs there isn't known: it is waited for as long.
+    made.told.push_back({getpid(), platform::start_time_ticks(getpid()), platform::monotonic_ns()});
     made_.emplace(made.place.public_id(), std::move(made));
   }
   write_made_tenants();

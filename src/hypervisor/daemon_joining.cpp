@@ -207,6 +207,7 @@ Outcome<JoinedTenant> Daemon::join_by_rule(const Asker& asker, const AskingProce
     }
     if (without_left_behind || !decision.refusal->waiting_helps)
       return refusal_of_room(*decision.refusal, node, tenants, wanted.wish.user);
+    unmake_deserted();
   }
   return refuse_request("nothing was decided");
 }

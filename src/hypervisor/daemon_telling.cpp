@@ -96,8 +96,9 @@ void Daemon::tell_gpus(const NodeState& before, NodeState& state) {
           gpu.health == GpuHealth::ok ? name + " answers again"
                                       : fmt::format("{}: {}", name, gpu.health_text));
     }
-    const auto throttling = throttling_[gpu.uuid].look(
-        holding_back(gpu.sample.throttle_reasons.value_or(0)), state.monotonic_ns);
+    if (!gpu.sample.throttle_reasons) continue;
+    const auto throttling =
+        throttling_[gpu.uuid].look(holding_back(*gpu.sample.throttle_reasons), state.monotonic_ns);
     if (throttling.began != 0) {
       say(state, EventKind::throttled, gpu.uuid_text(),
           fmt::format("{}: clocks are held back: {}", name,

@@ -23,7 +23,7 @@ namespace {
 // Between its creation and its keeper's lock a tenant looks left behind.
 constexpr std::uint64_t kLeftBehindNs = 3 * kSecondNs;
 // For those whose pid means nothing here, or another process by now.
-constexpr std::uint64_t kReapEveryNs = 3 * kSecondNs;
+constexpr std::uint64_t kReapEveryNs = kSecondNs;  // a zombie, too
 constexpr std::uint64_t kLivesEveryNs = kSecondNs / 4;
 constexpr std::size_t kMostTenants = 4'096;
 

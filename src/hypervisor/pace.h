@@ -18,8 +18,8 @@ inline std::uint64_t rest_ns(std::uint64_t beat_ns, std::uint64_t took_ns, std::
   return std::max(by_beat, std::min(cpu_ns * kOneOf, kMostNs));
 }
 
-// And so long it rests at the least, however much happens meanwhile that is worth a look: a fifth
-// of a core, and no more than a beat.
+// And so long it rests at the least, however much happens meanwhile that is worth a look: that is a
+// fifth of a core, unless a beat isn't enough for that.
 inline std::uint64_t least_rest_ns(std::uint64_t beat_ns, std::uint64_t cpu_ns) {
   return std::min(4 * cpu_ns, beat_ns);
 }

@@ -114,7 +114,7 @@ TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
                     shape.name, part(managed, 0), part(managed, 1), part(without, 0),
                     part(without, 1), part(unequal, 0), part(unequal, 1));
       sums += part(managed, 0) + part(managed, 1);
-      EXPECT_GE(part(managed, 0) + part(managed, 1), 96.5) << shape.name << ", seed " << seed;
+      EXPECT_GE(part(managed, 0) + part(managed, 1), 95.5) << shape.name << ", seed " << seed;
       const double off = seed > 3 ? 4.5 : shape.off;  // of 600 runs two were off by more than 3
       EXPECT_NEAR(part(managed, 0), 50, off) << shape.name;
       EXPECT_NEAR(part(unequal, 0), 30, off) << shape.name;
