@@ -193,14 +193,12 @@ void Daemon::run() {
     lock.lock();
     published_.wait_for(lock, std::chrono::nanoseconds(least_ns), [&] { return stopping_; });
     published_.wait_for(lock, std::chrono::nanoseconds(rest - std::min(rest, least_ns)),
-                        [&] { return stopping_ || beat_is_due_; });
-    beat_is_due_ = false;
+                        [&] { return stopping_ || state_->monotonic_ns < changed_ns_; });
   }
 }
 
 void Daemon::beat_soon() {
   const std::lock_guard lock(state_mutex_);
-  beat_is_due_ = true;
   changed_ns_ = platform::monotonic_ns();
   published_.notify_all();
 }

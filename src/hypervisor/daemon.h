@@ -275,8 +275,7 @@ class Daemon final : public Control {
   mutable std::condition_variable published_;
   StatePointer state_;
   bool stopping_ = false;
-  bool beat_is_due_ = false;
-  std::uint64_t changed_ns_ = 0;  // when it last became so
+  std::uint64_t changed_ns_ = 0;  // what a moment that began earlier may not know of
   std::thread thread_;
 };
 

@@ -280,8 +280,8 @@ class Api {
 
   Answer gpus() const {
     Json list = Json::array();
-    const StatePointer state =
-        control_.state_with_changes();  // the moment lives as long as somebody holds it
+    // The moment lives as long as somebody holds it.
+    const StatePointer state = control_.state_with_changes();
     for (const auto& gpu : state->gpus) list.push_back(gpu_json(gpu));
     return answered(list);
   }

@@ -107,7 +107,10 @@ ListenAddress parse_listen_address(std::string_view text) {
     return address;
   }
   const auto colon = text.rfind(':');
-  if (colon == std::string_view::npos) throw wrong("a port is missing");
+  if (colon == std::string_view::npos) {
+    const bool is_number = text.find_first_not_of("0123456789") == std::string_view::npos;
+    throw wrong(is_number ? "an address is missing" : "a port is missing");
+  }
   const std::string_view digits = text.substr(colon + 1);
   const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), address.port);
   if (digits.empty() || parsed.ec != std::errc{} || parsed.ptr != digits.data() + digits.size())

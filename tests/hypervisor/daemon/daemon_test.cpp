@@ -377,6 +377,7 @@ TEST_F(HypervisorTest, AGpuIsLostAndComesBackAndItsErrorsArePassedOn) {
 TEST_F(HypervisorTest, WhatIsReadAfterAChangeKnowsOfIt) {
   begin();
   wait_for([](const NodeState& now) { return now.gpus.size() == 2; });
+  int in_time = 0;
   for (int round = 0; round < 20; ++round) {
     hypervisor::CreateRequest request;
     request.name = "changed";
@@ -390,11 +391,13 @@ TEST_F(HypervisorTest, WhatIsReadAfterAChangeKnowsOfIt) {
       const bool is_late =
           std::chrono::steady_clock::now() - began >= std::chrono::milliseconds(250);
       EXPECT_TRUE(there == expected || is_late);
+      in_time += is_late ? 0 : 1;
     };
     is_there(true);
     ASSERT_TRUE(daemon().end(self(), made.value().id, {}).ok());
     is_there(false);
   }
+  EXPECT_GT(in_time, 0) << "nothing was looked at";
 }
 
 TEST_F(HypervisorTest, WhatHoldsClocksBackIsPassedOn) {

@@ -176,6 +176,13 @@ TEST(ListenAddress, SaysWhatIsWrongWithIt) {
                            "::1:80", "host:80", "unix:", "unix:a"})
     EXPECT_THROW(parse_listen_address(text), std::invalid_argument) << text;
   EXPECT_THROW(parse_listen_address("unix:/" + std::string(200, 'a')), std::invalid_argument);
+  for (const auto& [text, missing] : {std::pair("8080", "an address"), {"127.0.0.1", "a port"}}) {
+    try {
+      (void)parse_listen_address(text);
+    } catch (const std::invalid_argument& reason) {
+      EXPECT_THAT(reason.what(), testing::HasSubstr(std::string(missing) + " is missing"));
+    }
+  }
 }
 
 TEST(Peer, TheOwnerOfALoopbackConnectionStandsInTheKernelsTable) {
