@@ -301,8 +301,10 @@ void Process::launch(Time now) {
   kernel.after_other_stream = launch_.after_other_stream;
   world_.gpu(gpu_).submit(context_, launch_.stream, kernel);
   at_ = At::in_call;
-  next_ns_ = now + kLaunchCallNs - kLaunchCallNs / 8 + random_() % (kLaunchCallNs / 4) +
-             launch_.gap_ns - launch_.gap_ns / 16 + random_() % (launch_.gap_ns / 8 + 1);
+  // One after the other: in one expression compilers draw them in either order.
+  const Time call_ns = kLaunchCallNs - kLaunchCallNs / 8 + random_() % (kLaunchCallNs / 4);
+  const Time gap_ns = launch_.gap_ns - launch_.gap_ns / 16 + random_() % (launch_.gap_ns / 8 + 1);
+  next_ns_ = now + call_ns + gap_ns;
 }
 
 void Process::called(Time now) {
