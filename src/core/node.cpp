@@ -26,7 +26,7 @@ std::uint64_t Node::step(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   for (std::size_t g = 0; g < gpus.size(); ++g)
     wake = std::min(wake, arbiters_[g].decide(now_ns, gpus[g].seats, gpus[g].grants, rulings[g]));
   let_catch_up(now_ns, gpus);
-  return std::min({wake, help_peers(now_ns, gpus), bound_launches(now_ns, gpus)});
+  return std::min({wake, help_peers(now_ns, gpus), bound_places(now_ns, gpus)});
 }
 
 // A tenant that wanted several GPUs lately and has one seat on each. With more seats than that
@@ -147,73 +147,90 @@ bool Node::must_end(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu>
   return is_over;
 }
 
+bool Node::high_priority_waits(std::uint64_t now_ns, const Gang& gang,
+                               std::span<const Gpu> gpus) const {
+  for (std::size_t g = 0; g < gpus.size(); ++g) {
+    if (gang.seats[g] == nullptr || gang.seats[g]->priority == Priority::high) continue;
+    const SeatView* const next = arbiters_[g].next_in_line(now_ns, gpus[g].seats, true);
+    if (next != nullptr && next->priority == Priority::high) return true;
+  }
+  return false;
+}
+
 // It has nothing to launch, or somebody mustn't wait for it.
 bool Node::has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                               const Turn& turn) const {
-  bool is_idle =
+  if (high_priority_waits(now_ns, gang, gpus)) return true;
+  const bool is_idle =
       turn.aligned_by_ns == 0;  // who has come to its place is idle, until the others have
   std::uint64_t idle_at_ns = 0;
   for (std::size_t g = 0; g < gpus.size(); ++g) {
     if (gang.seats[g] == nullptr) continue;
     idle_at_ns = std::max(idle_at_ns, arbiters_[g].idle_at_ns(*gang.seats[g]));
-    const SeatView* const next = arbiters_[g].next_in_line(now_ns, gpus[g].seats, true);
-    if (next != nullptr && next->priority == Priority::high &&
-        gang.seats[g]->priority != Priority::high)
-      return true;
   }
   if (is_apart(gang, turn)) idle_at_ns += kMostLateNs;
   return is_idle && now_ns >= idle_at_ns;
 }
 
-// It isn't done everywhere, and hasn't launched as much on one GPU as on another: what isn't done
-// may be waiting for a host that is late.
+// It isn't done everywhere, and hasn't come as far on one GPU as on another: what isn't done may be
+// waiting for a host that is late.
 bool Node::is_apart(const Gang& gang, const Turn& turn) {
   std::uint64_t least = UINT64_MAX, most = 0;
   bool is_all_done = true;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
     if (gang.seats[g] == nullptr) continue;
-    const std::uint64_t launches = launches_since(turn, g, *gang.seats[g]);
-    least = std::min(least, launches);
-    most = std::max(most, launches);
+    const std::uint64_t place = place_of(turn, g, *gang.seats[g]);
+    least = std::min(least, place);
+    most = std::max(most, place);
     is_all_done = is_all_done && is_done(*gang.seats[g]);
   }
   return least != most && !is_all_done;
 }
 
-std::uint64_t Node::launches_since(const Turn& turn, std::size_t gpu, const SeatView& seat) {
-  return seat.launches - std::min(turn.launches[gpu], seat.launches);
+std::uint64_t Node::place_of(const Turn& turn, std::size_t gpu, const SeatView& seat) {
+  return seat.place - std::min(turn.same_place[gpu], seat.place);
 }
 
-// Whether a turn that is over has come to the same place everywhere. That place is set when it is
-// first asked for.
+// Between its turns, when nothing can be launched.
+void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const {
+  bool is_settled = turn.until_ns <= now_ns;
+  bool is_exact = true;
+  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    is_exact = is_exact && gang.seats[g]->counts_collectives;
+    is_settled =
+        is_settled && arbiters_[g].holder() != gang.seats[g]->seat && is_done(*gang.seats[g]);
+  }
+  if (turn.is_exact && is_exact && !is_settled) return;
+  turn.is_exact = is_exact && is_settled;
+  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+    if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
+      turn.same_place[g] = gang.seats[g]->place;
+  }
+}
+
+// Whether a turn that is over has come to the same place everywhere: to where the furthest is, or
+// gets before it learns that it has to wait.
 bool Node::is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                       Turn& turn) {
   if (has_to_end_at_once(now_ns, gang, gpus, turn)) return true;
   if (turn.aligned_by_ns == 0) {
-    std::uint64_t most = 0;
-    for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (gang.seats[g] == nullptr) continue;
-      turn.launches[g] = std::min(turn.launches[g], gang.seats[g]->launches);
-      most = std::max(most, gang.seats[g]->launches - turn.launches[g]);
-    }
-    constexpr std::uint64_t kMost = 64;  // launches, whatever a seat says
-    const std::uint64_t took_ns = std::max<std::uint64_t>(now_ns - turn.began_ns, 1);
-    const std::uint64_t rate = std::min<std::uint64_t>(most, 1'000'000) * kAlignAheadNs / took_ns;
-    for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (gang.seats[g] != nullptr)
-        turn.last_launch[g] = turn.launches[g] + most + std::min(rate, kMost);
-    }
-    turn.aligned_by_ns = now_ns + std::clamp(took_ns / 6, kLeastAlignNs, kMostAlignNs);
+    turn.aligned_by_ns =
+        now_ns + std::clamp((now_ns - turn.began_ns) / 6, kLeastAlignNs, kMostAlignNs);
+    turn.ends_at = 0;
   }
-  if (now_ns >= turn.aligned_by_ns) return true;
+  std::uint64_t least = UINT64_MAX;
   for (std::size_t g = 0; g < gpus.size(); ++g) {
-    if (gang.seats[g] != nullptr && gang.seats[g]->launches < turn.last_launch[g]) return false;
+    if (gang.seats[g] == nullptr) continue;
+    const std::uint64_t place = place_of(turn, g, *gang.seats[g]);
+    turn.ends_at = std::max(turn.ends_at, place);
+    least = std::min(least, place);
   }
-  return true;
+  return now_ns >= turn.aligned_by_ns || least >= turn.ends_at;
 }
 
-// Tells the seats of turns that are about to end after which launch they do.
-std::uint64_t Node::bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus) {
+// Tells the seats of turns that are about to end where they do.
+std::uint64_t Node::bound_places(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   std::uint64_t wake = kForever;
   for (std::uint32_t i = 0; i < gang_count_; ++i) {
     const Gang& gang = gang_[i];
@@ -222,8 +239,9 @@ std::uint64_t Node::bound_launches(std::uint64_t now_ns, std::span<const Gpu> gp
     wake = std::min(wake, now_ns + kLookAtAlignedNs);
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;
-      const std::ptrdiff_t place = gang.seats[g] - gpus[g].seats.data();
-      gpus[g].grants[static_cast<std::size_t>(place)].last_launch = turn.last_launch[g];
+      const std::ptrdiff_t index = gang.seats[g] - gpus[g].seats.data();
+      gpus[g].grants[static_cast<std::size_t>(index)].last_place =
+          turn.same_place[g] + turn.ends_at;
     }
   }
   return wake;
@@ -247,10 +265,7 @@ void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& ruling
     if (!gang.holds) {
       turn.began_ns = now_ns;
       turn.aligned_by_ns = 0;
-      for (std::size_t g = 0; g < gpus.size(); ++g) {
-        if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
-          turn.launches[g] = gang.seats[g]->launches;
-      }
+      note_same_place(now_ns, gang, turn);
       continue;
     }
     const bool must = must_end(now_ns, gang, gpus);
@@ -336,14 +351,12 @@ void Node::find_torn(std::uint64_t now_ns) {
     Turn& ended = turn_of(gang.tenant);
     if (now_ns < ended.until_ns || now_ns < ended.again_ns) continue;
     ended.expected_ns = now_ns;
-    ended.until_ns = now_ns + kMostStuckNs;
+    ended.until_ns = now_ns + kHelpTornNs;
     ended.again_ns = now_ns + kHelpAgainNs;
   }
 }
 
-// Nobody begins where a gang's last turn isn't known to be done everywhere. Where that is overdue
-// on some of its GPUs, those where it is done launch a little more: it is what the overdue work
-// waits for.
+// Nobody begins where a gang's last turn isn't known to be done everywhere, for a while.
 void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rulings) {
   for (Turn& ended : turns_) {
     ended.is_stuck = false;
@@ -372,7 +385,7 @@ void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rul
   }
 }
 
-// In a gang's own turn: who has launched less than a peer whose work makes no progress is what that
+// In a gang's own turn: who hasn't come as far as a peer whose work makes no progress is what that
 // one waits for. It may have next to nothing in flight and be predicted to have much: a kernel that
 // once span for a tenth of a second is taken to be as long, so its host was held back, so the
 // peer's span again.
@@ -381,7 +394,7 @@ void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
     const Gang& gang = gang_[i];
     if (!gang.holds) continue;
     Turn& turn = turn_of(gang.tenant);
-    std::uint64_t waiting = 0;  // the most that one has launched which makes no progress
+    std::uint64_t waiting = 0;  // the furthest place of one that makes no progress
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;
       const SeatView& seat = *gang.seats[g];
@@ -390,34 +403,51 @@ void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
         turn.progress_ns[g] = now_ns;
       }
       if (now_ns >= std::max(turn.progress_ns[g], turn.began_ns) + kNoProgressNs)
-        waiting = std::max(waiting, launches_since(turn, g, seat));
+        waiting = std::max(waiting, place_of(turn, g, seat));
     }
     for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (gang.seats[g] == nullptr || launches_since(turn, g, *gang.seats[g]) >= waiting) continue;
-      const std::ptrdiff_t place = gang.seats[g] - gpus[g].seats.data();
-      Grant& grant = gpus[g].grants[static_cast<std::size_t>(place)];
+      if (gang.seats[g] == nullptr || place_of(turn, g, *gang.seats[g]) >= waiting) continue;
+      const std::ptrdiff_t index = gang.seats[g] - gpus[g].seats.data();
+      Grant& grant = gpus[g].grants[static_cast<std::size_t>(index)];
       // Not beside high priority, and only to where the peer is.
       if (grant.end_ns <= now_ns || grant.in_flight_ns < kInFlightNs) continue;
       grant.in_flight_ns = kForever;
-      grant.last_launch = turn.launches[g] + waiting;
+      grant.last_place = turn.same_place[g] + waiting;
     }
   }
 }
 
+// Where work of a gang is overdue after its turn, those that haven't come as far launch up to
+// there: it is what the overdue work waits for. Where all seem to be at the same place, that isn't
+// so, or it takes long: then those that are done launch a little at a time.
 std::uint64_t Node::help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus) {
   std::uint64_t wake = kForever;
   for (const Turn& ended : turns_) {
     if (ended.until_ns <= now_ns) continue;
     wake = std::min(wake, now_ns + kPeerSlotNs / 2);
     if (!ended.is_stuck) continue;
-    for (const Gpu& gpu : gpus) {
-      for (std::size_t i = 0; i < gpu.seats.size(); ++i) {
-        const SeatView& seat = gpu.seats[i];
-        if (seat.tenant != ended.tenant || !is_done(seat)) continue;
-        gpu.grants[i].end_ns = std::max(gpu.grants[i].end_ns, now_ns + kPeerSlotNs);
-        gpu.grants[i].in_flight_ns = kPeerInFlightNs;
+    const auto each = [&](const auto& visit) {
+      for (std::size_t g = 0; g < gpus.size(); ++g) {
+        for (std::size_t i = 0; i < gpus[g].seats.size(); ++i) {
+          const SeatView& seat = gpus[g].seats[i];
+          if (seat.tenant == ended.tenant) visit(seat, g, gpus[g].grants[i]);
+        }
       }
-    }
+    };
+    std::uint64_t stuck = 0;  // the furthest place of one whose work is overdue
+    bool is_exact = true;
+    each([&](const SeatView& seat, std::size_t g, const Grant&) {
+      is_exact = is_exact && seat.counts_collectives;
+      if (!is_done(seat)) stuck = std::max(stuck, place_of(ended, g, seat));
+    });
+    const std::uint64_t little_from_ns = ended.expected_ns + (is_exact ? kOverdueNs : 0);
+    each([&](const SeatView& seat, std::size_t g, Grant& grant) {
+      const bool is_behind = is_exact && place_of(ended, g, seat) < stuck;
+      if (!is_behind && (!is_done(seat) || now_ns < little_from_ns)) return;
+      grant.end_ns = std::max(grant.end_ns, now_ns + kPeerSlotNs);
+      grant.in_flight_ns = is_behind ? kInFlightNs : kPeerInFlightNs;
+      grant.last_place = is_behind ? ended.same_place[g] + stuck : 0;
+    });
   }
   return wake;
 }

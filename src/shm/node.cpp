@@ -113,7 +113,7 @@ void clear_record(SeatRecord& record) {
   // Relaxed: published by the owner word's change to live.
   for (Word* word :
        {&record.want_since_ns, &record.busy_until_ns, &record.last_launch_ns, &record.usual_gap_ns,
-        &record.work_ns, &record.done_ns, &record.launches, &record.last_launch, &record.terms,
+        &record.work_ns, &record.done_ns, &record.place, &record.last_place, &record.terms,
         &record.grant, &record.in_flight_ns, &record.rates, &record.lag_ns, &record.held_ns})
     word->store(0, std::memory_order_relaxed);
   record.announces.store(0, std::memory_order_relaxed);
@@ -146,6 +146,7 @@ GpuUuid gpu_of(const SeatRecord& record) {
 // Work that is said to take longer is looked at again when that has passed.
 constexpr std::uint64_t kLongestPredictionNs = 60'000'000'000;
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kCountsCollectives = std::uint64_t{1} << 63;  // in SeatRecord::place
 
 void add(Word& word, std::uint64_t more) {
   // One writer.
@@ -158,8 +159,8 @@ const Word& Seat::grant() const { return record_->grant; }
 std::uint64_t Seat::in_flight_ns() const {
   return record_->in_flight_ns.load(std::memory_order_relaxed);
 }
-std::uint64_t Seat::last_launch() const {
-  return record_->last_launch.load(std::memory_order_relaxed);
+std::uint64_t Seat::last_place() const {
+  return record_->last_place.load(std::memory_order_relaxed);
 }
 bool Seat::announces() const { return record_->announces.load(std::memory_order_relaxed) != 0; }
 HalfWord& Seat::turn() const { return record_->turn; }
@@ -175,7 +176,8 @@ void Seat::report(const SeatReport& report) const {
   record_->usual_gap_ns.store(report.usual_gap_ns, std::memory_order_relaxed);
   record_->work_ns.store(report.work_ns, std::memory_order_relaxed);
   record_->done_ns.store(report.done_ns, std::memory_order_relaxed);
-  record_->launches.store(report.launches, std::memory_order_relaxed);
+  record_->place.store(report.place | (report.counts_collectives ? kCountsCollectives : 0),
+                       std::memory_order_relaxed);
   step(core::Step::seat_reported);
   // Release: who sees the want sees what is in flight.
   record_->want_since_ns.store(report.want_since_ns, std::memory_order_release);
@@ -355,7 +357,9 @@ bool Node::view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::Se
   out.usual_gap_ns = std::min(record.usual_gap_ns.load(std::memory_order_relaxed), kSecondNs);
   out.work_ns = record.work_ns.load(std::memory_order_relaxed);
   out.done_ns = std::min(record.done_ns.load(std::memory_order_relaxed), out.work_ns);
-  out.launches = record.launches.load(std::memory_order_relaxed);
+  const std::uint64_t place = record.place.load(std::memory_order_relaxed);
+  out.place = place & ~kCountsCollectives;
+  out.counts_collectives = (place & kCountsCollectives) != 0;
   return record.owner.load() == seen;
 }
 
@@ -363,12 +367,13 @@ void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
                   const core::Grant& grant, const core::Standing& standing, std::uint32_t behind,
                   bool has_limit) const {
   SeatRecord& record = this->seat(seat);
+  const std::uint64_t room_before = record.in_flight_ns.load(std::memory_order_relaxed);
   record.in_flight_ns.store(grant.in_flight_ns, std::memory_order_relaxed);
   record.announces.store(grant.announces ? 1 : 0, std::memory_order_relaxed);
-  const std::uint64_t last_before = record.last_launch.load(std::memory_order_relaxed);
-  record.last_launch.store(grant.last_launch, std::memory_order_relaxed);
+  const std::uint64_t last_before = record.last_place.load(std::memory_order_relaxed);
+  record.last_place.store(grant.last_place, std::memory_order_relaxed);
   const bool is_loosened =
-      last_before != 0 && (grant.last_launch == 0 || grant.last_launch > last_before);
+      last_before != 0 && (grant.last_place == 0 || grant.last_place > last_before);
   record.rates.store(std::uint64_t{static_cast<std::uint32_t>(standing.entitled)} << 32 |
                          static_cast<std::uint32_t>(standing.rate),
                      std::memory_order_relaxed);
@@ -382,8 +387,11 @@ void Node::answer(std::uint32_t seat, std::uint64_t now_ns, std::uint16_t epoch,
   if (before != word) record.grant.store(word, std::memory_order_release);
   step(core::Step::host_granted);
   const bool opens = now_ns < core::GrantWord::end_ns(word);
-  if (!opens || (before == word && !is_loosened)) return;
-  if (record.want_since_ns.load(std::memory_order_relaxed) == 0) return;
+  // A launch that waits for room doesn't want a turn, and would look again in its own time.
+  const bool has_room =
+      room_before != core::kForever && grant.in_flight_ns == core::kForever && grant.counted;
+  if (!opens || (before == word && !is_loosened && !has_room)) return;
+  if (record.want_since_ns.load(std::memory_order_relaxed) == 0 && !has_room) return;
   record.turn.fetch_add(1, std::memory_order_release);
   step(core::Step::host_counted);
   platform::futex_wake_all(record.turn);

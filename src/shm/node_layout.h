@@ -69,10 +69,10 @@ struct alignas(kCacheLine) SeatRecord {
   Word busy_until_ns;
   Word last_launch_ns;
   Word usual_gap_ns;
-  Word work_ns;   // GPU time submitted so far
-  Word terms;     // as in GpuRecord; also by who changes the tenant's quota
-  Word done_ns;   // of work_ns, known to be done
-  Word launches;  // let through so far (since minor version 1)
+  Word work_ns;  // GPU time submitted so far
+  Word terms;    // as in GpuRecord; also by who changes the tenant's quota
+  Word done_ns;  // of work_ns, known to be done
+  Word place;    // core::SeatView::place and, in the top bit, counts_collectives (since minor 1)
 
   Word grant;  // core/hosting.h: GrantWord; this line: writer: the host
   Word in_flight_ns;
@@ -83,7 +83,7 @@ struct alignas(kCacheLine) SeatRecord {
   Word held_ns;
   HalfWord behind;  // seat + 1 of who has the GPU
   std::uint8_t reserved2[4];
-  Word last_launch;  // none goes in once there have been so many; 0: no such bound (since minor 1)
+  Word last_place;  // core::Grant::last_place (since minor 1)
 
   HistoryRow history[kHistorySeconds];
   std::uint8_t reserved3[704];

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 
 #include "gpu_client.h"
 #include "meeting_kernels.h"
@@ -23,11 +25,12 @@ class MeetingGpu {
  public:
   static constexpr unsigned kThreads = 1024;  // of a block
 
-  explicit MeetingGpu(int ordinal) {
+  // `says_so`: the kernel that meets has the name of a collective.
+  explicit MeetingGpu(int ordinal, bool says_so = false) {
     must(cu.cuDeviceGet(&device_, ordinal), "cuDeviceGet");
     must(cu.cuDevicePrimaryCtxRetain(&context_, device_), "cuDevicePrimaryCtxRetain");
     use();
-    load_kernels();
+    load_kernels(says_so ? "ncclDevKernel_meet" : "meet");
     must(cu.cuMemAlloc_v2(&word_, sizeof(std::uint32_t)), "cuMemAlloc");
     must(cu.cuMemsetD8_v2(word_, 0, sizeof(std::uint32_t)), "cuMemsetD8");
     must(cu.cuCtxSynchronize(), "cuCtxSynchronize");
@@ -95,13 +98,16 @@ class MeetingGpu {
   }
 
  private:
-  void load_kernels() {
+  void load_kernels(const std::string& meet) {
+    std::string text = kMeetingKernels;
+    constexpr std::string_view kMeet = ".entry meet(";
+    text.replace(text.find(kMeet), kMeet.size(), ".entry " + meet + "(");
     CUmodule module = nullptr;
-    must(cu.cuModuleLoadData(&module, kMeetingKernels), "cuModuleLoadData");
+    must(cu.cuModuleLoadData(&module, text.c_str()), "cuModuleLoadData");
     must(cu.cuModuleGetFunction(&spin_, module, "spin"), "spin");
     must(cu.cuModuleGetFunction(&arrive_, module, "arrive"), "arrive");
     must(cu.cuModuleGetFunction(&await_, module, "await"), "await");
-    must(cu.cuModuleGetFunction(&meet_, module, "meet"), "meet");
+    must(cu.cuModuleGetFunction(&meet_, module, meet.c_str()), "meet");
   }
   static void launch(CUfunction function, CUstream stream, unsigned grid, void** params) {
     must(cu.cuLaunchKernel(function, grid, 1, 1, kThreads, 1, 1, 0, stream, params, nullptr),

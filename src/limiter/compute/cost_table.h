@@ -15,9 +15,14 @@
 
 namespace vgpu::limiter {
 
+// What a function is gets known with its first launch, which is let in before.
+inline constexpr std::uint8_t kLaunchesToKnow = 2;
+
 struct KnownWork {
   core::Meter meter;
   std::uint64_t least_call_ns = UINT64_MAX;  // the shortest that the driver's call took
+  bool has_peers = false;                    // collectives.h
+  std::uint8_t launches = 0;                 // as far as kLaunchesToKnow
 };
 
 class CostTable {

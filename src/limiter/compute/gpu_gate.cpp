@@ -7,6 +7,7 @@
 
 #include "../enter.h"
 #include "../limiter.h"
+#include "collectives.h"
 #include "service.h"
 #include "vgpu/core/pace.h"
 #include "vgpu/platform/clock.h"
@@ -114,7 +115,8 @@ void GpuGate::reset_after_fork() {
   marks_.clear();
   samples_.clear();
   passed_mark_ns_ = spread_ns_ = last_launch_ns_ = usual_gap_ns_ = want_since_ns_ = 0;
-  since_sample_ = launches_ = 0;
+  since_sample_ = place_ = 0;
+  counts_collectives_ = false;
   has_stream_ = has_streams_ = false;
 }
 
@@ -123,7 +125,7 @@ void GpuGate::report() {
   std::uint64_t busy_until = flight_.busy_until_ns();
   if (busy_until > last_launch_ns_) busy_until += spread_ns_;
   seat_.report({want_since_ns_, busy_until, last_launch_ns_, usual_gap_ns_, flight_.work_ns(),
-                flight_.done_ns(), launches_});
+                flight_.done_ns(), place_, counts_collectives_});
 }
 
 std::uint32_t GpuGate::limit_percent() const {
@@ -225,9 +227,15 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   core::Meter unknown;
   KnownWork* const known = costs_.find(work);
   core::Meter* const meter = known == nullptr ? &unknown : &known->meter;
+  if (known != nullptr && known->launches < kLaunchesToKnow) [[unlikely]]
+    known->has_peers = g_collectives.has(work);
+  waiter.has_peers = known != nullptr && known->has_peers;
   if (!waiter.has_asked) ask(now, meter->cost().mean_ns(), waiter);
   look.verdict = judge(now, grant, *meter, waiter);
-  if (look.verdict.admission == Admission::go && waiter.waits_for == Admission::go) [[likely]] {
+  const bool goes = look.verdict.admission == Admission::go;
+  if (goes && known != nullptr && known->launches < kLaunchesToKnow) [[unlikely]]
+    ++known->launches;
+  if (goes && waiter.waits_for == Admission::go) [[likely]] {
     let_in(now, grant, *meter, target, waiter, look);
   } else {
     look_while_waiting(now, grant, *meter, target, waiter, look);
@@ -280,8 +288,8 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   const bool counted = GrantWord::is_counted(grant);
   view.in_flight_ns = counted && seat_.is_taken() ? seat_.in_flight_ns() : core::kForever;
   if (counted && seat_.is_taken()) {
-    const std::uint64_t last = seat_.last_launch();
-    if (last != 0 && launches_ >= last) view.grant_end_ns = 0;
+    const std::uint64_t last = seat_.last_place();
+    if (last != 0 && counts(waiter) && place_ >= last) view.grant_end_ns = 0;
   }
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
@@ -295,7 +303,8 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
     view.due_ns = limit == 0 ? 0 : core::pace_due_ns(place, starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
-  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle &&
+  // Not one with peers: those would wait for the next turn, and keep their GPUs busy until then.
+  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle && !waiter.has_peers &&
       flight_.is_overdue(now)) {
     flight_.forced();
     return {};
@@ -330,7 +339,8 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   flight_.launched(now, mean, has_waited ? core::kTurnSwitchNs : 0);
   spread_ns_ = meter.cost().high_ns() - mean;
   last_launch_ns_ = now;
-  ++launches_;
+  if (counts(waiter)) ++place_;
+  counts_collectives_ = counts_collectives_ || waiter.has_peers;
 
   Ticket& ticket = look.ticket;
   const bool counted = GrantWord::is_counted(grant);

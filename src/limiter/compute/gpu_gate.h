@@ -127,6 +127,7 @@ class alignas(64) GpuGate {
     bool was_woken = false;
     bool polls = false;
     bool stream_is_idle = false;
+    bool has_peers = false;  // it is a collective, or may be
   };
   struct Look {  // what is to be done after the lock is let go
     core::Verdict verdict;
@@ -146,6 +147,8 @@ class alignas(64) GpuGate {
                                                        Waiter& waiter, Look& look);
   core::Verdict judge(std::uint64_t now_ns, std::uint64_t grant, const core::Meter& meter,
                       const Waiter& waiter);
+  // Whether it moves place_ on.
+  bool counts(const Waiter& waiter) const { return waiter.has_peers || !counts_collectives_; }
   void let_in(std::uint64_t now_ns, std::uint64_t grant, core::Meter& meter, const Target& target,
               const Waiter& waiter, Look& look);
   void hold_for_turn(std::uint64_t now_ns, Waiter& waiter, Look& look);
@@ -196,7 +199,8 @@ class alignas(64) GpuGate {
   std::uint64_t last_launch_ns_ = 0;
   std::uint64_t usual_gap_ns_ = 0;
   std::uint64_t want_since_ns_ = 0;
-  std::uint64_t launches_ = 0;      // that were let through
+  std::uint64_t place_ = 0;  // core::SeatView
+  bool counts_collectives_ = false;
   std::uint64_t since_sample_ = 0;  // launches from the last that was measured on
   core::InFlight flight_;
   CUstream stream_ = nullptr;  // all since the last complete wait went into this one

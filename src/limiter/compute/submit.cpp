@@ -7,6 +7,7 @@
 #include "../hooks/capture.h"
 #include "../ledger/process_ledger.h"
 #include "../limiter.h"
+#include "collectives.h"
 #include "service.h"
 #include "vgpu/platform/clock.h"
 
@@ -220,6 +221,7 @@ void reset_compute_after_fork() {
   internal::g_only_grant.store(&g_never_open, std::memory_order_relaxed);
   g_contexts_ended.fetch_add(1, std::memory_order_relaxed);
   Service::get().reset_after_fork();
+  g_collectives.reset_after_fork();
   for (GpuGate& gate : g_gates) gate.reset_after_fork();
 }
 

@@ -33,7 +33,11 @@ inline Work kernel_work(CUfunction function) {
   return {reinterpret_cast<std::uint64_t>(function), 0};
 }
 
-inline Work graph_work(CUgraphExec exec) { return {reinterpret_cast<std::uint64_t>(exec), 0}; }
+inline constexpr std::uint64_t kGraphShape = 1;
+inline Work graph_work(CUgraphExec exec) {
+  return {reinterpret_cast<std::uint64_t>(exec), kGraphShape};
+}
+constexpr bool is_graph(const Work& work) { return work.shape == kGraphShape; }
 
 // Handles are addresses; these aren't.
 inline constexpr std::uint64_t kFillId = 1;

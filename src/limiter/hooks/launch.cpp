@@ -4,6 +4,7 @@
 // same holds: the graph will run it.
 #include <algorithm>
 
+#include "../compute/collectives.h"
 #include "../compute/submit.h"
 #include "../enter.h"
 #include "../hooks.h"
@@ -37,6 +38,17 @@ std::uint64_t local_bytes_of(CUfunction function, CUlibrary library, const Place
   return bytes > 0 ? static_cast<std::uint64_t>(bytes) : 0;
 }
 
+bool is_collective(CUfunction function, CUlibrary library) {
+  const char* name = nullptr;
+  CUresult result = CUDA_ERROR_NOT_SUPPORTED;
+  if (library != nullptr && real().cuKernelGetName != nullptr) {
+    result = real().cuKernelGetName(&name, reinterpret_cast<CUkernel>(function));
+  } else if (library == nullptr && real().cuFuncGetName != nullptr) {
+    result = real().cuFuncGetName(&name, function);
+  }
+  return result == CUDA_SUCCESS && name != nullptr && is_collective_name(name);
+}
+
 // What a context's threads need in all, once a function with so much local memory runs in it.
 std::uint64_t local_memory_of(const Context& context, std::uint64_t bytes_per_thread) {
   return local_memory_beyond_default(static_cast<int>(context.gpu),
@@ -59,6 +71,7 @@ FirstLaunch::FirstLaunch(CUfunction function)
   if (function == nullptr || place_.gpu == kNoGpu) return;
   RelaxedCapture relaxed;
   library_ = library_of(function);
+  g_collectives.note(function_, is_collective(function, library_));
   const std::uint64_t per_thread = local_bytes_of(function, library_, place_);
   const std::uint64_t code_bytes = unclaimed_library_bytes(library_, place_);
   Context context;

@@ -61,8 +61,10 @@ Tenant job(const std::string& name, int share, Time own_ns = 100 * kUs, std::uin
   return made;
 }
 
-Result run(std::vector<Tenant> tenants, Sharing sharing, std::uint64_t seed) {
+Result run(std::vector<Tenant> tenants, Sharing sharing, std::uint64_t seed,
+           Places places = Places::collectives) {
   Scenario scenario;
+  scenario.places = places;
   scenario.gpus = 2;
   scenario.sharing = sharing;
   scenario.length_ns = kWarmUpNs + 5 * kS;
@@ -94,8 +96,37 @@ constexpr Shape kShapes[] = {
     // helped over the end of a turn is itself beyond it by then.
     {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2}};
 
-TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
+// How each process' place is known.
+std::string name_of(Places places) {
+  constexpr const char* kNames[] = {"Collectives", "Launches", "DifferingLaunches"};
+  return kNames[static_cast<int>(places)];
+}
+
+// In percent of one alone, of many runs. Where all launches count, a job that two hosts begin apart
+// takes a second to be put right; where one host launches more than the other, turns end in the
+// wrong place until that is found by what doesn't get done. Of 120 runs of each shape one or two
+// are far from the mean for that.
+struct Bounds {
+  double least;
+  double mean;
+  double off;
+};
+constexpr Bounds bounds_of(Places places) {
+  constexpr Bounds kAll[] = {{95.5, 99, 4.5}, {90, 98.5, 7}, {85, 97, 10}};
+  return kAll[static_cast<int>(places)];
+}
+
+class Gangs : public testing::TestWithParam<Places> {};
+INSTANTIATE_TEST_SUITE_P(ByPlaces, Gangs,
+                         testing::Values(Places::collectives, Places::launches,
+                                         Places::differing_launches),
+                         [](const auto& each) { return name_of(each.param); });
+
+TEST_P(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
+  const bool differs = GetParam() == Places::differing_launches;
+  const Bounds bounds = bounds_of(GetParam());
   for (const Shape& shape : kShapes) {
+    if (differs && shape.together_ns < 100 * kUs) continue;  // its steps are too short for that
     const auto make = [&shape](const char* name, int share) {
       return job(name, share, shape.own_ns, shape.own, shape.together_ns, shape.batch,
                  shape.spread_ns);
@@ -104,8 +135,10 @@ TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
     for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
       const double alone = work(run({make("alone", 50)}, Sharing::unmanaged, seed), 0);
       const Result without = run({make("a", 50), make("b", 50)}, Sharing::unmanaged, seed);
-      const Result managed = run({make("a", 50), make("b", 50)}, Sharing::arbiter, seed);
-      const Result unequal = run({make("a", 30), make("b", 70)}, Sharing::arbiter, seed);
+      const Result managed =
+          run({make("a", 50), make("b", 50)}, Sharing::arbiter, seed, GetParam());
+      const Result unequal =
+          run({make("a", 30), make("b", 70)}, Sharing::arbiter, seed, GetParam());
       const auto part = [alone](const Result& result, std::size_t tenant) {
         return 100 * work(result, tenant) / alone;
       };
@@ -114,13 +147,14 @@ TEST(Gangs, TwoOverTheSameTwoGpusDoAlmostAllThatOneDoesAlone) {
                     shape.name, part(managed, 0), part(managed, 1), part(without, 0),
                     part(without, 1), part(unequal, 0), part(unequal, 1));
       sums += part(managed, 0) + part(managed, 1);
-      EXPECT_GE(part(managed, 0) + part(managed, 1), 95.5) << shape.name << ", seed " << seed;
-      const double off = seed > 3 ? 4.5 : shape.off;  // of 600 runs two were off by more than 3
+      EXPECT_GE(part(managed, 0) + part(managed, 1), bounds.least)
+          << shape.name << ", seed " << seed;
+      const double off = seed > 3 || differs ? bounds.off : shape.off;
       EXPECT_NEAR(part(managed, 0), 50, off) << shape.name;
       EXPECT_NEAR(part(unequal, 0), 30, off) << shape.name;
       EXPECT_NEAR(part(unequal, 1), 70, off) << shape.name;
     }
-    EXPECT_GE(sums / static_cast<double>(seeds(3)), 99) << shape.name;
+    EXPECT_GE(sums / static_cast<double>(seeds(3)), bounds.mean) << shape.name;
   }
 }
 
@@ -180,7 +214,7 @@ Tenant training(const std::string& name, int share) {
   return made;
 }
 
-TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
+TEST_P(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
   double sums = 0;
   // In the first of the last three a host was late at the end of a step, and for half a second each
   // had a collective spinning in the other's slices, while turns ended although that wasn't done.
@@ -189,7 +223,8 @@ TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
   for (std::uint64_t seed = seeds(6); seed >= 1; --seed) tried.insert(tried.begin(), seed);
   for (const std::uint64_t seed : tried) {
     const double alone = work(run({training("alone", 50)}, Sharing::unmanaged, seed), 0);
-    const Result managed = run({training("a", 50), training("b", 50)}, Sharing::arbiter, seed);
+    const Result managed =
+        run({training("a", 50), training("b", 50)}, Sharing::arbiter, seed, GetParam());
     const double a = 100 * work(managed, 0) / alone, b = 100 * work(managed, 1) / alone;
     if (seed == 1) {
       const Result without = run({training("a", 50), training("b", 50)}, Sharing::unmanaged, seed);
@@ -197,7 +232,7 @@ TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
           "two that train, collectives beside the rest: %.1f + %.1f (unmanaged %.1f + %.1f)\n", a,
           b, 100 * work(without, 0) / alone, 100 * work(without, 1) / alone);
     }
-    EXPECT_GE(a + b, 95.5) << seed;
+    EXPECT_GE(a + b, std::min(bounds_of(GetParam()).least, 95.5)) << seed;
     EXPECT_NEAR(a, b, 6) << seed;
     sums += a + b;
   }
@@ -206,11 +241,11 @@ TEST(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
 
 // While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is
 // left on the fuller one.
-TEST(Gangs, ASingleOnOneOfTheirGpusKeepsItsShare) {
+TEST_P(Gangs, ASingleOnOneOfTheirGpusKeepsItsShare) {
   for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
     const double alone = work(run({job("alone", 50)}, Sharing::unmanaged, seed), 0);
     const Result result = run({job("a", 40), job("b", 40), tenant("single", queues(100 * kUs), 20)},
-                              Sharing::arbiter, seed);
+                              Sharing::arbiter, seed, GetParam());
     const double single =
         percent(result.tenants[2], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);
     const double a = 100 * work(result, 0) / alone;
@@ -219,18 +254,19 @@ TEST(Gangs, ASingleOnOneOfTheirGpusKeepsItsShare) {
       std::printf("two gangs at 40 and a single at 20: %.1f %.1f %.1f\n", a, b, single);
     EXPECT_NEAR(single, 20, 2);
     // What they are short of are three switches a round, each after work is known to be done.
-    EXPECT_NEAR(a, 40, 2.5);
-    EXPECT_NEAR(b, 40, 2.5);
+    const double off = GetParam() == Places::differing_launches ? 5 : 2.5;
+    EXPECT_NEAR(a, 40, off);
+    EXPECT_NEAR(b, 40, off);
   }
 }
 
-TEST(Gangs, OneAndASingleOnEachOfItsGpusShareBoth) {
+TEST_P(Gangs, OneAndASingleOnEachOfItsGpusShareBoth) {
   for (std::uint64_t seed = 1; seed <= seeds(3); ++seed) {
     const double alone = work(run({job("alone", 50)}, Sharing::unmanaged, seed), 0);
     Tenant second = tenant("second", waits_on_each(kMs), 50);
     second.gpus = {1};
     const Result result = run({job("gang", 50), tenant("first", queues(100 * kUs), 50), second},
-                              Sharing::arbiter, seed);
+                              Sharing::arbiter, seed, GetParam());
     const double gang = 100 * work(result, 0) / alone;
     const double first =
         percent(result.tenants[1], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);

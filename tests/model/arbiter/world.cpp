@@ -70,6 +70,8 @@ class Process {
   std::uint32_t limit() const;
   void ask(const core::Meter& meter, Time now);
   bool passes_gate(Time now);
+  bool is_collective() const;
+  bool counts() const { return is_collective() || !has_collectives_; }
   void admitted(Time now);
   void wait_for_turn(Time now);
   void launch(Time now);
@@ -101,6 +103,8 @@ class Process {
   Launch launch_;
   bool has_launch_ = false;
   std::uint64_t launches_ = 0;
+  std::uint64_t place_ = 0;  // core::SeatView
+  bool has_collectives_ = false;
   // By stream: kernels that were launched, and of these those whose end the GPU has reported.
   std::array<std::uint64_t, Gpu::kStreams> launched_in_{};
   std::array<std::uint64_t, Gpu::kStreams> done_in_{};
@@ -423,6 +427,10 @@ void Process::ask(const core::Meter& meter, Time now) {
   paid = core::pace_charge(paid, now, meter.cost().mean_ns(), limit());
 }
 
+bool Process::is_collective() const {
+  return launch_.together != nullptr && world_.scenario().places == Places::collectives;
+}
+
 bool Process::passes_gate(Time now) {
   look_at_marks(now);
   const bool first_look = asked_ns_ == kNever;
@@ -431,7 +439,7 @@ bool Process::passes_gate(Time now) {
 
   core::GateView view;
   view.grant_end_ns = grant_.end_ns;
-  if (grant_.last_launch != 0 && launches_ >= grant_.last_launch) view.grant_end_ns = 0;
+  if (grant_.last_place != 0 && counts() && place_ >= grant_.last_place) view.grant_end_ns = 0;
   view.in_flight_ns = grant_.in_flight_ns;
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
@@ -504,6 +512,9 @@ void Process::admitted(Time now) {
     foreign_from = grant_.end_ns == kNever ? now : std::max(grant_.end_ns, flight_.busy_until_ns());
   }
   last_launch_ns_ = now;
+  has_collectives_ = has_collectives_ || is_collective();
+  place_ += counts() ? 1 : 0;
+  if (world_.scenario().places == Places::differing_launches && random_() % 1'000 == 0) ++place_;
   const std::uint64_t number = launches_ + 1;
   const bool is_measured = meter.wants_sample(since_sample_);
   since_sample_ = is_measured ? 1 : since_sample_ + 1;
@@ -552,7 +563,8 @@ core::SeatView Process::view() const {
   view.usual_gap_ns = usual_gap_ns_;
   view.work_ns = flight_.work_ns();
   view.done_ns = flight_.done_ns();
-  view.launches = launches_;
+  view.place = place_;
+  view.counts_collectives = has_collectives_;
   return view;
 }
 

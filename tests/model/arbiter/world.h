@@ -76,6 +76,10 @@ struct Change {  // a live change of a tenant's quota
   std::uint8_t limit = 0;
 };
 
+// What SeatView::place counts: launches that are known to have peers; all, where none is known; or
+// all, where one process in a thousand launches makes another that its peers don't.
+enum class Places { collectives, launches, differing_launches };
+
 enum class Sharing { unmanaged, exclusive_turns, arbiter };
 
 struct Scenario {
@@ -85,6 +89,7 @@ struct Scenario {
   std::size_t gpus = 1;
   Time length_ns = 10 * kS;
   std::uint64_t seed = 1;
+  Places places = Places::collectives;
   std::vector<Change> changes;
   Time new_host_every_ns = kNever;  // the arbiter is replaced by one that knows nothing
 };

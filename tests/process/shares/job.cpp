@@ -6,6 +6,7 @@
 //   ranks         by a process for each GPU
 //   training      a process for each GPU; a step is forward and backward work of many kinds, and an
 //                 all-reduce for each part of the backward work, in a stream that waits for it
+//   nccl-training the same; by its name the kernel that meets is one of NCCL's
 //   cooperative   each all-reduce is one cooperative launch on both GPUs
 //   pipe          a kernel in one stream waits for one in another, which is launched after it
 //   two-pipes     the same, launched by two threads
@@ -171,12 +172,12 @@ class Twins {
   unsigned rank_ = 0;
 };
 
-// A process for each GPU: body(gpu, rank, the peer's word).
+// A process for each GPU: body(gpu, rank, the peer's word). `says_so`: see MeetingGpu.
 template <class Body>
-void in_two_processes(Body body) {
+void in_two_processes(Body body, bool says_so = false) {
   const Twins twins;
   must(cu.cuInit(0), "cuInit");
-  const MeetingGpu gpu(static_cast<int>(twins.rank()));
+  const MeetingGpu gpu(static_cast<int>(twins.rank()), says_so);
   CUipcMemHandle own{};
   CUdeviceptr peer = 0;
   must(cu.cuIpcGetMemHandle(&own, gpu.word()), "cuIpcGetMemHandle");
@@ -222,10 +223,10 @@ void train(const MeetingGpu& gpu, Rank& rank, CUdeviceptr peer, std::uint32_t st
   rank.finish(steps);
 }
 
-void training(std::uint32_t steps) {
-  in_two_processes([steps](const MeetingGpu& gpu, Rank& rank, CUdeviceptr peer) {
-    train(gpu, rank, peer, steps);
-  });
+void training(std::uint32_t steps, bool says_so) {
+  in_two_processes([steps](const MeetingGpu& gpu, Rank& rank,
+                           CUdeviceptr peer) { train(gpu, rank, peer, steps); },
+                   says_so);
 }
 
 void cooperative(std::uint32_t steps) {
@@ -328,15 +329,17 @@ struct What {
   void (*run)(std::uint32_t steps);
   bool forks = false;  // and initialises later
 };
-constexpr What kAll[] = {{"turns", turns},
-                         {"threads", threads},
-                         {"ranks", ranks, true},
-                         {"training", training, true},
-                         {"cooperative", cooperative},
-                         {"pipe", pipe_steps},
-                         {"two-pipes", two_pipes},
-                         {"consumer", consumer},
-                         {"saturate", saturate}};
+constexpr What kAll[] = {
+    {"turns", turns},
+    {"threads", threads},
+    {"ranks", ranks, true},
+    {"training", [](std::uint32_t steps) { training(steps, false); }, true},
+    {"nccl-training", [](std::uint32_t steps) { training(steps, true); }, true},
+    {"cooperative", cooperative},
+    {"pipe", pipe_steps},
+    {"two-pipes", two_pipes},
+    {"consumer", consumer},
+    {"saturate", saturate}};
 
 Board* map_board(const char* path) {
   const int file = open(path, O_RDWR | O_CLOEXEC);

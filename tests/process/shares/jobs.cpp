@@ -69,7 +69,8 @@ Settings Machine::environment() const {
 Job::Job(const Machine& machine, const std::string& name, const std::string& what, unsigned steps,
          const Settings& settings)
     : name_(name), steps_(steps) {
-  processes_ = what == "ranks" || what == "training" ? kRanks : 1;
+  const bool has_ranks = what == "ranks" || what == "training" || what == "nccl-training";
+  processes_ = has_ranks ? kRanks : 1;
   ranks_ = what == "consumer" || what == "saturate" ? 1 : kRanks;
   const std::string path = machine.folder() + "/" + name;
   const int file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -118,7 +119,7 @@ bool Job::has_ended() {
   return true;
 }
 
-std::vector<unsigned> run(std::initializer_list<Job*> jobs) {
+std::vector<unsigned> run(std::initializer_list<Job*> jobs, const std::function<void()>& look) {
   const auto all = [jobs](auto holds) { return std::all_of(jobs.begin(), jobs.end(), holds); };
   const bool began = wait_until(
       kStart, [&] { return all([](Job* job) { return job->is_ready() || job->has_ended(); }); });
@@ -143,6 +144,7 @@ std::vector<unsigned> run(std::initializer_list<Job*> jobs) {
   bool done = !began;
   while (!done) {
     std::this_thread::sleep_for(kLookEvery);
+    look();
     for (std::size_t i = 0; i < jobs.size(); ++i) done = stands_still(i) || done;
     const bool first = std::any_of(jobs.begin(), jobs.end(), [](const Job* job) {
       return !job->is_endless() && job->steps() == job->wanted_steps();

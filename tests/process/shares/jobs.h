@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -62,6 +63,8 @@ class Job {
 // Lets the jobs go together and waits until those with a number of steps have done them and ended;
 // then stops the others. Gives each one's steps at the moment when the first was done. A job that
 // does no step for a while, or ends otherwise, fails the test.
-std::vector<unsigned> run(std::initializer_list<Job*> jobs);
+// `look` is called now and then meanwhile.
+std::vector<unsigned> run(
+    std::initializer_list<Job*> jobs, const std::function<void()>& look = [] {});
 
 }  // namespace vgpu::test

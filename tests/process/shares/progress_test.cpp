@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "jobs.h"
+#include "vgpu/shm/node.h"
 
 namespace {
 
@@ -29,7 +30,7 @@ class Progress : public testing::TestWithParam<const char*> {
   static std::string_view what() { return GetParam(); }
   static unsigned steps() {
     if (what() == "consumer") return kLaunches;
-    return what() == "training" ? kSteps / 30 : kSteps;  // of which each has 50 times the work
+    return what().ends_with("training") ? kSteps / 30 : kSteps;  // each has 50 times the work
   }
   // In whose steps two GPUs meet as soon as both have been launched on.
   static bool reduces() {
@@ -82,6 +83,39 @@ TEST_P(Progress, OfTwoJobsAt30And70) {
   if (reduces()) expect_neither_starved(done);
 }
 
+// Of how many seats of the job's tenant it is known that they count collectives.
+int seats_that_count_collectives(const Machine& machine, const Job& job) {
+  vgpu::shm::StateDir directory;
+  directory.path = std::string_view(machine.environment()["VGPU_STATE_DIR"]);
+  vgpu::shm::Node node;
+  if (vgpu::shm::Node::look(directory, node) != vgpu::shm::Status::ok) return 0;
+  int count = 0;
+  for (std::uint32_t seat = 0; seat < node.seats(); ++seat) {
+    vgpu::GpuUuid gpu;
+    vgpu::core::SeatView view;
+    if (node.view(seat, UINT64_MAX / 2, gpu, view) &&
+        view.tenant == vgpu::shm::tenant_number(job.name()))
+      count += view.counts_collectives ? 1 : 0;
+  }
+  return count;
+}
+
+// Gives the most of them at one time.
+int most_that_count_collectives(const char* what) {
+  const Machine machine;
+  Job job(machine, "job", what, kSteps / 30, {{"VGPU_COMPUTE", "50"}});
+  Job neighbour(machine, "neighbour", what, kSteps / 30, {{"VGPU_COMPUTE", "50"}});
+  int most = 0;
+  run({&job, &neighbour},
+      [&] { most = std::max(most, seats_that_count_collectives(machine, job)); });
+  return most;
+}
+
+TEST(Collectives, AreKnownByTheirKernelsNames) {
+  EXPECT_EQ(most_that_count_collectives("nccl-training"), 2);
+  EXPECT_EQ(most_that_count_collectives("training"), 0);
+}
+
 // "two-pipes" -> "TwoPipes".
 std::string name_of(const testing::TestParamInfo<const char*>& info) {
   std::string name;
@@ -94,8 +128,8 @@ std::string name_of(const testing::TestParamInfo<const char*>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Jobs, Progress,
-                         testing::Values("turns", "threads", "ranks", "training", "cooperative",
-                                         "pipe", "two-pipes", "consumer"),
+                         testing::Values("turns", "threads", "ranks", "training", "nccl-training",
+                                         "cooperative", "pipe", "two-pipes", "consumer"),
                          name_of);
 
 }  // namespace

@@ -225,8 +225,8 @@ std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {
     const std::uint32_t before = std::exchange(holder, arbiters[0].holder());
     if (now > 500 * kMs && before != holder && before != kNoSeat) {
       ++ends;
-      const std::uint64_t first = seats[0][before].launches - began[0][before];
-      const std::uint64_t second = seats[1][before].launches - began[1][before];
+      const std::uint64_t first = seats[0][before].place - began[0][before];
+      const std::uint64_t second = seats[1][before].place - began[1][before];
       apart = std::max(apart, std::max(first, second) - std::min(first, second));
     }
     for (std::size_t g = 0; g < 2; ++g) {
@@ -234,15 +234,15 @@ std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {
         SeatView& view = seats[g][i];
         const Grant& grant = grants[g][i];
         const bool is_open =
-            now < grant.end_ns && (grant.last_launch == 0 || view.launches < grant.last_launch);
-        if (arbiters[g].holder() != view.seat) began[g][i] = view.launches;
+            now < grant.end_ns && (grant.last_place == 0 || view.place < grant.last_place);
+        if (arbiters[g].holder() != view.seat) began[g][i] = view.place;
         if (!is_open) {
           if (view.want_since_ns == 0) view.want_since_ns = now;
         } else if (g == 0 || now / kStepNs % 100 < pace) {
           view.want_since_ns = 0;
           view.last_launch_ns = now;
           view.work_ns += kStepNs;
-          ++view.launches;
+          ++view.place;
           view.busy_until_ns = now + kStepNs;
         }
         if (view.busy_until_ns <= now) view.done_ns = view.work_ns;

@@ -71,7 +71,7 @@ class User {
       report.last_launch_ns = now;
       report.busy_until_ns = now + kKernelNs;
       report.work_ns += kKernelNs;
-      ++report.launches;
+      ++report.place;
     } else if (report.want_since_ns == 0) {
       report.want_since_ns = now;
     }
@@ -88,14 +88,13 @@ class User {
 std::vector<std::uint64_t> run(host::Host& host, const std::vector<User*>& users,
                                std::uint64_t& now, std::uint64_t length) {
   std::vector<std::uint64_t> before;
-  for (const User* user : users) before.push_back(user->report.launches);
+  for (const User* user : users) before.push_back(user->report.place);
   for (const std::uint64_t end = now + length; now < end; now += kMs / 10) {
     for (User* user : users) user->play(now);
     host.step(now);
   }
   std::vector<std::uint64_t> done;
-  for (std::size_t i = 0; i < users.size(); ++i)
-    done.push_back(users[i]->report.launches - before[i]);
+  for (std::size_t i = 0; i < users.size(); ++i) done.push_back(users[i]->report.place - before[i]);
   return done;
 }
 
@@ -176,15 +175,15 @@ TEST_F(ManySegments, WithoutTheDaemonEachKeepsToItsWindow) {
   of_second.replace(now);
   std::array<std::uint64_t, 2> launches{};
   for (const std::uint64_t end = now + 1'000 * kMs; now < end; now += kMs / 10) {
-    const std::uint64_t before[] = {first.report.launches, second.report.launches};
+    const std::uint64_t before[] = {first.report.place, second.report.place};
     first.play(now);
     second.play(now);
     const bool in_first = now % kPeriod < 30 * kMs;
-    if (first.report.launches != before[0]) {
+    if (first.report.place != before[0]) {
       ++launches[0];
       EXPECT_TRUE(in_first);
     }
-    if (second.report.launches != before[1]) {
+    if (second.report.place != before[1]) {
       ++launches[1];
       EXPECT_FALSE(in_first);
     }

@@ -99,7 +99,10 @@ struct SeatView {
   std::uint64_t work_ns = 0;       // GPU time of the work that it has submitted so far, as learned
   // Of it, done; known by marks, not predicted.
   std::uint64_t done_ns = 0;
-  std::uint64_t launches = 0;  // that it was let through with so far
+  // Where its program is, to be compared with its peers on other GPUs (node.h): how many launches
+  // it was let through with that they take part in; all launches where none is known to be such.
+  std::uint64_t place = 0;
+  bool counts_collectives = false;  // the former
 };
 
 struct Grant {
@@ -108,9 +111,9 @@ struct Grant {
   bool counted = false;            // what it launches has to be accounted for: there are others
   bool announces =
       false;  // it has to ring when it launches after being idle and when its work is done
-  // None goes in once the seat has launched so often (SeatView::launches), though it is open
+  // Of those that SeatView::place counts none goes in once it is there, though the grant is open
   // otherwise; 0: no such bound. For gangs (node.h).
-  std::uint64_t last_launch = 0;
+  std::uint64_t last_place = 0;
   friend bool operator==(const Grant&, const Grant&) = default;
 };
 

@@ -13,10 +13,13 @@
 //
 // A turn that ended everywhere at one time would end between the launches of one step on two GPUs:
 // then the kernel on the first spins, and would do so beside everybody else's turn until the gang
-// has its next. So a turn ends by the count of launches: on each GPU after as many as on the one
-// that has done most, which in programs that do the same on all GPUs is at the same place. Where
-// that doesn't hold, a turn isn't followed by another before its work is done everywhere: where it
-// is overdue, the peers may launch a little more, until it is done.
+// has its next. So a turn ends by place (SeatView::place): on each GPU where the one that has come
+// furthest is. Places are counted from a moment at which all that had been launched was done: then
+// none was waiting for a peer. By count of collectives that is exact. Where no launch is known to
+// be one all count, and of two hosts on two GPUs one may launch a few more in a turn (two jobs of
+// PyTorch on two H200: by two in a second). A turn that ended in the wrong place all the same is
+// seen by its work not getting done: nobody else begins, and those that are behind launch what it
+// waits for.
 //
 // Pure, like Arbiter. With no gang each Arbiter decides as it does alone.
 #pragma once
@@ -32,14 +35,19 @@ namespace vgpu::core {
 inline constexpr std::uint32_t kMostGpus = 32;
 inline constexpr std::uint32_t kMostGangs = 64;  // tenants beyond that aren't kept together
 // After a gang's turn, where work is overdue on one of its GPUs, its peers may launch for so long
-// at a time, a little at a time; until nothing of it has been going on for so long.
+// at a time; a little at a time where nobody knows how much is missing; until nothing of it has
+// been going on for so long.
 inline constexpr std::uint64_t kPeerSlotNs = 200'000;
 inline constexpr std::uint64_t kPeerInFlightNs = 20'000;
 inline constexpr std::uint64_t kMostStuckNs = 3'000'000;
-inline constexpr std::uint64_t kHelpAgainNs = 20'000'000;
-// Until a seat learns where its turn ends it launches for about so long; those that are behind have
-// a sixth of the turn to come to the same place, within these bounds.
-inline constexpr std::uint64_t kAlignAheadNs = 300'000;
+// One that was torn apart beside the turns of others is helped for so long, and again after so
+// long. What spins takes half of its GPU from them as long as it does.
+inline constexpr std::uint64_t kHelpTornNs = 30'000'000;
+inline constexpr std::uint64_t kHelpAgainNs = 60'000'000;
+// Work may take longer than predicted: those that are done launch more only when it is overdue by
+// so much.
+inline constexpr std::uint64_t kOverdueNs = 2'000'000;
+// Those that are behind have a sixth of the turn to come to the same place, within these bounds.
 inline constexpr std::uint64_t kLeastAlignNs = 4'000'000;
 inline constexpr std::uint64_t kMostAlignNs = 20'000'000;
 inline constexpr std::uint64_t kLookAtAlignedNs = 200'000;
@@ -75,11 +83,14 @@ class Node {
   struct Turn {  // a gang's present turn or the last
     std::uint64_t tenant = 0;
     std::uint64_t began_ns = 0;
-    std::array<std::uint64_t, kMostGpus> launches{};     // of its seats when it began
+    // Of its seats at the same place of the program: when all they had launched was done last.
+    // Where all launches count, or that wasn't seen yet, when the turn began.
+    std::array<std::uint64_t, kMostGpus> same_place{};
+    bool is_exact = false;
     std::array<std::uint64_t, kMostGpus> done_ns{};      // of its seats as last seen to grow,
     std::array<std::uint64_t, kMostGpus> progress_ns{};  // then
     std::uint64_t aligned_by_ns = 0;                     // 0: it doesn't end yet
-    std::array<std::uint64_t, kMostGpus> last_launch{};
+    std::uint64_t ends_at = 0;                           // that many places further
     // Once it has ended:
     std::uint64_t expected_ns = 0;  // all it had in flight should be done
     std::uint64_t until_ns = 0;     // its peers are helped; 0: no more
@@ -99,8 +110,10 @@ class Node {
   bool has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                           const Turn& turn) const;
   static bool is_apart(const Gang& gang, const Turn& turn);
-  static std::uint64_t launches_since(const Turn& turn, std::size_t gpu, const SeatView& seat);
-  std::uint64_t bound_launches(std::uint64_t now_ns, std::span<const Gpu> gpus);
+  static std::uint64_t place_of(const Turn& turn, std::size_t gpu, const SeatView& seat);
+  void note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const;
+  bool high_priority_waits(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;
+  std::uint64_t bound_places(std::uint64_t now_ns, std::span<const Gpu> gpus);
   Turn& turn_of(std::uint64_t tenant);
   void find_torn(std::uint64_t now_ns);
   void let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus);

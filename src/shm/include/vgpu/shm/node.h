@@ -70,7 +70,8 @@ struct SeatReport {
   std::uint64_t usual_gap_ns = 0;
   std::uint64_t work_ns = 0;
   std::uint64_t done_ns = 0;
-  std::uint64_t launches = 0;
+  std::uint64_t place = 0;
+  bool counts_collectives = false;
 };
 
 // The calling process's own seat. Its node stays open as long as this is used. Reports and notes
@@ -83,7 +84,7 @@ class Seat {
 
   const std::atomic<std::uint64_t>& grant() const;  // core/hosting.h: GrantWord
   std::uint64_t in_flight_ns() const;
-  std::uint64_t last_launch() const;  // core::Grant::last_launch
+  std::uint64_t last_place() const;  // core::Grant::last_place
   bool announces() const;
   std::uint32_t behind() const;              // who has the GPU; kNoSeat: nobody in particular
   std::atomic<std::uint32_t>& turn() const;  // futex: counts up when the grant is opened
