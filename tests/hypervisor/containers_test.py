@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Containers beside root's daemon, on the simulated GPU: each is a tenant of its own, and can be whoever it likes inside without
-being that user outside. Containers here are a PID and a mount namespace, as much as the daemon goes by; and those of a container
-runtime (runc), where there is one. Needs root; skips without.
+"""Containers beside root's daemon: each is a tenant of its own, and can be whoever it likes inside without being that user outside.
+Containers here are a PID and a mount namespace, as much as the daemon goes by; and those of a container runtime (runc), where there
+is one (with the simulated GPU only: it would have to be told of the real one's devices). Needs root; skips without.
 
-  containers_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
+  containers_test.py [--gpu] PROGRAMS [TEST...]   as several_users_test.py
 """
 import base64
 import ctypes
@@ -106,6 +106,8 @@ def run_contained(uid, hidden, command):
     child = os.fork()
     if child != 0:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    # The driver of a real GPU looks itself up in /proc. Where that is covered in part, nobody may mount another.
+    libc.mount(b"proc", b"/proc", b"proc", 0, None)
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
@@ -176,21 +178,18 @@ compute = 10
     def inside(self, uid, command, **variables):
         """A program with the limiter and nothing else, in a container."""
         started = self.preloaded(uid, command, XDG_RUNTIME_DIR="/nowhere", **variables)
-        preload = {name: started["env"].pop(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+        preload = {name: started["env"].pop(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH") if name in started["env"]}
         with_limiter = ["/usr/bin/env", *[f"{name}={value}" for name, value in preload.items()], *started["args"]]
         started.update(args=self.contained(uid, with_limiter), user=None, group=None, extra_groups=None)
         return started
 
     def seen_inside_mib(self, uid, **variables):
-        done = subprocess.run(**self.inside(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables),
-                              timeout=PATIENCE_S)
+        done = subprocess.run(**self.inside(uid, self.smi(*several.MEMORY_SEEN), **variables), timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stdout)
         return int(done.stdout)
 
     def start_inside(self, uid, name, **variables):
-        self.jobs.append(self.start(self.inside(
-            uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(several.LONG_S), "--rendezvous", self.path("meeting"),
-                  "--name", name], **variables)))
+        self.jobs.append(self.start(self.inside(uid, self.work("meeting", name), **variables)))
 
     def looks(self):
         """One after another, until the daemon's own clock has gone on by four times what it leaves between two looks at anything."""
@@ -208,7 +207,7 @@ compute = 10
     def each_is_a_tenant_of_its_own_and_the_daemon_gone_stays_one(self):
         self.start_daemon()
         self.assertEqual(self.seen_mib(ALICE), 4096)
-        smi = os.path.join(self.programs, "lib/vgpu/simulated/nvidia-smi") + " --query-gpu=memory.total --format=csv,noheader,nounits"
+        smi = " ".join(self.smi(*several.MEMORY_SEEN))
         twice = self.inside(ALICE, ["workload"])
         twice["args"][-1:] = ["/bin/sh", "-c", f"{smi}; {smi}"]
         done = subprocess.run(**twice, timeout=PATIENCE_S)
@@ -302,7 +301,7 @@ class Containers(InContainers):
         job.wait()
 
     def there_is_no_room_for_another(self):
-        refused = subprocess.run(**self.inside(0, ["../lib/vgpu/simulated/nvidia-smi"]), timeout=PATIENCE_S)
+        refused = subprocess.run(**self.inside(0, self.smi()), timeout=PATIENCE_S)
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("60 % of GPU 0", refused.stdout)
 
@@ -372,8 +371,8 @@ class Containers(InContainers):
 class ContainersOfARuntime(InContainers):
     def setUp(self):
         self.named = 0
-        if not shutil.which("runc"):
-            self.skipTest("there is no runc")
+        if several.ON_REAL_GPU or not shutil.which("runc"):
+            self.skipTest("there is no runc, or it would have to be told of a real GPU")
         super().setUp()
 
     def contained(self, uid, command):
@@ -396,14 +395,9 @@ class ContainersOfARuntime(InContainers):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    if sys.argv[1] == "contained":
+    if sys.argv[1:2] == ["contained"]:
         run_contained(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
-    if sys.argv[1] == "by-runtime":
+    if sys.argv[1:2] == ["by-runtime"]:
         run_by_runtime(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], sys.argv[6:])
-    several.PROGRAMS = os.path.abspath(sys.argv.pop(1))
-    if os.geteuid() != 0:
-        print("containers_test: skipped: it takes root")
-        sys.exit(77)
-    unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)
+    ours = several.begin(sys.argv, __doc__)
+    unittest.main(argv=ours, verbosity=2)

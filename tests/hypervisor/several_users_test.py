@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One daemon for several users of a machine, on the simulated GPU: shares among them, quotas that they can't write, a user
-who is hostile, and a daemon that is killed. Needs root, to be several users; skips without.
+"""One daemon for several users of a machine: shares among them, quotas that they can't write, a user who is hostile, a process
+without the limiter, and a daemon that is killed. Needs root, to be several users; skips without.
 
-  several_users_test.py PROGRAMS   the folder with vgpu, hypervisor and workload, and lib/vgpu beside it
+  several_users_test.py [--gpu] PROGRAMS [TEST...]   the folder with vgpu, hypervisor and workload in bin, and lib/vgpu beside it
+
+On the simulated GPU; with --gpu on the first GPU of this machine, which nothing else may use meanwhile.
 """
 import contextlib
 import datetime
 import fcntl
+import functools
 import http.client
 import json
 import mmap
@@ -23,6 +26,8 @@ import time
 import unittest
 
 PROGRAMS = ""
+ON_REAL_GPU = False
+MEMORY_SEEN = ["--query-gpu=memory.total", "--format=csv,noheader,nounits"]
 ALICE, BOB, MALLORY = 20001, 20002, 20003
 WINDOW_S = 0.05
 PATIENCE_S = 60
@@ -35,6 +40,35 @@ def wait_until(what, condition, patience=PATIENCE_S):
         if time.monotonic() > end:
             raise AssertionError("never came: " + what)
         time.sleep(0.02)
+
+
+def begin(arguments, about):
+    """What the tests were called with; gives what is left for unittest."""
+    global PROGRAMS, ON_REAL_GPU
+    if "--gpu" in arguments:
+        arguments.remove("--gpu")
+        ON_REAL_GPU = True
+    if len(arguments) < 2:
+        sys.exit(about)
+    PROGRAMS = os.path.abspath(arguments.pop(1))
+    name = os.path.basename(arguments[0])
+    if os.geteuid() != 0:
+        print(f"{name}: skipped: it takes root to be several users")
+        sys.exit(77)
+    if ON_REAL_GPU and not shutil.which("nvidia-smi"):
+        print(f"{name}: skipped: there is no NVIDIA GPU here")
+        sys.exit(77)
+    return arguments
+
+
+@functools.cache
+def kernel():
+    """Flags of workload for kernels of a millisecond."""
+    steps = 1_000_000
+    if ON_REAL_GPU:
+        told = subprocess.run([os.path.join(PROGRAMS, "bin/workload"), "--mode", "calibrate"], stdout=subprocess.PIPE, check=True, text=True).stdout
+        steps = round(1e6 / json.loads(told)["step_ns"])
+    return ["--mode", "queued", "--steps", str(steps), "--kernel-us", "1000"]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -83,8 +117,11 @@ class Users(unittest.TestCase):
             os.chmod(self.path(path), mode)
             os.chown(self.path(path), owner, owner)
         self.socket = self.path("run/hypervisor.sock")
-        self.environment = {"PATH": "/usr/bin:/bin", "VGPU_SIMULATED": "1", "VGPU_SIM_DEVICES": "h200:1", "VGPU_SIM_STATE": self.path("gpus"),
-                            "VGPU_SOCKET": self.socket}
+        self.environment = {"PATH": os.environ["PATH"] if ON_REAL_GPU else "/usr/bin:/bin", "VGPU_SOCKET": self.socket}
+        if ON_REAL_GPU:
+            self.environment |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        else:
+            self.environment |= {"VGPU_SIMULATED": "1", "VGPU_SIM_DEVICES": "h200:1", "VGPU_SIM_STATE": self.path("gpus")}
         self.daemons, self.jobs = [], []
         self.addCleanup(self.end_all)
 
@@ -151,23 +188,34 @@ class Users(unittest.TestCase):
     def vgpu(self, uid, *arguments):
         return subprocess.run(**self.as_user(uid, ["vgpu", *arguments]), timeout=PATIENCE_S)
 
-    def preloaded(self, uid, command, **variables):
+    def unlimited(self, uid, command, **variables):
+        """A program that finds the driver as any does."""
         started = self.as_user(uid, command)
-        started["env"].update({"LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
-                               "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so"), **variables})
+        if not ON_REAL_GPU:
+            started["env"]["LD_LIBRARY_PATH"] = os.path.join(self.programs, "lib/vgpu/simulated")
+        started["env"].update(variables)
         return started
+
+    def preloaded(self, uid, command, **variables):
+        return self.unlimited(uid, command, LD_PRELOAD=os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so"), **variables)
+
+    def smi(self, *arguments):
+        """nvidia-smi as a command of these users."""
+        return [shutil.which("nvidia-smi") if ON_REAL_GPU else os.path.join(self.programs, "lib/vgpu/simulated/nvidia-smi"), *arguments]
+
+    def work(self, meeting, name, seconds=LONG_S):
+        return [os.path.join(self.programs, "bin/workload"), *kernel(), "--seconds", str(seconds), "--rendezvous", self.path(meeting), "--name", name]
 
     def seen_mib(self, uid, **variables):
         """The memory of the GPU as nvidia-smi shows it to that user."""
-        command = self.preloaded(uid, ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], **variables)
+        command = self.preloaded(uid, self.smi(*MEMORY_SEEN), **variables)
         done = subprocess.run(**command, timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stdout)
         return int(done.stdout)
 
     def start_job(self, uid, name, *flags):
         self.jobs.append(subprocess.Popen(**self.as_user(
-            uid, ["vgpu", "run", "-q", "--name", name, "--memory", "4GiB", *flags, "--", os.path.join(self.programs, "bin/workload"), "--mode", "queued", "--steps", "1000000",
-                  "--kernel-us", "1000", "--window-ms", str(1000 * WINDOW_S), "--seconds", str(LONG_S), "--rendezvous", self.path("meeting"), "--name", name])))
+            uid, ["vgpu", "run", "-q", "--name", name, "--memory", "4GiB", *flags, "--", *self.work("meeting", name), "--window-ms", str(1000 * WINDOW_S)])))
         return name
 
     def go(self, names):
@@ -274,6 +322,22 @@ class Sharing(Users):
         self.assertLess((times[1] - times[0]).total_seconds(), 1)
         self.assertIn("tenant small was here already", self.log())
 
+    def test_a_share_is_changed_while_they_work(self):
+        self.start_daemon()
+        names = [self.start_job(ALICE, "small", "--compute", "30"), self.start_job(BOB, "large", "--compute", "50")]
+        self.go(names)
+        begun = self.pass_windows(44)
+        changed = self.vgpu(ALICE, "set", "small", "--compute", "45")
+        self.assertEqual(changed.returncode, 0, changed.stdout)
+        at = self.window()
+        last = self.pass_windows(44)
+        self.pass_windows(4)
+        records = self.finish(names)
+        parts = part(records, begun - 40, begun), part(records, at + 2, last - 2)
+        print(f"\nparts of 30 beside 50: {parts[0]:.1f} % (owed 37.5); of 45 beside 50, from 0.1 s after the command: {parts[1]:.1f} % (owed 47.4)")
+        self.assertAlmostEqual(parts[0], 37.5, delta=4)
+        self.assertAlmostEqual(parts[1], 100 * 45 / 95, delta=4)
+
     def test_tenants_of_two_users_are_theirs(self):
         self.start_daemon()
         for uid in (ALICE, BOB):
@@ -317,14 +381,12 @@ class Joining(Users):
         self.daemon_flags = ["--config", self.path("rules.toml")]
 
     def start_working(self, uid, name, **variables):
-        self.jobs.append(subprocess.Popen(**self.preloaded(
-            uid, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", str(LONG_S), "--rendezvous", self.path("meeting"),
-                  "--name", name], **variables)))
+        self.jobs.append(subprocess.Popen(**self.preloaded(uid, self.work("meeting", name), **variables)))
 
     def test_whoever_says_nothing_is_in_the_tenant_that_a_rule_says(self):
         self.start_daemon()
         full = self.seen_mib(BOB)
-        self.assertGreater(full, 100_000)
+        self.assertGreater(full, 10_000)
         self.assertFalse(os.path.exists(self.path(f"users/{BOB}/vgpu")), "whom no rule means leaves no trace")
         self.assertEqual(self.seen_mib(ALICE), 4096)
         self.start_working(ALICE, "one")
@@ -350,7 +412,7 @@ class Joining(Users):
         self.daemon_flags += ["--api-connections", "8"]
         self.start_daemon()
         self.assertEqual(self.seen_mib(ALICE), 4096)  # makes her directory
-        command = ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        command = self.smi(*MEMORY_SEEN)
         self.jobs += [subprocess.Popen(**self.preloaded(ALICE, command)) for _ in range(60)]
         for job in self.jobs:
             self.assertEqual(job.communicate(timeout=PATIENCE_S)[0].strip(), "4096")
@@ -359,8 +421,7 @@ class Joining(Users):
         self.start_daemon()
         self.daemons[0].send_signal(signal.SIGSTOP)
         self.addCleanup(self.daemons[0].send_signal, signal.SIGCONT)
-        command = ["../lib/vgpu/simulated/nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        done = subprocess.run(**self.preloaded(ALICE, command), timeout=PATIENCE_S)
+        done = subprocess.run(**self.preloaded(ALICE, self.smi(*MEMORY_SEEN)), timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertIn("doesn't answer: nobody knows which tenant", done.stdout)
 
@@ -379,6 +440,32 @@ class Joining(Users):
         own = lambda: next((t for t in self.ask("GET", "/api/v2/tenants")[1] if t["owner_uid"] == ALICE and t["name"] != "rule-of-alice"), None)
         wait_until("what her half leaves", lambda: own() and own()["gpus"][0]["quota"]["share_percent"] == 20)
         self.assertEqual(own()["gpus"][0]["quota"]["memory_limit_bytes"], 2 << 30)
+
+
+class Unlimited(Users):
+    def test_a_process_without_the_limiter_is_found_within_a_second(self):
+        self.start_daemon()
+        names = [self.start_job(ALICE, "limited", "--compute", "50")]
+        self.go(names)
+        self.pass_windows(10)
+        began = datetime.datetime.now(datetime.timezone.utc)
+        os.mkdir(self.path("apart"))
+        os.chown(self.path("apart"), BOB, BOB)
+        self.jobs.append(subprocess.Popen(**self.unlimited(BOB, self.work("apart", "free"))))
+        found = lambda: [line for line in self.log().splitlines() if "unlimited_found" in line]
+        wait_until("a process that is ready", lambda: os.path.exists(self.path("apart/free.0.ready")))
+        ready = datetime.datetime.fromtimestamp(os.stat(self.path("apart/free.0.ready")).st_mtime, datetime.timezone.utc)
+        wait_until("what the daemon says", found)
+        at = datetime.datetime.fromisoformat(found()[0].split()[1].rstrip(":").replace("Z", "+00:00"))
+        print(f"\nfound {(at - began).total_seconds():.2f} s after its start, {(at - ready).total_seconds():.2f} s after it had its GPU")
+        self.assertLess((at - ready).total_seconds(), 1)
+        offender = self.ask("GET", "/api/v2/processes?unlimited=true")[1]
+        self.assertEqual([(one["host_pid"], one["owner_uid"]) for one in offender], [(self.jobs[-1].pid, BOB)])
+        self.assertIn("workload", json.dumps(offender))
+        self.jobs[-1].kill()
+        self.jobs[-1].wait()
+        wait_until("its end", lambda: "unlimited_gone" in self.log())
+        self.assertEqual(self.ask("GET", "/api/v2/processes?unlimited=true")[1], [])
 
 
 class Hostile(Users):
@@ -426,12 +513,8 @@ class Hostile(Users):
         # A tenant of her own making where the daemon doesn't look.
         os.mkdir(self.path("apart"))
         os.chown(self.path("apart"), MALLORY, MALLORY)
-        hidden = self.as_user(MALLORY, ["workload", "--mode", "queued", "--steps", "1000000", "--kernel-us", "1000", "--seconds", "20", "--rendezvous", self.path("apart"),
-                                           "--name", "hidden"])
-        hidden["env"].update({"VGPU_STATE_DIR": self.path("apart"), "VGPU_COMPUTE": "90", "VGPU_SOCKET": "none",
-                              "LD_LIBRARY_PATH": os.path.join(self.programs, "lib/vgpu/simulated"),
-                              "LD_PRELOAD": os.path.join(self.programs, "lib/vgpu/libcuda_limiter.so")})
-        self.jobs.append(subprocess.Popen(**hidden))
+        hidden = self.work("apart", "hidden", seconds=20)
+        self.jobs.append(subprocess.Popen(**self.preloaded(MALLORY, hidden, VGPU_STATE_DIR=self.path("apart"), VGPU_COMPUTE="90", VGPU_SOCKET="none")))
         wait_until("a process that hides", lambda: "in no tenant that is known here" in self.log())
         self.assertIn("elsewhere", [p["limiter"] for p in self.ask("GET", "/api/v2/processes?unlimited=true")[1]])
         with acting_as(MALLORY):
@@ -495,11 +578,6 @@ class LossByOpening(Loss):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    PROGRAMS = os.path.abspath(sys.argv.pop(1))
-    if os.geteuid() != 0:
-        print("several_users_test: skipped: it takes root to be several users")
-        sys.exit(77)
+    ours = begin(sys.argv, __doc__)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)
+    unittest.main(argv=ours, verbosity=2)

@@ -6,6 +6,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -17,12 +18,27 @@ namespace vgpu::limiter {
 
 // What a function is gets known with its first launch, which is let in before.
 inline constexpr std::uint8_t kLaunchesToKnow = 2;
+// By so much calls differ anyway; and a longer one is taken to be so long.
+inline constexpr std::uint64_t kCallSwingNs = 2'000;
+inline constexpr std::uint64_t kMostCallNs = 10'000'000;
 
 struct KnownWork {
   core::Meter meter;
-  std::uint64_t least_call_ns = UINT64_MAX;  // the shortest that the driver's call took
-  bool has_peers = false;                    // collectives.h
-  std::uint8_t launches = 0;                 // as far as kLaunchesToKnow
+  std::uint32_t usual_call_ns = 0;  // what the driver's call takes where it is measured
+  bool has_peers = false;           // collectives.h
+  std::uint8_t launches = 0;        // as far as kLaunchesToKnow
+
+  // Whether it was one that took much longer than they do.
+  bool note_call(std::uint64_t call_ns) {
+    const std::uint64_t most = 2 * std::uint64_t{usual_call_ns} + kCallSwingNs;
+    const bool is_slow = usual_call_ns != 0 && call_ns > most;
+    const auto took = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(call_ns, usual_call_ns == 0 ? kMostCallNs : most));
+    // The first ones load and warm up.
+    usual_call_ns =
+        usual_call_ns == 0 || took < usual_call_ns / 2 ? took : (7 * usual_call_ns + took) / 8;
+    return is_slow;
+  }
 };
 
 class CostTable {

@@ -576,8 +576,13 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   samples_.pop();
   KnownWork* const known = costs_.known(sample.work);
   if (known == nullptr) return true;
-  known->least_call_ns = std::min(known->least_call_ns, sample.host_ns);
-  if (elapsed == 0 || is_disturbed(sample, elapsed, known->least_call_ns)) {
+  // The thread may have been interrupted between the events, before the kernel was submitted or
+  // after: nobody knows. It doesn't matter beside work that is long. Whether this launch was is not
+  // asked: of work whose length varies the short ones would be left out.
+  const bool is_slow = known->note_call(sample.host_ns);
+  const core::Cost& cost = known->meter.cost();
+  const std::uint64_t length = cost.known() ? cost.mean_ns() : elapsed;
+  if (elapsed == 0 || (sample.was_idle && is_slow && sample.host_ns > length / 16)) {
     known->meter.lost();
     return true;
   }
@@ -586,15 +591,6 @@ bool GpuGate::look_at_sample(std::uint64_t now) {
   const std::uint64_t overhead = (sample.was_idle ? sample.host_ns : 0) + empty_pair_ns_;
   learn(now, sample, std::max<std::uint64_t>(elapsed - std::min(elapsed, overhead), 500));
   return true;
-}
-
-// The thread was interrupted between the events, before the kernel was submitted or after: nobody
-// knows. It doesn't matter beside a long kernel.
-bool GpuGate::is_disturbed(const Sample& sample, std::uint64_t elapsed_ns,
-                           std::uint64_t least_call_ns) {
-  constexpr std::uint64_t kUsualSwingNs = 2'000;
-  return sample.was_idle && sample.host_ns > 2 * least_call_ns + kUsualSwingNs &&
-         sample.host_ns > elapsed_ns / 16;
 }
 
 void GpuGate::learn(std::uint64_t now, const Sample& sample, std::uint64_t sample_ns) {

@@ -156,8 +156,6 @@ class alignas(64) GpuGate {
   void look_at_events(std::uint64_t now_ns);
   bool look_at_mark();
   bool look_at_sample(std::uint64_t now_ns);
-  static bool is_disturbed(const Sample& sample, std::uint64_t elapsed_ns,
-                           std::uint64_t least_call_ns);
   void learn(std::uint64_t now_ns, const Sample& sample, std::uint64_t sample_ns);
   void ask(std::uint64_t now_ns, std::uint64_t cost_ns, Waiter& waiter);
   std::uint64_t pay(std::uint64_t now_ns, std::uint64_t cost_ns, std::uint32_t limit_percent);

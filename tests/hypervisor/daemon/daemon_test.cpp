@@ -407,9 +407,11 @@ TEST_F(HypervisorTest, WhatHoldsClocksBackIsPassedOn) {
   const hypervisor::Event event = wait_for_event(EventKind::throttled);
   EXPECT_THAT(event.text, HasSubstr("clocks are held back: software_power_cap, "
                                     "hardware_thermal_slowdown"));
-  const StatePointer now = daemon().state();
+  // The event comes a moment before the state that has it.
+  const StatePointer now = wait_for([](const NodeState& seen) {
+    return seen.gpus.size() == 2 && seen.gpus[1].sample.throttle_reasons == 0x45u;
+  });
   EXPECT_EQ(event.subject, now->gpus[1].uuid_text());
-  EXPECT_EQ(now->gpus[1].sample.throttle_reasons, 0x45u);
   EXPECT_EQ(now->gpus[0].sample.throttle_reasons, 0u);
 }
 
