@@ -329,6 +329,7 @@ void Node::remember_end(std::uint64_t now_ns, const Gang& gang) {
   Turn& ended = turn_of(gang.tenant);
   ended.expected_ns = expected_ns + kPeerSlotNs;
   ended.until_ns = expected_ns + kMostStuckNs;
+  ended.is_torn = false;
 }
 
 // A gang that was torn apart all the same (before it was known to be one; or its help ran out)
@@ -353,6 +354,7 @@ void Node::find_torn(std::uint64_t now_ns) {
     ended.expected_ns = now_ns;
     ended.until_ns = now_ns + kHelpTornNs;
     ended.again_ns = now_ns + kHelpAgainNs;
+    ended.is_torn = true;
   }
 }
 
@@ -376,6 +378,8 @@ void Node::hold_up(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& rul
       continue;
     }
     ended.is_stuck = now_ns >= ended.expected_ns;
+    // It isn't its turn that others wait for the end of.
+    if (ended.is_torn && now_ns >= ended.expected_ns + kMostStuckNs) continue;
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       for (const SeatView& seat : gpus[g].seats) {
         if (seat.tenant == ended.tenant)
@@ -435,7 +439,7 @@ std::uint64_t Node::help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus) 
       }
     };
     std::uint64_t stuck = 0;  // the furthest place of one whose work is overdue
-    bool is_exact = true;
+    bool is_exact = ended.is_exact;
     each([&](const SeatView& seat, std::size_t g, const Grant&) {
       is_exact = is_exact && seat.counts_collectives;
       if (!is_done(seat)) stuck = std::max(stuck, place_of(ended, g, seat));

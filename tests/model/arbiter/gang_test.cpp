@@ -102,17 +102,17 @@ std::string name_of(Places places) {
   return kNames[static_cast<int>(places)];
 }
 
-// In percent of one alone, of many runs. Where all launches count, a job that two hosts begin apart
-// takes a second to be put right; where one host launches more than the other, turns end in the
-// wrong place until that is found by what doesn't get done. Of 120 runs of each shape one or two
-// are far from the mean for that.
+// In percent of one alone, of many runs. A job that two hosts begin apart may take a second to be
+// put right; and where one host launches more than the other, turns end in the wrong place until
+// that is found by what doesn't get done. Of 120 runs of each shape one or two are far from the mean
+// for that where all launches count; of 600 one where collectives are known.
 struct Bounds {
   double least;
   double mean;
   double off;
 };
 constexpr Bounds bounds_of(Places places) {
-  constexpr Bounds kAll[] = {{95.5, 99, 4.5}, {90, 98.5, 7}, {85, 97, 10}};
+  constexpr Bounds kAll[] = {{91, 99, 5}, {90, 98.5, 7}, {85, 97, 10}};
   return kAll[static_cast<int>(places)];
 }
 
@@ -236,7 +236,7 @@ TEST_P(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
     EXPECT_NEAR(a, b, 6) << seed;
     sums += a + b;
   }
-  EXPECT_GE(sums / static_cast<double>(tried.size()), 97.5);
+  EXPECT_GE(sums / static_cast<double>(tried.size()), std::min(bounds_of(GetParam()).mean, 97.5));
 }
 
 // While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is

@@ -95,6 +95,7 @@ class Node {
     std::uint64_t expected_ns = 0;  // all it had in flight should be done
     std::uint64_t until_ns = 0;     // its peers are helped; 0: no more
     std::uint64_t again_ns = 0;     // not helped before, outside of the end of a turn
+    bool is_torn = false;           // beside others' turns
     bool is_stuck = false;          // it is overdue somewhere
   };
   using Rulings = std::array<Arbiter::Ruling, kMostGpus>;
