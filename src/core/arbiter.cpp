@@ -475,8 +475,8 @@ void Arbiter::end_turn(std::uint64_t now_ns, const SeatView& seat) {
                         std::max(seat.last_launch_ns, seat.busy_until_ns) > book.opened_ns;
   book.unanswered_ns = answered ? 0 : seat.want_since_ns;
   book.ask_again_ns = now_ns + kAskAgainNs;
-  // Gave it up; when it asks again it has come back. Not who waits at the end of a gang's turn.
-  book.arrived = now_ns >= idle_at_ns(seat) && seat.want_since_ns == 0;
+  // Gave it up; when it asks again it has come back. Not a gang's that waits at the turn's end.
+  book.arrived = now_ns >= idle_at_ns(seat) && (!book.gang.is_member || seat.want_since_ns == 0);
   holder_ = kNoSeat;
   draining_ = seat.seat;
   drained_by_ns_ = now_ns + kMostDrainNs;

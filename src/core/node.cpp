@@ -105,6 +105,7 @@ void Node::tell_members(std::uint64_t now_ns, std::span<const Gpu> gpus) {
       all.behind_ns = std::min(all.behind_ns, arbiters_[g].behind_ns(seat.seat));
     }
     gang.holds = holding == members;
+    note_births(gang, turn_of(gang.tenant));
     for (std::size_t g = 0; g < arbiters_.size(); ++g) {
       if (gang.seats[g] != nullptr) arbiters_[g].enlist(*gang.seats[g], all);
     }
@@ -172,9 +173,23 @@ bool Node::has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<
   return is_idle && now_ns >= idle_at_ns;
 }
 
+// Whether places of its seats say anything of each other. Not where one counts collectives and
+// another doesn't (yet), nor where they make different numbers of them, as the stages of a
+// pipeline.
+bool Node::is_comparable(const Gang& gang, const Turn& turn) {
+  bool some = false, all = true;
+  for (const SeatView* const seat : gang.seats) {
+    if (seat == nullptr) continue;
+    some = some || seat->counts_collectives;
+    all = all && seat->counts_collectives;
+  }
+  return some == all && !(all && turn.differs);
+}
+
 // It isn't done everywhere, and hasn't come as far on one GPU as on another: what isn't done may be
 // waiting for a host that is late.
 bool Node::is_apart(const Gang& gang, const Turn& turn) {
+  if (!is_comparable(gang, turn)) return false;
   std::uint64_t least = UINT64_MAX, most = 0;
   bool is_all_done = true;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
@@ -191,6 +206,16 @@ std::uint64_t Node::place_of(const Turn& turn, std::size_t gpu, const SeatView& 
   return seat.place - std::min(turn.same_place[gpu], seat.place);
 }
 
+// What was known of a seat's place is not of who has it now.
+void Node::note_births(const Gang& gang, Turn& turn) {
+  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+    if (gang.seats[g] == nullptr || turn.birth[g] == gang.seats[g]->birth) continue;
+    turn.birth[g] = gang.seats[g]->birth;
+    turn.same_place[g] = gang.seats[g]->place;
+    turn.is_exact = turn.differs = false;
+  }
+}
+
 // Between its turns, when nothing can be launched.
 void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const {
   bool is_settled = turn.until_ns <= now_ns;
@@ -202,6 +227,15 @@ void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) c
         is_settled && arbiters_[g].holder() != gang.seats[g]->seat && is_done(*gang.seats[g]);
   }
   if (turn.is_exact && is_exact && !is_settled) return;
+  if (turn.is_exact && is_exact) {
+    std::uint64_t least = UINT64_MAX, most = 0;
+    for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+      if (gang.seats[g] == nullptr) continue;
+      least = std::min(least, place_of(turn, g, *gang.seats[g]));
+      most = std::max(most, place_of(turn, g, *gang.seats[g]));
+    }
+    if (most != 0) turn.differs = least != most;
+  }
   turn.is_exact = is_exact && is_settled;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
     if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
@@ -213,7 +247,7 @@ void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) c
 // gets before it learns that it has to wait.
 bool Node::is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                       Turn& turn) {
-  if (has_to_end_at_once(now_ns, gang, gpus, turn)) return true;
+  if (has_to_end_at_once(now_ns, gang, gpus, turn) || !is_comparable(gang, turn)) return true;
   if (turn.aligned_by_ns == 0) {
     turn.aligned_by_ns =
         now_ns + std::clamp((now_ns - turn.began_ns) / 6, kLeastAlignNs, kMostAlignNs);
@@ -398,6 +432,7 @@ void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
     const Gang& gang = gang_[i];
     if (!gang.holds) continue;
     Turn& turn = turn_of(gang.tenant);
+    if (!is_comparable(gang, turn)) continue;
     std::uint64_t waiting = 0;  // the furthest place of one that makes no progress
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;
@@ -439,7 +474,7 @@ std::uint64_t Node::help_peers(std::uint64_t now_ns, std::span<const Gpu> gpus) 
       }
     };
     std::uint64_t stuck = 0;  // the furthest place of one whose work is overdue
-    bool is_exact = ended.is_exact;
+    bool is_exact = ended.is_exact && !ended.differs;
     each([&](const SeatView& seat, std::size_t g, const Grant&) {
       is_exact = is_exact && seat.counts_collectives;
       if (!is_done(seat)) stuck = std::max(stuck, place_of(ended, g, seat));

@@ -176,8 +176,9 @@ void Seat::report(const SeatReport& report) const {
   record_->usual_gap_ns.store(report.usual_gap_ns, std::memory_order_relaxed);
   record_->work_ns.store(report.work_ns, std::memory_order_relaxed);
   record_->done_ns.store(report.done_ns, std::memory_order_relaxed);
+  // Release: who sees the place sees the work that came with it.
   record_->place.store(report.place | (report.counts_collectives ? kCountsCollectives : 0),
-                       std::memory_order_relaxed);
+                       std::memory_order_release);
   step(core::Step::seat_reported);
   // Release: who sees the want sees what is in flight.
   record_->want_since_ns.store(report.want_since_ns, std::memory_order_release);
@@ -349,6 +350,10 @@ bool Node::view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::Se
   out.share_percent = terms.compute_share_percent;
   out.limit_percent = terms.compute_limit_percent;
   out.priority = terms.priority;
+  // Acquire: what was submitted and is done is as of that place, or later.
+  const std::uint64_t place = record.place.load(std::memory_order_acquire);
+  out.place = place & ~kCountsCollectives;
+  out.counts_collectives = (place & kCountsCollectives) != 0;
   // Acquire: what is in flight is as of that want, or later.
   out.want_since_ns = std::min(record.want_since_ns.load(std::memory_order_acquire), now_ns);
   out.busy_until_ns =
@@ -357,9 +362,6 @@ bool Node::view(std::uint32_t seat, std::uint64_t now_ns, GpuUuid& gpu, core::Se
   out.usual_gap_ns = std::min(record.usual_gap_ns.load(std::memory_order_relaxed), kSecondNs);
   out.work_ns = record.work_ns.load(std::memory_order_relaxed);
   out.done_ns = std::min(record.done_ns.load(std::memory_order_relaxed), out.work_ns);
-  const std::uint64_t place = record.place.load(std::memory_order_relaxed);
-  out.place = place & ~kCountsCollectives;
-  out.counts_collectives = (place & kCountsCollectives) != 0;
   return record.owner.load() == seen;
 }
 

@@ -58,6 +58,7 @@ def begin(arguments, about):
     if ON_REAL_GPU and not shutil.which("nvidia-smi"):
         print(f"{name}: skipped: there is no NVIDIA GPU here")
         sys.exit(77)
+    kernel()  # before there is a daemon: it is a process without the limiter
     return arguments
 
 
@@ -452,7 +453,7 @@ class Unlimited(Users):
         os.mkdir(self.path("apart"))
         os.chown(self.path("apart"), BOB, BOB)
         self.jobs.append(subprocess.Popen(**self.unlimited(BOB, self.work("apart", "free"))))
-        found = lambda: [line for line in self.log().splitlines() if "unlimited_found" in line]
+        found = lambda: [line for line in self.log().splitlines() if "unlimited_found" in line and f"pid {self.jobs[-1].pid}," in line]
         wait_until("a process that is ready", lambda: os.path.exists(self.path("apart/free.0.ready")))
         ready = datetime.datetime.fromtimestamp(os.stat(self.path("apart/free.0.ready")).st_mtime, datetime.timezone.utc)
         wait_until("what the daemon says", found)
@@ -464,8 +465,8 @@ class Unlimited(Users):
         self.assertIn("workload", json.dumps(offender))
         self.jobs[-1].kill()
         self.jobs[-1].wait()
-        wait_until("its end", lambda: "unlimited_gone" in self.log())
-        self.assertEqual(self.ask("GET", "/api/v2/processes?unlimited=true")[1], [])
+        wait_until("its end", lambda: any("unlimited_gone" in line and f"pid {self.jobs[-1].pid}," in line for line in self.log().splitlines()))
+        wait_until("nobody without it", lambda: self.ask("GET", "/api/v2/processes?unlimited=true")[1] == [])
 
 
 class Hostile(Users):

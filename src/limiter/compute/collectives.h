@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which kernels run together with peers on other GPUs, by name. Their launches tell where programs
-// that span GPUs are: each makes as many as its peers, in the same order (core/arbiter.h:
-// SeatView::place). A name that only looks like one does no harm where all processes of the program
-// launch it as often.
+// that span GPUs are: in most each process makes as many as its peers, in the same order
+// (core/arbiter.h: SeatView::place). A name that only looks like one does no harm where all
+// processes of the program launch it as often.
 #pragma once
 
 #include <atomic>
@@ -37,21 +37,20 @@ class Collectives {
   // At the first launch of a function, since its handle may have been another's before.
   void note(std::uint64_t function, bool is_collective) {
     std::atomic<std::uint64_t>* const set = set_of(function);
-    std::atomic<std::uint64_t>* empty = nullptr;
     for (std::size_t i = 0; i < kWays; ++i) {
       const std::uint64_t seen = set[i].load(std::memory_order_relaxed);
       if (seen == function && !is_collective) set[i].store(0, std::memory_order_relaxed);
       if (seen == function) return;
-      if (seen == 0 && empty == nullptr) empty = &set[i];
     }
-    if (is_collective && empty != nullptr) empty->store(function, std::memory_order_relaxed);
+    for (std::size_t i = 0; is_collective && i < kWays; ++i) {
+      std::uint64_t empty = 0;
+      if (set[i].compare_exchange_strong(empty, function, std::memory_order_relaxed)) return;
+    }
   }
-  // A graph counts as a whole: nobody looks what is in it.
-  bool has(const Work& work) const {
-    if (is_graph(work)) return true;
-    const std::atomic<std::uint64_t>* const set = set_of(work.id);
+  bool has(std::uint64_t function) const {
+    const std::atomic<std::uint64_t>* const set = set_of(function);
     for (std::size_t i = 0; i < kWays; ++i) {
-      if (set[i].load(std::memory_order_relaxed) == work.id) return true;
+      if (set[i].load(std::memory_order_relaxed) == function) return true;
     }
     return false;
   }

@@ -25,18 +25,19 @@ inline constexpr std::uint64_t kMostCallNs = 10'000'000;
 struct KnownWork {
   core::Meter meter;
   std::uint32_t usual_call_ns = 0;  // what the driver's call takes where it is measured
-  bool has_peers = false;           // collectives.h
+  bool is_collective = false;       // collectives.h
   std::uint8_t launches = 0;        // as far as kLaunchesToKnow
 
   // Whether it was one that took much longer than they do.
   bool note_call(std::uint64_t call_ns) {
     const std::uint64_t most = 2 * std::uint64_t{usual_call_ns} + kCallSwingNs;
     const bool is_slow = usual_call_ns != 0 && call_ns > most;
-    const auto took = static_cast<std::uint32_t>(
-        std::min<std::uint64_t>(call_ns, usual_call_ns == 0 ? kMostCallNs : most));
+    const std::uint64_t took =
+        std::min({call_ns, kMostCallNs, usual_call_ns == 0 ? kMostCallNs : most});
     // The first ones load and warm up.
+    const bool begins = usual_call_ns == 0 || took < usual_call_ns / 2;
     usual_call_ns =
-        usual_call_ns == 0 || took < usual_call_ns / 2 ? took : (7 * usual_call_ns + took) / 8;
+        static_cast<std::uint32_t>(begins ? took : (7 * std::uint64_t{usual_call_ns} + took) / 8);
     return is_slow;
   }
 };

@@ -228,8 +228,10 @@ GpuGate::Look GpuGate::look(std::uint64_t now, const Work& work, const Target& t
   KnownWork* const known = costs_.find(work);
   core::Meter* const meter = known == nullptr ? &unknown : &known->meter;
   if (known != nullptr && known->launches < kLaunchesToKnow) [[unlikely]]
-    known->has_peers = g_collectives.has(work);
-  waiter.has_peers = known != nullptr && known->has_peers;
+    known->is_collective = g_collectives.has(work.id);
+  waiter.is_collective = known != nullptr && known->is_collective;
+  // A graph may have collectives in it: nobody looks.
+  waiter.counts = !counts_collectives_ || waiter.is_collective || is_graph(work);
   if (!waiter.has_asked) ask(now, meter->cost().mean_ns(), waiter);
   look.verdict = judge(now, grant, *meter, waiter);
   const bool goes = look.verdict.admission == Admission::go;
@@ -289,7 +291,7 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
   view.in_flight_ns = counted && seat_.is_taken() ? seat_.in_flight_ns() : core::kForever;
   if (counted && seat_.is_taken()) {
     const std::uint64_t last = seat_.last_place();
-    if (last != 0 && counts(waiter) && place_ >= last) view.grant_end_ns = 0;
+    if (last != 0 && waiter.counts && place_ >= last) view.grant_end_ns = 0;
   }
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
@@ -303,8 +305,8 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
     view.due_ns = limit == 0 ? 0 : core::pace_due_ns(place, starts ? kBatchNs : 0, limit);
   }
   core::Verdict verdict = core::judge_launch(now, view);
-  // Not one with peers: those would wait for the next turn, and keep their GPUs busy until then.
-  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle && !waiter.has_peers &&
+  // Not a collective: its peers would wait for the next turn, and it keep its GPU busy until then.
+  if (verdict.admission == Admission::wait_turn && waiter.stream_is_idle && !waiter.is_collective &&
       flight_.is_overdue(now)) {
     flight_.forced();
     return {};
@@ -339,8 +341,8 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   flight_.launched(now, mean, has_waited ? core::kTurnSwitchNs : 0);
   spread_ns_ = meter.cost().high_ns() - mean;
   last_launch_ns_ = now;
-  if (counts(waiter)) ++place_;
-  counts_collectives_ = counts_collectives_ || waiter.has_peers;
+  if (waiter.counts) ++place_;
+  counts_collectives_ = counts_collectives_ || waiter.is_collective;
 
   Ticket& ticket = look.ticket;
   const bool counted = GrantWord::is_counted(grant);

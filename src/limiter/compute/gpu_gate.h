@@ -127,7 +127,8 @@ class alignas(64) GpuGate {
     bool was_woken = false;
     bool polls = false;
     bool stream_is_idle = false;
-    bool has_peers = false;  // it is a collective, or may be
+    bool is_collective = false;
+    bool counts = true;  // it moves place_ on
   };
   struct Look {  // what is to be done after the lock is let go
     core::Verdict verdict;
@@ -147,8 +148,6 @@ class alignas(64) GpuGate {
                                                        Waiter& waiter, Look& look);
   core::Verdict judge(std::uint64_t now_ns, std::uint64_t grant, const core::Meter& meter,
                       const Waiter& waiter);
-  // Whether it moves place_ on.
-  bool counts(const Waiter& waiter) const { return waiter.has_peers || !counts_collectives_; }
   void let_in(std::uint64_t now_ns, std::uint64_t grant, core::Meter& meter, const Target& target,
               const Waiter& waiter, Look& look);
   void hold_for_turn(std::uint64_t now_ns, Waiter& waiter, Look& look);

@@ -33,7 +33,8 @@ inline Work kernel_work(CUfunction function) {
   return {reinterpret_cast<std::uint64_t>(function), 0};
 }
 
-inline constexpr std::uint64_t kGraphShape = 1;
+inline constexpr std::uint64_t kGraphShape =
+    UINT64_MAX;  // no size, and no grid's hash but by chance
 inline Work graph_work(CUgraphExec exec) {
   return {reinterpret_cast<std::uint64_t>(exec), kGraphShape};
 }

@@ -428,7 +428,9 @@ void Process::ask(const core::Meter& meter, Time now) {
 }
 
 bool Process::is_collective() const {
-  return launch_.together != nullptr && world_.scenario().places == Places::collectives;
+  const Places places = world_.scenario().places;
+  return launch_.together != nullptr &&
+         (places == Places::collectives || (places == Places::collectives_on_one && gpu_ == 0));
 }
 
 bool Process::passes_gate(Time now) {

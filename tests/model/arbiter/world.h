@@ -76,9 +76,10 @@ struct Change {  // a live change of a tenant's quota
   std::uint8_t limit = 0;
 };
 
-// What SeatView::place counts: launches that are known to have peers; all, where none is known; or
-// all, where one process in a thousand launches makes another that its peers don't.
-enum class Places { collectives, launches, differing_launches };
+// What SeatView::place counts: launches that are known to have peers; all, where none is known;
+// all, where one process in a thousand launches makes another that its peers don't; or the first on
+// the first GPU and all on the others.
+enum class Places { collectives, launches, differing_launches, collectives_on_one };
 
 enum class Sharing { unmanaged, exclusive_turns, arbiter };
 

@@ -205,6 +205,65 @@ TEST(Node, AGangHasItsTurnOnAllItsGpusOrOnNone) {
   EXPECT_GT(held, 8'000);
 }
 
+// One of its ranks says that it is never done. Of each GPU two others want all.
+TEST(Node, AGangThatNeverGetsDoneHoldsNobodyUpForLong) {
+  auto arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, 3>, 2> seats = {
+      {{seat(0, 1, 10), seat(1, 2, 45), seat(2, 3, 45)},
+       {seat(3, 1, 10), seat(4, 4, 45), seat(5, 5, 45)}}};
+  std::array<std::array<Grant, 3>, 2> grants;
+  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
+                                         Node::Gpu{seats[1], grants[1]}};
+  SeatView& never_done = seats[0][0];
+  never_done.work_ns = never_done.last_launch_ns = kMs;
+  int steps = 0, held_up = 0;
+  for (std::uint64_t now = kMs; now < 3'000 * kMs; now += kMs / 10) {
+    for (std::size_t g = 0; g < 2; ++g) seats[g][0].want_since_ns = now;
+    never_done.busy_until_ns = now + 1'000 * kMs;
+    node.step(now, gpus);
+    for (std::size_t g = 0; g < 2; ++g) {
+      bool goes = false;
+      for (std::size_t i = 1; i < 3; ++i) {
+        goes = goes || now < grants[g][i].end_ns;
+        saturate(seats[g][i], grants[g][i], now);
+        if (seats[g][i].busy_until_ns <= now) seats[g][i].done_ns = seats[g][i].work_ns;
+      }
+      if (now < 1'000 * kMs) continue;
+      ++steps;
+      held_up += goes ? 0 : 1;
+    }
+  }
+  EXPECT_LT(held_up, steps / 5);
+}
+
+TEST(Node, PlacesThatSayNothingOfEachOtherBoundNobody) {
+  auto arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, 2>, 2> seats = {
+      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}};
+  std::array<std::array<Grant, 2>, 2> grants;
+  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
+                                         Node::Gpu{seats[1], grants[1]}};
+  seats[0][0].counts_collectives = true;  // and its peer counts all launches
+  int bounded = 0;
+  for (std::uint64_t now = kMs; now < 3'000 * kMs; now += kMs / 10) {
+    node.step(now, gpus);
+    for (std::size_t g = 0; g < 2; ++g) {
+      EXPECT_EQ(grants[g][0].last_place, 0u);
+      bounded += grants[g][1].last_place != 0 ? 1 : 0;
+      for (std::size_t i = 0; i < 2; ++i) {
+        SeatView& view = seats[g][i];
+        const std::uint64_t work = view.work_ns;
+        saturate(view, grants[g][i], now);
+        if (view.work_ns != work) view.place += view.counts_collectives ? 1 : 10 + g;
+        if (view.busy_until_ns <= now) view.done_ns = view.work_ns;
+      }
+    }
+  }
+  EXPECT_GT(bounded, 0);
+}
+
 // Two gangs over two GPUs; the second GPU of each comes forward at `pace` percent of the first.
 // Gives by how many launches the two GPUs differed at the end of turns at most, and how many ended.
 std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {

@@ -23,17 +23,22 @@ TEST(Collectives, AreKnownByTheirNames) {
   }
 }
 
-Work kernel(std::uint64_t function) { return {function, 0}; }
-
 TEST(Collectives, AreThoseThatWereNoted) {
   const auto collectives = std::make_unique<Collectives>();
-  EXPECT_FALSE(collectives->has(kernel(0x1000)));
+  EXPECT_FALSE(collectives->has(0x1000));
   collectives->note(0x1000, true);
   collectives->note(0x2000, false);
-  EXPECT_TRUE(collectives->has(kernel(0x1000)));
-  EXPECT_TRUE(collectives->has({0x1000, 77}));  // whatever its grid
-  EXPECT_FALSE(collectives->has(kernel(0x2000)));
-  EXPECT_TRUE(collectives->has(graph_work(reinterpret_cast<CUgraphExec>(0x3000))));
+  EXPECT_TRUE(collectives->has(0x1000));
+  EXPECT_FALSE(collectives->has(0x2000));
+}
+
+TEST(Collectives, AGraphIsNoFillOrCopyOfAnySize) {
+  EXPECT_TRUE(is_graph(graph_work(reinterpret_cast<CUgraphExec>(0x3000))));
+  for (std::uint64_t bytes = 1; bytes != 0; bytes <<= 1) {
+    EXPECT_FALSE(is_graph(fill_work(bytes))) << bytes;
+    EXPECT_FALSE(is_graph(copy_work(bytes | 1))) << bytes;
+  }
+  EXPECT_FALSE(is_graph(kernel_work(reinterpret_cast<CUfunction>(0x3000))));
 }
 
 // The module was unloaded, and another function has its handle.
@@ -41,11 +46,11 @@ TEST(Collectives, AHandleMayBeAnothersLater) {
   const auto collectives = std::make_unique<Collectives>();
   collectives->note(0x1000, true);
   collectives->note(0x1000, false);
-  EXPECT_FALSE(collectives->has(kernel(0x1000)));
+  EXPECT_FALSE(collectives->has(0x1000));
   collectives->note(0x1000, true);
-  EXPECT_TRUE(collectives->has(kernel(0x1000)));
+  EXPECT_TRUE(collectives->has(0x1000));
   collectives->reset_after_fork();
-  EXPECT_FALSE(collectives->has(kernel(0x1000)));
+  EXPECT_FALSE(collectives->has(0x1000));
 }
 
 // NCCL has some hundred kernels. Of more than there is place for, some are taken for ordinary ones;
@@ -54,10 +59,9 @@ TEST(Collectives, ThereIsPlaceForThoseOfALibrary) {
   const auto collectives = std::make_unique<Collectives>();
   const auto function = [](std::uint64_t i) { return 0x7f0000000000 + i * 0x40; };
   for (std::uint64_t i = 0; i < 400; ++i) collectives->note(function(i), true);
-  for (std::uint64_t i = 0; i < 400; ++i) EXPECT_TRUE(collectives->has(kernel(function(i)))) << i;
+  for (std::uint64_t i = 0; i < 400; ++i) EXPECT_TRUE(collectives->has(function(i))) << i;
   for (std::uint64_t i = 400; i < 5'000; ++i) collectives->note(function(i), true);
-  for (std::uint64_t i = 5'000; i < 10'000; ++i)
-    EXPECT_FALSE(collectives->has(kernel(function(i)))) << i;
+  for (std::uint64_t i = 5'000; i < 10'000; ++i) EXPECT_FALSE(collectives->has(function(i))) << i;
 }
 
 }  // namespace

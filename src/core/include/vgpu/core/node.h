@@ -15,11 +15,12 @@
 // then the kernel on the first spins, and would do so beside everybody else's turn until the gang
 // has its next. So a turn ends by place (SeatView::place): on each GPU where the one that has come
 // furthest is. Places are counted from a moment at which all that had been launched was done: then
-// none was waiting for a peer. By count of collectives that is exact. Where no launch is known to
-// be one all count, and of two hosts on two GPUs one may launch a few more in a turn (two jobs of
-// PyTorch on two H200: by two in a second). A turn that ended in the wrong place all the same is
-// seen by its work not getting done: nobody else begins, and those that are behind launch what it
-// waits for.
+// none was waiting for a peer. In most programs all make the same collectives, and by their count
+// that is exact. Where no launch is known to be one all count, and of two hosts on two GPUs one may
+// launch a few more in a turn (two jobs of PyTorch on two H200: by two in a second). Where some
+// count collectives and others don't, or some make more, places say nothing and turns end at once.
+// A turn that ended in the wrong place is seen by its work not getting done: nobody else begins,
+// and those that are behind launch what it waits for.
 //
 // Pure, like Arbiter. With no gang each Arbiter decides as it does alone.
 #pragma once
@@ -86,7 +87,9 @@ class Node {
     // Of its seats at the same place of the program: when all they had launched was done last.
     // Where all launches count, or that wasn't seen yet, when the turn began.
     std::array<std::uint64_t, kMostGpus> same_place{};
+    std::array<std::uint64_t, kMostGpus> birth{};  // of the seats that these are of
     bool is_exact = false;
+    bool differs = false;  // from one such moment to the next some came further than others
     std::array<std::uint64_t, kMostGpus> done_ns{};      // of its seats as last seen to grow,
     std::array<std::uint64_t, kMostGpus> progress_ns{};  // then
     std::uint64_t aligned_by_ns = 0;                     // 0: it doesn't end yet
@@ -110,8 +113,10 @@ class Node {
   bool is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus, Turn& turn);
   bool has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                           const Turn& turn) const;
+  static bool is_comparable(const Gang& gang, const Turn& turn);
   static bool is_apart(const Gang& gang, const Turn& turn);
   static std::uint64_t place_of(const Turn& turn, std::size_t gpu, const SeatView& seat);
+  static void note_births(const Gang& gang, Turn& turn);
   void note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const;
   bool high_priority_waits(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;
   std::uint64_t bound_places(std::uint64_t now_ns, std::span<const Gpu> gpus);
