@@ -173,33 +173,35 @@ bool Node::has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<
   return is_idle && now_ns >= idle_at_ns;
 }
 
+Node::Places Node::places_of(const Gang& gang, const Turn& turn) {
+  Places places;
+  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
+    if (gang.seats[g] == nullptr) continue;
+    const std::uint64_t place = place_of(turn, g, *gang.seats[g]);
+    places.least = std::min(places.least, place);
+    places.most = std::max(places.most, place);
+    places.some_count_collectives |= gang.seats[g]->counts_collectives;
+    places.all_count_collectives &= gang.seats[g]->counts_collectives;
+  }
+  return places;
+}
+
 // Whether places of its seats say anything of each other. Not where one counts collectives and
 // another doesn't (yet), nor where they make different numbers of them, as the stages of a
 // pipeline.
-bool Node::is_comparable(const Gang& gang, const Turn& turn) {
-  bool some = false, all = true;
-  for (const SeatView* const seat : gang.seats) {
-    if (seat == nullptr) continue;
-    some = some || seat->counts_collectives;
-    all = all && seat->counts_collectives;
-  }
-  return some == all && !(all && turn.differs);
+bool Node::is_comparable(const Places& places, const Turn& turn) {
+  return places.some_count_collectives == places.all_count_collectives &&
+         !(places.all_count_collectives && turn.differs);
 }
 
 // It isn't done everywhere, and hasn't come as far on one GPU as on another: what isn't done may be
 // waiting for a host that is late.
 bool Node::is_apart(const Gang& gang, const Turn& turn) {
-  if (!is_comparable(gang, turn)) return false;
-  std::uint64_t least = UINT64_MAX, most = 0;
-  bool is_all_done = true;
-  for (std::size_t g = 0; g < gang.seats.size(); ++g) {
-    if (gang.seats[g] == nullptr) continue;
-    const std::uint64_t place = place_of(turn, g, *gang.seats[g]);
-    least = std::min(least, place);
-    most = std::max(most, place);
-    is_all_done = is_all_done && is_done(*gang.seats[g]);
-  }
-  return least != most && !is_all_done;
+  const Places places = places_of(gang, turn);
+  const bool is_all_done =
+      std::all_of(gang.seats.begin(), gang.seats.end(),
+                  [](const SeatView* seat) { return seat == nullptr || is_done(*seat); });
+  return is_comparable(places, turn) && places.least != places.most && !is_all_done;
 }
 
 std::uint64_t Node::place_of(const Turn& turn, std::size_t gpu, const SeatView& seat) {
@@ -219,23 +221,15 @@ void Node::note_births(const Gang& gang, Turn& turn) {
 // Between its turns, when nothing can be launched.
 void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const {
   bool is_settled = turn.until_ns <= now_ns;
-  bool is_exact = true;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
     if (gang.seats[g] == nullptr) continue;
-    is_exact = is_exact && gang.seats[g]->counts_collectives;
     is_settled =
         is_settled && arbiters_[g].holder() != gang.seats[g]->seat && is_done(*gang.seats[g]);
   }
+  const Places places = places_of(gang, turn);
+  const bool is_exact = places.all_count_collectives;
   if (turn.is_exact && is_exact && !is_settled) return;
-  if (turn.is_exact && is_exact) {
-    std::uint64_t least = UINT64_MAX, most = 0;
-    for (std::size_t g = 0; g < gang.seats.size(); ++g) {
-      if (gang.seats[g] == nullptr) continue;
-      least = std::min(least, place_of(turn, g, *gang.seats[g]));
-      most = std::max(most, place_of(turn, g, *gang.seats[g]));
-    }
-    if (most != 0) turn.differs = least != most;
-  }
+  if (turn.is_exact && is_exact && places.most != 0) turn.differs = places.least != places.most;
   turn.is_exact = is_exact && is_settled;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
     if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
@@ -247,20 +241,15 @@ void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) c
 // gets before it learns that it has to wait.
 bool Node::is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                       Turn& turn) {
-  if (has_to_end_at_once(now_ns, gang, gpus, turn) || !is_comparable(gang, turn)) return true;
+  const Places places = places_of(gang, turn);
+  if (has_to_end_at_once(now_ns, gang, gpus, turn) || !is_comparable(places, turn)) return true;
   if (turn.aligned_by_ns == 0) {
     turn.aligned_by_ns =
         now_ns + std::clamp((now_ns - turn.began_ns) / 6, kLeastAlignNs, kMostAlignNs);
     turn.ends_at = 0;
   }
-  std::uint64_t least = UINT64_MAX;
-  for (std::size_t g = 0; g < gpus.size(); ++g) {
-    if (gang.seats[g] == nullptr) continue;
-    const std::uint64_t place = place_of(turn, g, *gang.seats[g]);
-    turn.ends_at = std::max(turn.ends_at, place);
-    least = std::min(least, place);
-  }
-  return now_ns >= turn.aligned_by_ns || least >= turn.ends_at;
+  turn.ends_at = std::max(turn.ends_at, places.most);
+  return now_ns >= turn.aligned_by_ns || places.least >= turn.ends_at;
 }
 
 // Tells the seats of turns that are about to end where they do.
@@ -432,7 +421,7 @@ void Node::let_catch_up(std::uint64_t now_ns, std::span<const Gpu> gpus) {
     const Gang& gang = gang_[i];
     if (!gang.holds) continue;
     Turn& turn = turn_of(gang.tenant);
-    if (!is_comparable(gang, turn)) continue;
+    if (!is_comparable(places_of(gang, turn), turn)) continue;
     std::uint64_t waiting = 0;  // the furthest place of one that makes no progress
     for (std::size_t g = 0; g < gpus.size(); ++g) {
       if (gang.seats[g] == nullptr) continue;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the driver itself says of a GPU, read by NVML from a process without the limiter."""
 import ctypes
+import sys
 import threading
 import time
 
@@ -84,3 +85,5 @@ class Watch:
         deadline = time.monotonic() + seconds
         while self._gpu.processes() and time.monotonic() < deadline:
             time.sleep(0.01)
+        if self._gpu.processes():
+            print(f"a process is still on the GPU after {seconds} s: its memory is in what is measured next", file=sys.stderr)

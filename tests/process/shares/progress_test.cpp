@@ -103,8 +103,9 @@ int seats_that_count_collectives(const Machine& machine, const Job& job) {
 // Gives the most of them at one time.
 int most_that_count_collectives(const char* what) {
   const Machine machine;
-  Job job(machine, "job", what, kSteps / 30, {{"VGPU_COMPUTE", "50"}});
-  Job neighbour(machine, "neighbour", what, kSteps / 30, {{"VGPU_COMPUTE", "50"}});
+  constexpr unsigned kEnoughToBeSeen = 20;  // of 25 ms and more: it is looked at each 2 ms
+  Job job(machine, "job", what, kEnoughToBeSeen, {{"VGPU_COMPUTE", "50"}});
+  Job neighbour(machine, "neighbour", what, kEnoughToBeSeen, {{"VGPU_COMPUTE", "50"}});
   int most = 0;
   run({&job, &neighbour},
       [&] { most = std::max(most, seats_that_count_collectives(machine, job)); });

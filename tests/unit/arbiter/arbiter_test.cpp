@@ -39,6 +39,17 @@ void saturate(SeatView& view, const Grant& grant, std::uint64_t now) {
   view.busy_until_ns = now + kMs;
 }
 
+// N seats on each of two GPUs.
+template <std::size_t N>
+struct TwoGpus {
+  explicit TwoGpus(const std::array<std::array<SeatView, N>, 2>& on) : seats(on) {}
+  std::unique_ptr<Arbiter[]> arbiters = std::make_unique<Arbiter[]>(2);
+  Node node{std::span(arbiters.get(), 2)};
+  std::array<std::array<SeatView, N>, 2> seats;
+  std::array<std::array<Grant, N>, 2> grants{};
+  std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]}, Node::Gpu{seats[1], grants[1]}};
+};
+
 TEST(Arbiter, WhoIsAloneIsNotCounted) {
   auto arbiter = std::make_unique<Arbiter>();
   const std::array<SeatView, 1> seats = {seat(0, 1, 30)};
@@ -153,13 +164,8 @@ TEST(Arbiter, WhoDoesNotUseItsTurnIsNotGivenItAgainAndAgain) {
 
 // A rank that waits for a peer on another GPU is charged for it, and would never be next again.
 TEST(Node, AGangThatWasTornApartIsHelpedOverIt) {
-  auto arbiters = std::make_unique<Arbiter[]>(2);
-  Node node{std::span(arbiters.get(), 2)};
-  std::array<std::array<SeatView, 2>, 2> seats = {
-      {{seat(0, 1, 10), seat(1, 2, 90)}, {seat(2, 1, 10), seat(3, 2, 90)}}};
-  std::array<std::array<Grant, 2>, 2> grants;
-  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
-                                         Node::Gpu{seats[1], grants[1]}};
+  TwoGpus<2> two({{{seat(0, 1, 10), seat(1, 2, 90)}, {seat(2, 1, 10), seat(3, 2, 90)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
   SeatView& waits = seats[0][0];
   SeatView& spins = seats[1][0];
   waits.want_since_ns = kMs;
@@ -178,13 +184,8 @@ TEST(Node, AGangThatWasTornApartIsHelpedOverIt) {
 }
 
 TEST(Node, AGangHasItsTurnOnAllItsGpusOrOnNone) {
-  auto arbiters = std::make_unique<Arbiter[]>(2);
-  Node node{std::span(arbiters.get(), 2)};
-  std::array<std::array<SeatView, 2>, 2> seats = {
-      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 3, 50)}}};
-  std::array<std::array<Grant, 2>, 2> grants;
-  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
-                                         Node::Gpu{seats[1], grants[1]}};
+  TwoGpus<2> two({{{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 3, 50)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
   int held = 0;
   for (std::uint64_t now = kMs; now < 2'000 * kMs; now += kMs / 10) {
     node.step(now, gpus);
@@ -207,14 +208,9 @@ TEST(Node, AGangHasItsTurnOnAllItsGpusOrOnNone) {
 
 // One of its ranks says that it is never done. Of each GPU two others want all.
 TEST(Node, AGangThatNeverGetsDoneHoldsNobodyUpForLong) {
-  auto arbiters = std::make_unique<Arbiter[]>(2);
-  Node node{std::span(arbiters.get(), 2)};
-  std::array<std::array<SeatView, 3>, 2> seats = {
-      {{seat(0, 1, 10), seat(1, 2, 45), seat(2, 3, 45)},
-       {seat(3, 1, 10), seat(4, 4, 45), seat(5, 5, 45)}}};
-  std::array<std::array<Grant, 3>, 2> grants;
-  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
-                                         Node::Gpu{seats[1], grants[1]}};
+  TwoGpus<3> two({{{seat(0, 1, 10), seat(1, 2, 45), seat(2, 3, 45)},
+                   {seat(3, 1, 10), seat(4, 4, 45), seat(5, 5, 45)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
   SeatView& never_done = seats[0][0];
   never_done.work_ns = never_done.last_launch_ns = kMs;
   int steps = 0, held_up = 0;
@@ -238,13 +234,8 @@ TEST(Node, AGangThatNeverGetsDoneHoldsNobodyUpForLong) {
 }
 
 TEST(Node, PlacesThatSayNothingOfEachOtherBoundNobody) {
-  auto arbiters = std::make_unique<Arbiter[]>(2);
-  Node node{std::span(arbiters.get(), 2)};
-  std::array<std::array<SeatView, 2>, 2> seats = {
-      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}};
-  std::array<std::array<Grant, 2>, 2> grants;
-  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
-                                         Node::Gpu{seats[1], grants[1]}};
+  TwoGpus<2> two({{{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
   seats[0][0].counts_collectives = true;  // and its peer counts all launches
   int bounded = 0;
   for (std::uint64_t now = kMs; now < 3'000 * kMs; now += kMs / 10) {
@@ -267,13 +258,8 @@ TEST(Node, PlacesThatSayNothingOfEachOtherBoundNobody) {
 // Two gangs over two GPUs; the second GPU of each comes forward at `pace` percent of the first.
 // Gives by how many launches the two GPUs differed at the end of turns at most, and how many ended.
 std::pair<std::uint64_t, int> apart_at_the_end_of_turns(std::uint64_t pace) {
-  auto arbiters = std::make_unique<Arbiter[]>(2);
-  Node node{std::span(arbiters.get(), 2)};
-  std::array<std::array<SeatView, 2>, 2> seats = {
-      {{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}};
-  std::array<std::array<Grant, 2>, 2> grants;
-  const std::array<Node::Gpu, 2> gpus = {Node::Gpu{seats[0], grants[0]},
-                                         Node::Gpu{seats[1], grants[1]}};
+  TwoGpus<2> two({{{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
   std::array<std::array<std::uint64_t, 2>, 2> began{};
   std::uint64_t apart = 0;
   int ends = 0;

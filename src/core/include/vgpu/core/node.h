@@ -113,7 +113,14 @@ class Node {
   bool is_aligned(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus, Turn& turn);
   bool has_to_end_at_once(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus,
                           const Turn& turn) const;
-  static bool is_comparable(const Gang& gang, const Turn& turn);
+  struct Places {  // of a gang's seats, from the same place on
+    std::uint64_t least = UINT64_MAX;
+    std::uint64_t most = 0;
+    bool some_count_collectives = false;
+    bool all_count_collectives = true;
+  };
+  static Places places_of(const Gang& gang, const Turn& turn);
+  static bool is_comparable(const Places& places, const Turn& turn);
   static bool is_apart(const Gang& gang, const Turn& turn);
   static std::uint64_t place_of(const Turn& turn, std::size_t gpu, const SeatView& seat);
   static void note_births(const Gang& gang, Turn& turn);
