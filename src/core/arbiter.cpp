@@ -72,6 +72,8 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
     }
     book.seen_ns = now_ns;
     beside_priority_ = beside_priority_ || seat.priority == Priority::high;
+    if (seat.priority == Priority::high)
+      book.rhythm.observe(now_ns, seat.last_launch_ns, seat.done_ns >= seat.work_ns, kLeastIdleNs);
     if (!book.stands) others_busy_until_ns_ = std::max(others_busy_until_ns_, seat.busy_until_ns);
   }
   // What a process that died had in flight went with it.
@@ -365,10 +367,14 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
   if (!book.stands && seat.last_launch_ns <= opened && seat.busy_until_ns <= opened)
     return opened + kMostIdleNs;
   const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
-  // Who can come back at once needn't be waited for.
+  // Who can come back at once needn't be waited for, unless it will: long work that others began
+  // just before would make it later still.
   if (book.stands) {
-    return since + lateness_ns(seat) +
-           (seat.usual_gap_ns < kLeastIdleNs / 2 ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
+    const bool is_dense = seat.usual_gap_ns < kLeastIdleNs / 2;
+    const std::uint64_t patience = book.rhythm.is_late() ? kLeastIdleNs
+                                   : is_dense            ? kStandingIdleNs + 2 * seat.usual_gap_ns
+                                                         : 0;
+    return since + lateness_ns(seat) + patience;
   }
   // A gap that is longer than switching away and back takes isn't waited for, only made sure of.
   std::uint64_t patience =

@@ -7,9 +7,12 @@
 // inside this one: launches as the program finds the entry, and by the driver's own, in turns.
 // Without a limiter both are the same, and it says how exact it is. `launch_added_cold` is the same
 // for a program that goes through 2 MiB of its own memory between two launches, so that neither
-// driver nor limiter is in the near caches.
+// driver nor limiter is in the near caches. `step_added_...`: what single steps cost there.
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -111,6 +114,66 @@ void compare_launches(int rounds, CUfunction kernel, CUstream stream) {
               cold.added());
 }
 
+// What single steps cost between two launches of the driver's own, where its work has pushed the
+// near caches' lines out and its writes to the GPU may still be on their way: a limiter pays for
+// them there, and not what a loop of each alone shows.
+void price_steps(int rounds, CUfunction kernel, CUstream stream) {
+  const auto launch = reinterpret_cast<decltype(cu.cuLaunchKernel)>(
+      own_export::find("libcuda.so", "cuLaunchKernel"));
+  const auto current =
+      reinterpret_cast<CUresult (*)(CUcontext*)>(own_export::find("libcuda.so", "cuCtxGetCurrent"));
+  if (launch == nullptr || current == nullptr) return;
+  struct alignas(64) Line {
+    std::atomic<std::uint64_t> word{0};
+  };
+  static std::array<Line, 8> lines;
+  struct Step {
+    const char* name;
+    std::function<void()> run;
+  };
+  const Step steps[] = {
+      {"nothing", [] {}},
+      {"clock", [] { (void)std::chrono::steady_clock::now(); }},
+      {"current_context",
+       [&] {
+         CUcontext context = nullptr;
+         current(&context);
+       }},
+      {"locked_add", [] { lines[0].word.fetch_add(1); }},
+      {"two_locked_adds",
+       [] {
+         lines[0].word.fetch_add(1);
+         lines[1].word.fetch_add(1);
+       }},
+      {"eight_lines_written",
+       [] {
+         for (Line& line : lines)
+           line.word.store(line.word.load(std::memory_order_relaxed) + 1,
+                           std::memory_order_relaxed);
+       }},
+  };
+  for (const Step& step : steps) {
+    std::vector<double> added;
+    const auto time = [&](const std::function<void()>* extra) {
+      const auto begin = std::chrono::steady_clock::now();
+      for (int i = 0; i < 10; ++i) {
+        if (extra != nullptr) (*extra)();
+        launch(kernel, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr);
+      }
+      const auto end = std::chrono::steady_clock::now();
+      cu.cuStreamSynchronize(stream);
+      return std::chrono::duration<double, std::nano>(end - begin).count() / 10;
+    };
+    for (int i = 0; i < rounds * 300; ++i) {
+      const bool first = i % 2 == 0;
+      const double one = time(first ? &step.run : nullptr);
+      const double other = time(first ? nullptr : &step.run);
+      added.push_back(first ? one - other : other - one);
+    }
+    std::printf("step_added_%s %.0f\n", step.name, percentile(added, 0.5));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -132,6 +195,7 @@ int main(int argc, char** argv) {
       "launch", rounds, 500,
       [&] { cu.cuLaunchKernel(empty, 1, 1, 1, 1, 1, 1, 0, stream, nullptr, nullptr); }, drain);
   compare_launches(rounds, empty, stream);
+  price_steps(rounds, empty, stream);
   CUdeviceptr p = 0;
   measure(
       "cuMemAlloc_free_4MiB", rounds, 100,

@@ -293,6 +293,8 @@ core::Verdict GpuGate::judge(std::uint64_t now, std::uint64_t grant, const core:
     const std::uint64_t last = seat_.last_place();
     if (last != 0 && waiter.counts && place_ >= last) view.grant_end_ns = 0;
   }
+  view.beside_priority = view.in_flight_ns == core::kInFlightBesidePriorityNs;
+  view.marks_done = flight_.marks_done();
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();

@@ -258,7 +258,10 @@ void Process::run(Time now) {
       if (launch_.period_ns != 0) {
         request_ns_ += launch_.period_ns;
         in_request_ = true;
-        next_ns_ = request_ns_ <= now ? now : request_ns_ + world_.between(5 * kUs, kTimerSlackNs);
+        // What is late begins when the program has seen the last one's end: 5 to 20 us for the wait
+        // to return, 5 to 16 us for the launch call.
+        next_ns_ = request_ns_ <= now ? now + world_.between(10 * kUs, 40 * kUs)
+                                      : request_ns_ + world_.between(5 * kUs, kTimerSlackNs);
         return;
       }
       next_ns_ = launch_.pause_ns == 0
@@ -443,6 +446,8 @@ bool Process::passes_gate(Time now) {
   view.grant_end_ns = grant_.end_ns;
   if (grant_.last_place != 0 && counts() && place_ >= grant_.last_place) view.grant_end_ns = 0;
   view.in_flight_ns = grant_.in_flight_ns;
+  view.beside_priority = grant_.in_flight_ns == core::kInFlightBesidePriorityNs;
+  view.marks_done = flight_.marks_done();
   view.busy_until_ns = flight_.busy_until_ns();
   view.unmeasured = meter.unmeasured();
   view.cost_ns = meter.cost().high_ns();

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "times.h"
+#include "vgpu/core/arbiter.h"
 #include "vgpu/core/cost.h"
 #include "vgpu/core/gate.h"
 
@@ -123,6 +124,24 @@ TEST(Gate, AlwaysLetsTheNextFollowShortlyBeforeTheWorkInFlightIsDone) {
                       .cost_ns = 50 * kMs};
   EXPECT_EQ(judge_launch(149 * kMs, view).admission, Admission::wait_in_flight);
   EXPECT_EQ(judge_launch(150 * kMs - kLeadNs, view).admission, Admission::go);
+}
+
+TEST(Gate, BesideHighPriorityLongWorkWaitsUntilWhatIsInFlightIsKnownToBeDone) {
+  GateView view{.grant_end_ns = 200 * kMs,
+                .in_flight_ns = kInFlightBesidePriorityNs,
+                .busy_until_ns = 110 * kMs,
+                .cost_ns = 10 * kMs,
+                .beside_priority = true,
+                .marks_done = false};
+  EXPECT_EQ(judge_launch(100 * kMs, view).until_ns, view.busy_until_ns);
+  const Verdict late = judge_launch(112 * kMs, view);
+  EXPECT_EQ(late.admission, Admission::wait_in_flight);
+  EXPECT_EQ(late.until_ns, 112 * kMs + kDoneLookNs);
+  view.marks_done = true;
+  EXPECT_EQ(judge_launch(112 * kMs, view).admission, Admission::go);
+  view.marks_done = false;
+  view.cost_ns = kMs;
+  EXPECT_EQ(judge_launch(112 * kMs, view).admission, Admission::go) << "shorter than a slice";
 }
 
 TEST(Gate, LetsFewLaunchesOfUnknownLengthBeInFlight) {

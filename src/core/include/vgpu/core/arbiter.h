@@ -24,6 +24,7 @@
 #include "vgpu/base/quota.h"
 #include "vgpu/core/mode_probe.h"
 #include "vgpu/core/rates.h"
+#include "vgpu/core/rhythm.h"
 
 namespace vgpu::core {
 
@@ -195,6 +196,7 @@ class Arbiter {
     bool spent = false;    // of high priority: has used up its burst
     bool coarse = false;   // its work comes in long pieces
     bool stands = false;   // of high priority: its grant is open without a turn
+    Rhythm rhythm;         // of high priority
   };
 
   void meet(std::uint64_t now_ns, std::span<const SeatView> seats);

@@ -26,6 +26,12 @@ inline constexpr std::uint64_t kMostIdleStreamWaitNs = 1'000'000;
 inline constexpr std::uint32_t kMostUnmeasured = 2;
 inline constexpr std::uint64_t kUnmeasuredLookNs = 50'000;  // between two looks whether one is done
 
+// Beside somebody of high priority, work as long as a slice of the hardware goes in only when what
+// was marked before it is known to be done. That one's slices make predictions come true late, and
+// two long pieces in a row leave it no time to catch up between them.
+inline constexpr std::uint64_t kLongBesidePriorityNs = 2'000'000;
+inline constexpr std::uint64_t kDoneLookNs = 50'000;  // between two looks whether it is
+
 enum class Admission : std::uint8_t { go, wait_limit, wait_turn, wait_in_flight };
 
 struct GateView {
@@ -37,6 +43,8 @@ struct GateView {
   std::uint64_t spread_ns = 0;      // by which the work in flight may be off its prediction
   // Launches in flight of this kind, while its cost isn't known; 0 once it is.
   std::uint32_t unmeasured = 0;
+  bool beside_priority = false;
+  bool marks_done = true;  // in_flight.h: all that was marked is done
 };
 
 struct Verdict {
@@ -49,6 +57,8 @@ constexpr Verdict judge_launch(std::uint64_t now_ns, const GateView& view) {
   if (now_ns >= view.grant_end_ns) return {Admission::wait_turn, UINT64_MAX};
   if (view.unmeasured >= kMostUnmeasured)
     return {Admission::wait_in_flight, now_ns + kUnmeasuredLookNs};
+  if (view.beside_priority && !view.marks_done && view.cost_ns >= kLongBesidePriorityNs)
+    return {Admission::wait_in_flight, std::max(view.busy_until_ns, now_ns + kDoneLookNs)};
   if (view.busy_until_ns <= now_ns) return {};
   // A launch may always go in shortly before what is in flight is done: later would leave the GPU
   // idle in between.

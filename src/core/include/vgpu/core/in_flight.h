@@ -39,6 +39,7 @@ class InFlight {
     return known_done_ns_ < work_ns_ &&
            now_ns >= expected_ns_ + kMostIdleStreamWaitNs * (1 + std::uint64_t{forced_});
   }
+  bool marks_done() const { return known_done_ns_ >= marked_ns_; }
   // Who waits for its turn marks what it launched last, so that it gets to know when all is done.
   bool ends_with_mark() const { return work_ns_ == marked_ns_; }
   bool wants_mark() const { return work_ns_ - marked_ns_ >= kMarkEveryNs; }
