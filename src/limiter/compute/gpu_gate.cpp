@@ -146,6 +146,14 @@ void GpuGate::beat(std::uint64_t now) {
   unnoted_work_ns_ = unnoted_launches_ = unnoted_delayed_ = 0;
 }
 
+Target in_current_context(Target target) {
+  CUcontext current = nullptr;
+  if (target.context == 0 && real().cuCtxGetCurrent != nullptr &&
+      real().cuCtxGetCurrent(&current) == CUDA_SUCCESS)
+    target.context = reinterpret_cast<std::uint64_t>(current);
+  return target;
+}
+
 // ---- admission ----
 
 // Most launches go in at the first look. Waiting is a function of its own, so that what they run
@@ -160,7 +168,7 @@ Ticket GpuGate::admit(const Work& work, const Target& target) {
   if (look.rings) node_->ring();
   if (look.verdict.admission == Admission::go) [[likely]]
     return look.ticket;
-  return wait(work, target, waiter, look);
+  return wait(work, in_current_context(target), waiter, look);
 }
 
 // Read before the grant: a change after that wakes the wait at once.

@@ -27,9 +27,12 @@ namespace vgpu::limiter {
 struct Target {
   CUstream stream = nullptr;
   bool per_thread = false;
-  std::uint64_t context = 0;  // the current one; events belong to it
+  std::uint64_t context = 0;  // the current one; events belong to it; 0: nobody has asked
   friend bool operator==(const Target&, const Target&) = default;
 };
+
+// With the context filled in, for who needs events.
+Target in_current_context(Target target);
 
 // What a submission that was let through has to do around the driver's call.
 struct Ticket {

@@ -19,6 +19,10 @@ constinit const std::atomic<std::uint64_t> g_never_open{0};
 // Gates of GPUs that aren't used yet needn't be told of anything.
 bool is_used(const GpuGate& gate) { return gate.has_seat(); }
 
+// Of a process that sees one GPU, which all its contexts are on: there the driver isn't asked which
+// one is current. A launch in none is let through, and fails.
+std::atomic<GpuGate*> g_only_gate{nullptr};
+
 // Which gate the current context belongs to, as this thread saw it last. Handles come again, so it
 // is good only while no context has ended.
 std::atomic<std::uint64_t> g_contexts_ended{0};
@@ -29,12 +33,13 @@ struct Cached {
 };
 constinit thread_local Cached t_cached __attribute__((tls_model("initial-exec"))) = {};
 
-void note_only_gpu(const GpuGate& gate) {
+void note_only_gpu(GpuGate& gate) {
   int count = 0;
   if (real().cuDeviceGetCount == nullptr || real().cuDeviceGetCount(&count) != CUDA_SUCCESS ||
       count != 1)
     return;
   internal::g_only_grant.store(&gate.grant(), std::memory_order_release);
+  g_only_gate.store(&gate, std::memory_order_release);
 }
 
 // The gate of a context that this thread hasn't submitted to last.
@@ -50,8 +55,11 @@ void note_only_gpu(const GpuGate& gate) {
   return &gate;
 }
 
-// nullptr: no context is current, or its GPU isn't the tenant's.
+// nullptr: no context is current, or its GPU isn't the tenant's. `context`: 0 where it wasn't asked
+// for.
 GpuGate* current_gate(std::uint64_t& context) {
+  context = 0;
+  if (GpuGate* const only = g_only_gate.load(std::memory_order_acquire)) return only;
   CUcontext current = nullptr;
   if (real().cuCtxGetCurrent == nullptr || real().cuCtxGetCurrent(&current) != CUDA_SUCCESS ||
       current == nullptr)
@@ -91,6 +99,7 @@ CUevent Submission::timing_event() {
 
 void Submission::begin_measurement() {
   const RelaxedCapture relaxed;
+  target_ = in_current_context(target_);
   measurement_.begin = timing_event();
   if (measurement_.begin != nullptr && gate_->wants_empty_pair())
     measurement_.first = timing_event();
@@ -110,7 +119,8 @@ void Submission::finish(CUresult result) {
     return;
   }
   if (ticket_.measured) end_measurement(result);
-  if (ticket_.marked && result == CUDA_SUCCESS) gate_->put_mark(target_, ticket_.position);
+  if (ticket_.marked && result == CUDA_SUCCESS)
+    gate_->put_mark(in_current_context(target_), ticket_.position);
 }
 
 namespace {
@@ -219,6 +229,7 @@ void release_hosting() { Service::get().release(); }
 
 void reset_compute_after_fork() {
   internal::g_only_grant.store(&g_never_open, std::memory_order_relaxed);
+  g_only_gate.store(nullptr, std::memory_order_relaxed);
   g_contexts_ended.fetch_add(1, std::memory_order_relaxed);
   Service::get().reset_after_fork();
   g_collectives.reset_after_fork();
