@@ -215,7 +215,22 @@ void Node::note_births(const Gang& gang, Turn& turn) {
     turn.birth[g] = gang.seats[g]->birth;
     turn.same_place[g] = gang.seats[g]->place;
     turn.is_exact = turn.differs = false;
+    turn.misses = 0;
   }
+}
+
+// What a moment at which all was done says of its seats' places. Once they are not the same says
+// little: one that is taken to be done may not be. False: nothing follows from it yet.
+bool Node::agrees(const Places& places, Turn& turn) {
+  if (places.least == places.most) {
+    turn.misses = 0;
+    turn.differs = false;
+    return true;
+  }
+  if (!turn.has_missed) turn.misses = std::min(turn.misses + 1, kMissesToDiffer);
+  turn.has_missed = true;
+  turn.differs = turn.misses == kMissesToDiffer;
+  return turn.differs;
 }
 
 // Between its turns, when nothing can be launched.
@@ -228,8 +243,10 @@ void Node::note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) c
   }
   const Places places = places_of(gang, turn);
   const bool is_exact = places.all_count_collectives;
-  if (turn.is_exact && is_exact && !is_settled) return;
-  if (turn.is_exact && is_exact && places.most != 0) turn.differs = places.least != places.most;
+  if (turn.is_exact && is_exact) {
+    if (!is_settled || places.most == 0) return;
+    if (!agrees(places, turn)) return;
+  }
   turn.is_exact = is_exact && is_settled;
   for (std::size_t g = 0; g < gang.seats.size(); ++g) {
     if (gang.seats[g] != nullptr && arbiters_[g].holder() != gang.seats[g]->seat)
@@ -291,6 +308,7 @@ void Node::rule(std::uint64_t now_ns, std::span<const Gpu> gpus, Rulings& ruling
       note_same_place(now_ns, gang, turn);
       continue;
     }
+    turn.has_missed = false;
     const bool must = must_end(now_ns, gang, gpus);
     if (!must) turn.aligned_by_ns = 0;
     const bool ends = must && is_aligned(now_ns, gang, gpus, turn);

@@ -369,7 +369,9 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   // Behind the last ones of a turn too: in whichever stream they are, it is known when they are
   // done.
   const bool ends_turn = counted && flight_.busy_until_ns() >= grant_end;
-  if (flight_.wants_mark() || !meter.cost().known() || ends_turn) {
+  // Behind each collective as well: a mark in another stream says nothing of it, and whether it is
+  // done is what a gang's turns go by.
+  if (flight_.wants_mark() || !meter.cost().known() || ends_turn || waiter.is_collective) {
     ticket.marked = true;
     ticket.position = flight_.marked();
   }

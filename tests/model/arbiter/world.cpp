@@ -527,7 +527,7 @@ void Process::admitted(Time now) {
   since_sample_ = is_measured ? 1 : since_sample_ + 1;
   if (is_measured) sampled_.push_back({number, launch_.kind, foreign_from});
   meter.launched(is_measured);
-  if (flight_.wants_mark() || !meter.cost().known())
+  if (flight_.wants_mark() || !meter.cost().known() || is_collective())
     marks_.push_back({launch_.stream, launched_in_[launch_.stream] + 1, flight_.marked()});
 }
 

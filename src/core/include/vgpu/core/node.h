@@ -58,6 +58,9 @@ inline constexpr std::uint64_t kMostLateNs = 10'000'000;
 // Work in flight that hasn't gone on for so long may be waiting for a peer.
 inline constexpr std::uint64_t kNoProgressNs = 2'000'000;
 
+// Places that are not the same when all is done, after so many turns in a row, say nothing.
+inline constexpr std::uint32_t kMissesToDiffer = 3;
+
 class Node {
  public:
   struct Gpu {
@@ -89,7 +92,9 @@ class Node {
     std::array<std::uint64_t, kMostGpus> same_place{};
     std::array<std::uint64_t, kMostGpus> birth{};  // of the seats that these are of
     bool is_exact = false;
-    bool differs = false;  // from one such moment to the next some came further than others
+    bool differs = false;  // from one such moment to the next some come further than others:
+    std::uint32_t misses = 0;  // so often in a row
+    bool has_missed = false;   // since its last turn
     std::array<std::uint64_t, kMostGpus> done_ns{};      // of its seats as last seen to grow,
     std::array<std::uint64_t, kMostGpus> progress_ns{};  // then
     std::uint64_t aligned_by_ns = 0;                     // 0: it doesn't end yet
@@ -123,6 +128,7 @@ class Node {
   static bool is_comparable(const Places& places, const Turn& turn);
   static bool is_apart(const Gang& gang, const Turn& turn);
   static std::uint64_t place_of(const Turn& turn, std::size_t gpu, const SeatView& seat);
+  static bool agrees(const Places& places, Turn& turn);
   static void note_births(const Gang& gang, Turn& turn);
   void note_same_place(std::uint64_t now_ns, const Gang& gang, Turn& turn) const;
   bool high_priority_waits(std::uint64_t now_ns, const Gang& gang, std::span<const Gpu> gpus) const;
