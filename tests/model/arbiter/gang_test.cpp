@@ -86,15 +86,16 @@ struct Shape {
   double off;
   Time spread_ns = 0;
 };
+// `off`: of turns of up to a quarter of a second, in five.
 constexpr Shape kShapes[] = {
-    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 1.5},
-    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 1.5},
-    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 1.5},
+    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 2.5},
+    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 2.5},
+    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 2.5},
     // One is ahead of the other by up to a few milliseconds.
-    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 2, 100 * kUs},
+    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 2.5, 100 * kUs},
     // Steps of 0.1 ms are shorter than the host's answer: a peer that is
     // helped over the end of a turn is itself beyond it by then.
-    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2}};
+    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2.5}};
 
 // How each process' place is known.
 std::string name_of(Places places) {
@@ -167,13 +168,16 @@ class Training {
   static constexpr std::uint64_t kLaunches = 300, kBackward = 100, kEvery = 22, kCollectives = 8;
   static constexpr std::uint64_t kOwn = kLaunches - kCollectives;
 
+  // Its hosts are slow, and pause for milliseconds in every second step.
+  explicit Training(bool pauses) : pauses_(pauses) {}
+
   Launch launch(std::uint64_t n, std::mt19937_64& random) {
     const std::uint64_t step = n / kLaunches, at = n % kLaunches;
     Launch launch;
     // Hosts differ: in each launch, and now and then by much.
-    launch.gap_ns = (1 + random() % 8) * kUs;
+    launch.gap_ns = (pauses_ ? 10 + random() % 28 : 1 + random() % 8) * kUs;
     if (random() % 1'000 == 0) launch.gap_ns = (200 + random() % 800) * kUs;
-    if (random() % 4'000 == 0) launch.gap_ns = (1 + random() % 10) * kMs;
+    if (random() % (pauses_ ? 600 : 4'000) == 0) launch.gap_ns = (1 + random() % 10) * kMs;
     launch.waits = at + 1 == kLaunches && step % 40 == 39;
     std::uint64_t collectives = at < kBackward ? 0 : (at - kBackward + kEvery - 1) / kEvery;
     collectives = std::min(collectives, kCollectives);
@@ -203,11 +207,12 @@ class Training {
   }
 
  private:
+  bool pauses_;
   std::map<std::uint64_t, std::unique_ptr<Together>> collectives_;
 };
 
-Tenant training(const std::string& name, int share) {
-  auto steps = std::make_shared<Training>();
+Tenant training(const std::string& name, int share, bool pauses = false) {
+  auto steps = std::make_shared<Training>(pauses);
   Tenant made = tenant(
       name, [steps](std::uint64_t n, std::mt19937_64& random) { return steps->launch(n, random); },
       share);
@@ -234,10 +239,26 @@ TEST_P(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
           b, 100 * work(without, 0) / alone, 100 * work(without, 1) / alone);
     }
     EXPECT_GE(a + b, std::min(bounds_of(GetParam()).least, 95.5)) << seed;
-    EXPECT_NEAR(a, b, 6) << seed;
+    EXPECT_NEAR(a, b, 8) << seed;
     sums += a + b;
   }
   EXPECT_GE(sums / static_cast<double>(tried.size()), std::min(bounds_of(GetParam()).mean, 97.5));
+}
+
+// A job that has the GPUs to itself is far ahead of them, so its hosts' pauses cost nothing. In
+// turns they begin with nothing in flight.
+TEST(GangsWhoseHostsPause, LoseOnlyWhileTheyAreNotAhead) {
+  double sums = 0;
+  for (std::uint64_t seed = 1; seed <= seeds(8); ++seed) {
+    const double alone = work(run({training("alone", 50, true)}, Sharing::unmanaged, seed), 0);
+    const Result managed =
+        run({training("a", 50, true), training("b", 50, true)}, Sharing::arbiter, seed);
+    const double a = 100 * work(managed, 0) / alone, b = 100 * work(managed, 1) / alone;
+    if (seed == 1) std::printf("two that train, whose hosts pause: %.1f + %.1f\n", a, b);
+    EXPECT_GE(a + b, 85) << seed;
+    sums += a + b;
+  }
+  EXPECT_GE(sums / static_cast<double>(seeds(8)), 93);
 }
 
 // While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is

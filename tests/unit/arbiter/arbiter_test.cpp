@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -253,6 +254,60 @@ TEST(Node, PlacesThatSayNothingOfEachOtherBoundNobody) {
     }
   }
   EXPECT_GT(bounded, 0);
+}
+
+// Two gangs over two GPUs, whose ranks count collectives. The first gang's second rank comes as far
+// as its first in every eleventh step. `collectives`: that they make in a step each; `between`:
+// what happens between its turns. Gives in which part of its turns, but for the first ten, it was
+// told where to end.
+double aligned_turns(std::array<std::uint64_t, 2> collectives,
+                     const std::function<void(SeatView&, int)>& between) {
+  TwoGpus<2> two({{{seat(0, 1, 50), seat(1, 2, 50)}, {seat(2, 1, 50), seat(3, 2, 50)}}});
+  auto& [arbiters, node, seats, grants, gpus] = two;
+  for (auto& on_gpu : seats) {
+    for (SeatView& view : on_gpu) view.counts_collectives = true;
+  }
+  int turns = 0, aligned = 0;
+  bool held = false, bounded = false;
+  for (std::uint64_t now = kMs; now < 8'000 * kMs; now += kMs / 10) {
+    node.step(now, gpus);
+    const bool holds = arbiters[0].holder() == 0;
+    bounded = bounded || (holds && grants[0][0].last_place != 0);
+    if (held && !holds && ++turns > 10) aligned += bounded ? 1 : 0;
+    if (!holds) between(seats[0][0], turns);
+    if (!holds) bounded = false;
+    held = holds;
+    const std::uint64_t steps = seats[0][0].place / collectives[0];
+    for (std::size_t g = 0; g < 2; ++g) {
+      const Grant& grant = grants[g][0];
+      const bool goes =
+          now < grant.end_ns && (grant.last_place == 0 || seats[g][0].place < grant.last_place);
+      if (goes && g == 0) seats[g][0].place += collectives[g];
+      if (goes && g == 1 && steps % 11 == 0) seats[g][0].place = steps * collectives[g];
+      for (std::size_t i = 0; i < 2; ++i) {
+        SeatView& view = seats[g][i];
+        const std::uint64_t work = view.work_ns;
+        saturate(view, grants[g][i], now);
+        if (i == 1 && view.work_ns != work) ++view.place;
+        if (view.busy_until_ns <= now) view.done_ns = view.work_ns;
+      }
+    }
+  }
+  return static_cast<double>(aligned) / (turns - 10);
+}
+
+// After every fourth turn one of its collectives is taken to be done before its peer's is launched.
+TEST(Node, PlacesThatDifferOnceAreComparedAllTheSame) {
+  int ahead_at = 0;
+  const double aligned = aligned_turns({1, 1}, [&](SeatView& first, int turns) {
+    if (turns % 4 == 0 && std::exchange(ahead_at, turns) != turns) ++first.place;
+  });
+  EXPECT_GT(aligned, 0.75);
+}
+
+TEST(Node, PlacesThatAlwaysDifferEndNoTurn) {
+  const double aligned = aligned_turns({2, 1}, [](SeatView&, int) {});
+  EXPECT_LT(aligned, 0.05);
 }
 
 // Two gangs over two GPUs; the second GPU of each comes forward at `pace` percent of the first.

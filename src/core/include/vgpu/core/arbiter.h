@@ -43,14 +43,16 @@ inline constexpr std::uint64_t kWaitersCycleNs = 83'000'000;
 // A seat that has no more in flight than this when its turn is over, and never had in its last few.
 inline constexpr std::uint64_t kWaitersLeftNs = 200'000;
 inline constexpr std::uint32_t kWaitersTurns = 4;
-// The same where only gangs meet. A step of theirs is long (17 ms of DistributedDataParallel on two
-// H200) and what is begun of one when a turn ends is in nobody's way but in nobody's use either: in
-// turns of 25 ms two such jobs did 69.8 % of one alone.
-inline constexpr std::uint64_t kGangCycleNs = 200'000'000;
-// And so much is in flight in such a turn while it has long to go. A step has a collective for each
-// millisecond or two, so a host that pauses for longer than what is in flight holds up every GPU:
-// with 1 ms two that train did 94 % of one alone, with this 98.5 (model).
-inline constexpr std::uint64_t kGangAheadNs = 16'000'000;
+// The same where only gangs meet: three in a second. A step of theirs is long (17 ms of
+// DistributedDataParallel on two H200) and what is begun of one when a turn ends is in nobody's way
+// but in nobody's use either: in turns of 25 ms two such jobs did 69.8 % of one alone. And all
+// hosts begin a turn with nothing in flight, so that each pause of one holds up every GPU, until
+// they are ahead: with 200 ms two whose hosts pause for some milliseconds in every second step
+// did 91.9 % of one alone, with this 94.8; with hosts that seldom pause 98.4 and 99.1 (model).
+inline constexpr std::uint64_t kGangCycleNs = 333'000'000;
+// And so much is in flight in such a turn while it has long to go. With 1 ms two that train did 94
+// % of one alone, with 16 ms 98.5; with 16 ms and the pauses above 93.2, with this 94.8 (model).
+inline constexpr std::uint64_t kGangAheadNs = 32'000'000;
 // A seat that wants the GPU again after a pause, and is behind while the holder isn't, ends its
 // turn after so long. With 2 ms a tenant that works for 1 ms and pauses for 1 ms got 47 % of its
 // rate alone instead of 62 (model).

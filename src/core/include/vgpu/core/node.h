@@ -92,7 +92,7 @@ class Node {
     std::array<std::uint64_t, kMostGpus> same_place{};
     std::array<std::uint64_t, kMostGpus> birth{};  // of the seats that these are of
     bool is_exact = false;
-    bool differs = false;  // from one such moment to the next some come further than others:
+    bool differs = false;      // from one such moment to the next some come further than others:
     std::uint32_t misses = 0;  // so often in a row
     bool has_missed = false;   // since its last turn
     std::array<std::uint64_t, kMostGpus> done_ns{};      // of its seats as last seen to grow,
