@@ -73,7 +73,7 @@ void Arbiter::meet(std::uint64_t now_ns, std::span<const SeatView> seats) {
     book.seen_ns = now_ns;
     beside_priority_ = beside_priority_ || seat.priority == Priority::high;
     if (seat.priority == Priority::high)
-      book.rhythm.observe(now_ns, seat.last_launch_ns, seat.done_ns >= seat.work_ns, kLeastIdleNs);
+      book.rhythm.observe(now_ns, {seat.last_launch_ns, seat.work_ns, seat.done_ns}, kLeastIdleNs);
     if (!book.stands) others_busy_until_ns_ = std::max(others_busy_until_ns_, seat.busy_until_ns);
   }
   // What a process that died had in flight went with it.

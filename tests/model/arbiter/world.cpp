@@ -259,8 +259,8 @@ void Process::run(Time now) {
         request_ns_ += launch_.period_ns;
         in_request_ = true;
         // What is late begins when the program has seen the last one's end: 5 to 20 us for the wait
-        // to return, 5 to 16 us for the launch call.
-        next_ns_ = request_ns_ <= now ? now + world_.between(10 * kUs, 40 * kUs)
+        // to return, 5 to 40 us for the launch call.
+        next_ns_ = request_ns_ <= now ? now + world_.between(10 * kUs, 60 * kUs)
                                       : request_ns_ + world_.between(5 * kUs, kTimerSlackNs);
         return;
       }
