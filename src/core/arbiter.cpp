@@ -368,13 +368,13 @@ std::uint64_t Arbiter::idle_at_ns(const SeatView& seat) const {
     return opened + kMostIdleNs;
   const std::uint64_t since = std::max(seat.busy_until_ns, seat.last_launch_ns);
   // Who can come back at once needn't be waited for, unless it will: long work that others began
-  // just before would make it later still.
+  // just before would make it later still. It was done when that was seen, not when it was
+  // predicted to be: it had to wait for others' work.
   if (book.stands) {
     const bool is_dense = seat.usual_gap_ns < kLeastIdleNs / 2;
-    const std::uint64_t patience = book.rhythm.is_late() ? kLeastIdleNs
-                                   : is_dense            ? kStandingIdleNs + 2 * seat.usual_gap_ns
-                                                         : 0;
-    return since + lateness_ns(seat) + patience;
+    if (book.rhythm.is_late())
+      return std::max(since + lateness_ns(seat), book.rhythm.done_at_ns()) + kLeastIdleNs;
+    return since + lateness_ns(seat) + (is_dense ? kStandingIdleNs + 2 * seat.usual_gap_ns : 0);
   }
   // A gap that is longer than switching away and back takes isn't waited for, only made sure of.
   std::uint64_t patience =

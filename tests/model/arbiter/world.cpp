@@ -395,13 +395,14 @@ void Process::look_at_marks(Time now) {
     passed_mark_ns_ = marks_.front().work_ns;
     marks_.pop_front();
   }
-  if (is_idle() && at_ == At::waits_for_work) {
-    marks_.clear();
-    flight_.all_done(now);
-    spread_ns_ = 0;
-    return;
-  }
-  flight_.looked(now, passed_mark_ns_, marks_.empty() ? 0 : marks_.front().work_ns);
+  // As the gate: the end of a wait asks the marks first, if there are any.
+  const bool has_waited = is_idle() && at_ == At::waits_for_work;
+  if (!has_waited || passed_mark_ns_ > flight_.done_ns())
+    flight_.looked(now, passed_mark_ns_, marks_.empty() ? 0 : marks_.front().work_ns);
+  if (!has_waited) return;
+  marks_.clear();
+  flight_.all_done(now);
+  spread_ns_ = 0;
 }
 
 void Process::learn(const Sample& sample, Time now) {

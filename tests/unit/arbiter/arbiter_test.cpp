@@ -79,6 +79,39 @@ TEST(Arbiter, OneOfTwoThatWantTheGpuHasIt) {
   EXPECT_NEAR(open[1], 690, 25);
 }
 
+// The predicted end of its work, which had to wait for the other's, is long past.
+TEST(Arbiter, TheGpuIsKeptForOneOfHighPriorityThatIsLate) {
+  auto arbiter = std::make_unique<Arbiter>();
+  std::array<SeatView, 2> seats = {seat(0, 1, 30), seat(1, 2, 70)};
+  SeatView& high = seats[0];
+  high.priority = Priority::high;
+  std::array<Grant, 2> grants;
+  const auto launch = [&](std::uint64_t now) {
+    high.last_launch_ns = now;
+    high.work_ns += 200 * kUs;
+    high.busy_until_ns = now + 200 * kUs;
+    arbiter->step(now, seats, grants);
+  };
+  const auto finish = [&](std::uint64_t now) {
+    high.done_ns = high.work_ns;
+    arbiter->step(now, seats, grants);
+  };
+  std::uint64_t due = kS;
+  for (int i = 0; i < 200; ++i, due += 2 * kMs) {
+    launch(due);
+    finish(due + 200 * kUs);
+  }
+  launch(due);
+  seats[1].want_since_ns = due + 100 * kUs;
+  const std::uint64_t done = due + 2'500 * kUs;
+  finish(done);
+  EXPECT_LE(grants[1].end_ns, done);
+  arbiter->step(done + 140 * kUs, seats, grants);
+  EXPECT_LE(grants[1].end_ns, done) << "its next work is due";
+  arbiter->step(done + 160 * kUs, seats, grants);
+  EXPECT_GT(grants[1].end_ns, done) << "it hasn't come";
+}
+
 // A shorter one loses more to switches. The lag by which a turn is measured falls while it runs.
 TEST(Arbiter, ATurnIsAsLongAsItWasMeantToBeWhenItBegan) {
   auto arbiter = std::make_unique<Arbiter>();

@@ -40,6 +40,7 @@ class Rhythm {
     if (rate_ppm_ != 0 && took_ns * rate_ppm_ >= piece_ns * 1'000'000) is_late_ = true;
   }
   bool is_late() const { return is_late_; }
+  std::uint64_t done_at_ns() const { return done_at_ns_; }
 
  private:
   static constexpr std::uint64_t kMostNs = 1'000'000'000;
