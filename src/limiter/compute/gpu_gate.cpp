@@ -27,6 +27,8 @@ constexpr std::uint64_t kMostLimitSleepNs = 50'000'000;
 // Between two questions to the same event: it costs 0.3 us (H200).
 constexpr std::uint64_t kLeastAskNs = 10'000;
 constexpr std::uint64_t kMostAskNs = 100'000;
+// The rest of the ring is for what is marked anyway.
+constexpr std::size_t kMostMarksOfCollectives = 512;
 constexpr std::uintptr_t kStreamPerThread = 2;  // CU_STREAM_PER_THREAD
 // Of a launch that was held back for less, samples aren't told.
 constexpr std::uint64_t kLeastHoldNs = 20'000;
@@ -369,9 +371,10 @@ void GpuGate::let_in(std::uint64_t now, std::uint64_t grant, core::Meter& meter,
   // Behind the last ones of a turn too: in whichever stream they are, it is known when they are
   // done.
   const bool ends_turn = counted && flight_.busy_until_ns() >= grant_end;
-  // Behind each collective as well: a mark in another stream says nothing of it, and whether it is
-  // done is what a gang's turns go by.
-  if (flight_.wants_mark() || !meter.cost().known() || ends_turn || waiter.is_collective) {
+  // Behind each collective as well, where there is room for that: a mark in another stream says
+  // nothing of it, and whether it is done is what a gang's turns go by.
+  const bool marks_it = waiter.is_collective && marks_.size() < kMostMarksOfCollectives;
+  if (flight_.wants_mark() || !meter.cost().known() || ends_turn || marks_it) {
     ticket.marked = true;
     ticket.position = flight_.marked();
   }

@@ -48,10 +48,11 @@ class Rhythm {
 
   // Work submitted per time, from window to window.
   void look_at_rate(std::uint64_t now_ns) {
-    if (window_began_ns_ != 0 && now_ns < window_began_ns_ + kWindowNs) return;
-    const std::uint64_t window_ns = now_ns - std::min(now_ns, window_began_ns_);
-    const std::uint64_t work_ns = work_ns_ - window_work_ns_;
-    rate_ppm_ = window_ns <= kMostNs ? std::min(work_ns, kMostNs) * 1'000'000 / window_ns : 0;
+    if (now_ns < window_began_ns_ + kWindowNs) return;
+    const std::uint64_t window_ns = now_ns - window_began_ns_;
+    const std::uint64_t work_ns = std::min(work_ns_ - window_work_ns_, kMostNs);
+    const bool says_something = window_began_ns_ != 0 && window_ns <= kMostNs;
+    rate_ppm_ = says_something ? work_ns * 1'000'000 / window_ns : 0;
     window_began_ns_ = now_ns;
     window_work_ns_ = work_ns_;
   }
