@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,42 @@ bool refuses_command(const CLI::App& app, std::string_view word) {
   return true;
 }
 
+// The command that the words name, "daemon" or "config check", which comes after "hypervisor".
+const CLI::App& named_command(const CLI::App& app, std::span<char* const> words,
+                              std::string& name) {
+  for (const CLI::App* each : app.get_subcommands({})) {
+    if (words.empty() || each->get_name() != words.front()) continue;
+    name += " " + each->get_name();
+    return named_command(*each, words.subspan(1), name);
+  }
+  return app;
+}
+
+// "hypervisor daemon --api-listen ...": likewise.
+bool refuses_option(const CLI::App& app, std::span<char* const> words) {
+  std::string name = "hypervisor";
+  const CLI::App& command = named_command(app, words, name);
+  std::vector<std::string> options;
+  for (const CLI::Option* each : command.get_options()) {
+    for (const std::string& option : each->get_lnames()) options.push_back("--" + option);
+  }
+  for (const std::string_view word : words) {
+    const std::string_view option = word.substr(0, word.find('='));
+    if (!option.starts_with("--") || option == "--" ||
+        std::find(options.begin(), options.end(), option) != options.end())
+      continue;
+    const auto longer = std::find_if(options.begin(), options.end(), [&](const std::string& each) {
+      return each.starts_with(option);
+    });
+    const std::string_view guess =
+        longer != options.end() ? *longer : vgpu::survey::nearest(option, options);
+    fmt::print(stderr, "hypervisor: {} is no option of {} (VG1001)\n  try: {}\n", option, name,
+               guess.empty() ? name + " --help" : std::string(guess));
+    return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -46,7 +83,9 @@ int main(int argc, char** argv) {
     } catch (const CLI::Success& answer) {  // --help, --version
       return app->exit(answer);
     } catch (const CLI::ParseError& error) {
-      if (refuses_command(*app, argc > 1 ? argv[1] : "")) return kExitUsage;
+      const std::span<char* const> words(argv + 1, argv + std::max(argc, 1));
+      if (refuses_command(*app, words.empty() ? "" : words.front()) || refuses_option(*app, words))
+        return kExitUsage;
       fmt::print(stderr, "hypervisor: {} (VG1001)\n  try: hypervisor --help\n", error.what());
       return kExitUsage;
     }
