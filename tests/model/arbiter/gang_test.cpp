@@ -2,6 +2,7 @@
 // Jobs that span two GPUs, with kernels that finish only when the peer's runs too (NCCL).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "measure.h"
@@ -9,6 +10,9 @@
 
 namespace vgpu::model {
 namespace {
+
+// Measured over so long: turns of gangs are up to a quarter of a second.
+constexpr Time kSpanNs = 10 * kS;
 
 // One step of both ranks: some kernels of their own, then one that they do together.
 class Job {
@@ -67,14 +71,14 @@ Result run(std::vector<Tenant> tenants, Sharing sharing, std::uint64_t seed,
   scenario.places = places;
   scenario.gpus = 2;
   scenario.sharing = sharing;
-  scenario.length_ns = kWarmUpNs + 5 * kS;
+  scenario.length_ns = kWarmUpNs + kSpanNs;
   scenario.seed = seed;
   scenario.tenants = std::move(tenants);
   return simulate(scenario);
 }
 
 double work(const Result& result, std::size_t tenant) {
-  return static_cast<double>(result.tenants[tenant].work_between(kWarmUpNs, kWarmUpNs + 5 * kS));
+  return static_cast<double>(result.tenants[tenant].work_between(kWarmUpNs, kWarmUpNs + kSpanNs));
 }
 
 struct Shape {
@@ -86,16 +90,15 @@ struct Shape {
   double off;
   Time spread_ns = 0;
 };
-// `off`: of turns of up to a quarter of a second, in five.
 constexpr Shape kShapes[] = {
-    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 2.5},
-    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 2.5},
-    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 2.5},
+    {"0.5 ms own, 0.2 together", 100 * kUs, 5, 200 * kUs, 8, 1.5},
+    {"2 ms own, 1 ms together", kMs, 2, kMs, 1, 1.5},
+    {"10 ms own, 2 ms together", 2 * kMs, 5, 2 * kMs, 2, 1.5},
     // One is ahead of the other by up to a few milliseconds.
-    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 2.5, 100 * kUs},
+    {"13 ms own, varying, 1 together", 130 * kUs, 100, kMs, 4, 2, 100 * kUs},
     // Steps of 0.1 ms are shorter than the host's answer: a peer that is
     // helped over the end of a turn is itself beyond it by then.
-    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2.5}};
+    {"20 us own, 50 us together", 20 * kUs, 1, 50 * kUs, 16, 2}};
 
 // How each process' place is known.
 std::string name_of(Places places) {
@@ -239,19 +242,18 @@ TEST_P(Gangs, TwoThatTrainWithCollectivesInAStreamOfTheirOwn) {
           b, 100 * work(without, 0) / alone, 100 * work(without, 1) / alone);
     }
     EXPECT_GE(a + b, std::min(bounds_of(GetParam()).least, 95.5)) << seed;
-    EXPECT_NEAR(a, b, 8) << seed;
+    EXPECT_NEAR(a, b, 6) << seed;
     sums += a + b;
   }
-  // The worst and one more are no mean.
-  const double mean = sums / static_cast<double>(tried.size());
-  EXPECT_GE(mean, seeds(6) > 1 ? std::min(bounds_of(GetParam()).mean, 97.5) : 0);
+  EXPECT_GE(sums / static_cast<double>(tried.size()), std::min(bounds_of(GetParam()).mean, 97.5));
 }
 
 // A job that has the GPUs to itself is far ahead of them, so its hosts' pauses cost nothing. In
 // turns they begin with nothing in flight.
 TEST(GangsWhoseHostsPause, LoseOnlyWhileTheyAreNotAhead) {
   double sums = 0;
-  for (std::uint64_t seed = 1; seed <= seeds(8); ++seed) {
+  const std::uint64_t runs = std::max<std::uint64_t>(seeds(8), 4);  // fewer are no mean
+  for (std::uint64_t seed = 1; seed <= runs; ++seed) {
     const double alone = work(run({training("alone", 50, true)}, Sharing::unmanaged, seed), 0);
     const Result managed =
         run({training("a", 50, true), training("b", 50, true)}, Sharing::arbiter, seed);
@@ -260,8 +262,7 @@ TEST(GangsWhoseHostsPause, LoseOnlyWhileTheyAreNotAhead) {
     EXPECT_GE(a + b, 85) << seed;
     sums += a + b;
   }
-  // One is no mean.
-  EXPECT_GE(sums / static_cast<double>(seeds(8)), seeds(8) > 1 ? 93 : 0);
+  EXPECT_GE(sums / static_cast<double>(runs), 93);
 }
 
 // While a gang's other GPU isn't free the single's is of no use to it: so the gang gets what is
@@ -272,7 +273,7 @@ TEST_P(Gangs, ASingleOnOneOfTheirGpusKeepsItsShare) {
     const Result result = run({job("a", 40), job("b", 40), tenant("single", queues(100 * kUs), 20)},
                               Sharing::arbiter, seed, GetParam());
     const double single =
-        percent(result.tenants[2], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+        percent(result.tenants[2], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + kSpanNs);
     const double a = 100 * work(result, 0) / alone;
     const double b = 100 * work(result, 1) / alone;
     if (seed == 1)
@@ -294,9 +295,9 @@ TEST_P(Gangs, OneAndASingleOnEachOfItsGpusShareBoth) {
                               Sharing::arbiter, seed, GetParam());
     const double gang = 100 * work(result, 0) / alone;
     const double first =
-        percent(result.tenants[1], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+        percent(result.tenants[1], alone_rate(queues(100 * kUs)), kWarmUpNs, kWarmUpNs + kSpanNs);
     const double other =
-        percent(result.tenants[2], alone_rate(waits_on_each(kMs)), kWarmUpNs, kWarmUpNs + 5 * kS);
+        percent(result.tenants[2], alone_rate(waits_on_each(kMs)), kWarmUpNs, kWarmUpNs + kSpanNs);
     if (seed == 1)
       std::printf("a gang at 50 and a single at 50 on each GPU: %.1f | %.1f %.1f\n", gang, first,
                   other);
