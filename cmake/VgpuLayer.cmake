@@ -10,6 +10,10 @@ target_compile_options(vgpu_warnings INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Woverloaded-virtual>)
 
 add_library(vgpu_options INTERFACE)
+set(VGPU_WITH_TSAN OFF)  # what has one thread isn't tested with it
+if(VGPU_SANITIZE MATCHES "thread")
+  set(VGPU_WITH_TSAN ON)
+endif()
 if(VGPU_SANITIZE)
   set(CMAKE_CXX_FLAGS_DEBUG "-g1" CACHE STRING "" FORCE)  # line tables are what a report needs
   target_compile_options(vgpu_options INTERFACE -fsanitize=${VGPU_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
